@@ -1,0 +1,121 @@
+"""The LiteRT interpreter, the one judge of what a model does.
+
+Everything that runs a model goes through `Runner`: calibration, bias correction, proof, evaluation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from tfq.errors import ModelError, TfqError
+
+KERNELS = ("xnnpack", "builtin", "reference")
+
+
+@contextlib.contextmanager
+def native_stderr_silenced() -> Iterator[list[str]]:
+    """Keeps what C++ prints to file descriptor 2 off the terminal; yields the lines afterwards."""
+    lines: list[str] = []
+    try:
+        saved = os.dup(2)
+    except OSError:  # No stderr at all.
+        yield lines
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            sink.seek(0)
+            lines += sink.read().decode("utf-8", "replace").splitlines()
+
+
+class Runner:
+    """One model, allocated and ready to invoke.
+
+    Args:
+      model: the `.tflite` bytes.
+      kernels: "xnnpack" (the default CPU delegate), "builtin" (optimized kernels without a
+        delegate) or "reference".
+      keep_intermediates: makes every intermediate tensor of the main graph readable after `run`.
+      threads: CPU threads.
+
+    Raises:
+      ModelError: the interpreter refuses the model; the message holds its reason.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        kernels: str = "xnnpack",
+        keep_intermediates: bool = False,
+        threads: int = 1,
+    ):
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        resolver = {
+            "xnnpack": OpResolverType.AUTO,
+            "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            "reference": OpResolverType.BUILTIN_REF,
+        }[kernels]
+        with native_stderr_silenced():
+            try:
+                self._interpreter = Interpreter(
+                    model_content=model,
+                    experimental_op_resolver_type=resolver,
+                    experimental_preserve_all_tensors=keep_intermediates,
+                    num_threads=threads,
+                )
+                self._interpreter.allocate_tensors()
+            except (RuntimeError, ValueError) as e:
+                raise ModelError(f"LiteRT ({kernels} kernels) refuses the model: {e}") from None
+        self.inputs: list[dict] = self._interpreter.get_input_details()
+        self.outputs: list[dict] = self._interpreter.get_output_details()
+        self._by_name = {d["name"]: d for d in self.inputs}
+
+    def set_inputs(self, inputs: Mapping[str, np.ndarray]) -> None:
+        """Sets inputs by tensor name; values must have the tensor's exact shape and dtype."""
+        for name, value in inputs.items():
+            self._interpreter.set_tensor(self._by_name[name]["index"], value)
+
+    def invoke(self) -> None:
+        try:
+            self._interpreter.invoke()
+        except (RuntimeError, ValueError) as e:
+            raise TfqError(f"LiteRT failed while running the model: {e}") from None
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Sets `inputs` (by tensor name), invokes, and returns copies of all outputs by name."""
+        self.set_inputs(inputs)
+        self.invoke()
+        return {d["name"]: self._interpreter.get_tensor(d["index"]) for d in self.outputs}
+
+    def view(self, index: int) -> np.ndarray:
+        """Tensor `index` of the main graph without a copy. Drop it before the next invoke."""
+        return self._interpreter.tensor(index)()
+
+    def tensor(self, index: int) -> np.ndarray:
+        """A copy of tensor `index` of the main graph."""
+        return self._interpreter.get_tensor(index)
+
+    def reset_state(self) -> None:
+        """Sets variable tensors back to their initial values."""
+        self._interpreter.reset_all_variables()
+
+    def tensor_details(self) -> list[dict]:
+        return self._interpreter.get_tensor_details()
+
+    def op_details(self) -> list[dict]:
+        """The execution plan's ops, delegate nodes among them (LiteRT's private listing)."""
+        return self._interpreter._get_ops_details()
