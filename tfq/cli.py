@@ -1,0 +1,251 @@
+"""What every `tfq` command shares: flags, help, errors as exit codes, progress.
+
+A command is a module with its flags, a `main(argv) -> exit code`, and a `Command` that ties them:
+
+    from absl import flags
+    from tfq import cli
+
+    FLAGS = flags.FlagValues()  # The command's own: two commands may both have an --output.
+    _SCHEME = flags.DEFINE_string("scheme", "int8", "int8, int16x8, ...", flag_values=FLAGS)
+
+    def _run(args: list[str]) -> int:  # args: what is left after the flags.
+        with cli.Progress() as progress:
+            progress("Calibrating", 3, 200)  # stage, done, total (None: unknown)
+        cli.say(f"scheme {_SCHEME.value}")
+        return 0
+
+    COMMAND = cli.Command("convert", "SOURCE", "Converts a model.", FLAGS, _run)
+
+    def main(argv: list[str] | None = None) -> int:  # argv: without the program's name.
+        return cli.run(COMMAND, argv)
+
+    if __name__ == "__main__":
+        raise SystemExit(main())
+
+`run` never lets a user's mistake become a traceback: a `TfqError` is printed as one error and
+becomes its exit code (1 the model or data cannot do it, 2 the command was wrong, 130 Ctrl-C). Any
+other exception is a defect of tfq and keeps its traceback. Outputs are written with `write_atomic`;
+`check_output` says before the work starts whether they can be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from absl import flags
+
+from tfq.errors import TfqError, UsageError, nearest, unknown_option
+from tfq.files import check_output, explain, write_atomic
+
+__all__ = ["Command", "Progress", "check_output", "help_text", "run", "say", "write_atomic"]
+
+_WIDTH = 80
+_HELP_COLUMN = 27
+_REPEATABLE = "; repeat this option to specify a list of values"  # absl adds it to every list.
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+      name: as in ``tfq NAME`` and ``python -m tfq.NAME``.
+      arguments: the positional arguments as help shows them ("SOURCE"). Their number is checked:
+        one word each; a last word ending in "..." takes any number.
+      summary: one or two sentences on what it does.
+      flags: its flags; help lists them in the order of their definition.
+      run: takes the positional arguments, returns the exit code.
+      examples: lines shown under the flags.
+    """
+
+    name: str
+    arguments: str
+    summary: str
+    flags: flags.FlagValues
+    run: Callable[[list[str]], int]
+    examples: tuple[str, ...] = ()
+
+
+def run(command: Command, argv: Sequence[str] | None = None) -> int:
+    """Parses `argv` (default: the process's arguments), runs the command, returns the exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if any(a in ("--help", "-h", "-help", "--helpfull", "-?") for a in _before_dashes(argv)):
+            say(help_text(command))
+            return 0
+        return command.run(_parse(command, argv))
+    except TfqError as e:
+        _complain(str(e))
+        if isinstance(e, UsageError):
+            sys.stderr.write(f"See: tfq {command.name} --help\n")
+        return e.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted.")
+        return 130
+    except BrokenPipeError:  # `tfq inspect x | head`: the reader has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        _complain("out of memory. Use a smaller model or batch, or a machine with more memory.")
+        return 1
+    except OSError as e:
+        if e.filename is None and e.errno is None:
+            raise  # Raised by a library without a system call behind it: not the user's.
+        _complain(f"{e.filename or 'input/output'}: {explain(e)}")
+        return 1
+
+
+def say(text: str) -> None:
+    """Writes a line of a command's result to standard output."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+
+
+# --- flags --------------------------------------------------------------------------------------
+
+
+def _before_dashes(argv: list[str]) -> list[str]:
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _parse(command: Command, argv: list[str]) -> list[str]:
+    values = command.flags
+    values.set_gnu_getopt(True)  # Flags may follow the positional arguments.
+    values.unparse_flags()
+    for flag in _ordered(values):  # A second run in one process starts from the defaults.
+        flag.unparse()
+    try:
+        args: list[str] = values([f"tfq {command.name}", *argv])[1:]
+    except flags.UnrecognizedFlagError as e:
+        names = [f"--{f.name}" for f in _ordered(values)]
+        hint = nearest(f"--{e.flagname.lstrip('-')}", names)
+        raise UsageError(f"Unknown flag --{e.flagname}.{hint}") from None
+    except flags.IllegalFlagValueError as e:
+        raise _illegal_value(values, str(e)) from None
+    except flags.Error as e:
+        raise UsageError(f"{e}.") from None
+    wanted = command.arguments.split()
+    many = bool(wanted) and wanted[-1].endswith("...")
+    if len(args) < len(wanted) - many:
+        raise UsageError(f"{wanted[len(args)]} is missing: tfq {command.name} {command.arguments}.")
+    if len(args) > len(wanted) and not many:
+        raise UsageError(
+            f"Unexpected argument {args[len(wanted)]!r}; usage: tfq {command.name} "
+            f"{command.arguments} [flags]. A flag's value is written --flag=value."
+        )
+    return args
+
+
+def _illegal_value(values: flags.FlagValues, message: str) -> UsageError:
+    """absl says "flag --scheme=x: value should be one of <...>"; tfq names the nearest one."""
+    name, _, received = message.removeprefix("flag --").partition(": ")[0].partition("=")
+    flag = values.get(name, None)
+    if isinstance(flag, flags.EnumFlag):
+        options = [str(v) for v in (getattr(flag.parser, "enum_values", None) or [])]
+        return unknown_option(f"--{name}", received, options)
+    return UsageError(f"{message[:1].upper()}{message[1:].rstrip('.')}.")
+
+
+def _ordered(values: flags.FlagValues) -> list[Any]:
+    """The flags in the order of their definition."""
+    return [f for group in values.flags_by_module_dict().values() for f in group]
+
+
+def help_text(command: Command) -> str:
+    """The help of a command: usage, summary, one entry a flag with its default, examples."""
+    lines = [f"usage: tfq {command.name} {command.arguments} [flags]".replace("  ", " ")]
+    lines += textwrap.wrap(command.summary, _WIDTH)
+    lines.append("")
+    for flag in _ordered(command.flags):
+        lines += _flag_help(flag)
+    if command.examples:
+        lines += ["", *(f"  {e}" for e in command.examples)]
+    return "\n".join(lines)
+
+
+def _flag_help(flag: Any) -> list[str]:
+    if flag.boolean:
+        left = f"  --{flag.name}" + ("=true" if flag.default else "")
+    else:
+        default = flag.default
+        if isinstance(default, (list, tuple)):
+            default = ",".join(map(str, default))
+        left = f"  --{flag.name}" + ("" if default in (None, "") else f"={default}")
+    text = " ".join(flag.help.split()).removesuffix(_REPEATABLE)
+    body = textwrap.wrap(text, _WIDTH - _HELP_COLUMN) or [""]
+    if len(left) >= _HELP_COLUMN:
+        return [left, *(" " * _HELP_COLUMN + line for line in body)]
+    first = f"{left:<{_HELP_COLUMN}}{body[0]}".rstrip()
+    return [first, *(" " * _HELP_COLUMN + line for line in body[1:])]
+
+
+# --- progress -----------------------------------------------------------------------------------
+
+
+class Progress:
+    """Bars with an estimate on a terminal, nothing otherwise; call it as ``(stage, done, total)``.
+
+    A new stage name ends the one before it. A total of None is a stage of unknown length: it shows
+    the time that has passed. The bars vanish when the block ends; what stays is what `say` wrote.
+
+    Args:
+      enabled: whether to show anything; by default when standard error is a terminal.
+    """
+
+    def __init__(self, enabled: bool | None = None):
+        self._enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._display: Any = None
+        self._file: Any = None
+        self._stage = ""
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._display is not None:
+            self._display.stop()
+            self._file.close()
+            self._display = None
+
+    def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None:
+        if not self._enabled:
+            return
+        if self._display is None:
+            self._start()
+        if stage != self._stage:
+            self._end_stage()
+            self._stage = stage
+            self._task = self._display.add_task(stage, total=total)
+        self._display.update(self._task, completed=done, total=total)
+
+    def _end_stage(self) -> None:
+        if self._task is not None:
+            task = self._display.tasks[self._task]
+            total = task.total or task.completed or 1
+            self._display.update(self._task, total=total, completed=total)
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        # Its own copy of the terminal: native code's noise is silenced by redirecting descriptor 2.
+        self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
+        self._display = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=Console(file=self._file),
+            transient=True,
+        )
+        self._display.start()

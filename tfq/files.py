@@ -1,0 +1,96 @@
+"""Output files that are either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from tfq.errors import TfqError, UsageError
+
+
+@contextmanager
+def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` when the block ends without an exception.
+
+    The bytes go to a temporary name in the same folder, are flushed to the disk and renamed. On any
+    failure, Ctrl-C among them, the temporary file is removed and what was at `path` stays.
+
+    Raises:
+      UsageError: `path` is a folder, or its folder does not exist.
+      TfqError: the file cannot be written (permissions, full disk); the message says which.
+    """
+    target = os.path.abspath(os.fspath(path))
+    folder = _folder_of(target)
+    try:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{os.path.basename(target)[:80]}.", suffix=".tmp", dir=folder
+        )
+    except OSError as e:
+        raise TfqError(f"Cannot write {path}: {explain(e)}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is private to the user.
+        os.replace(temporary, target)
+    except BaseException as e:
+        os.unlink(temporary)
+        if isinstance(e, OSError):
+            raise TfqError(f"Cannot write {path}: {explain(e)}") from None
+        raise
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes `data` to `path`, all or nothing; see `atomic_writer` for the errors."""
+    with atomic_writer(path) as file:
+        file.write(data)
+
+
+def check_output(path: str | os.PathLike[str]) -> None:
+    """Fails now if `path` could not be written later, so that no work is done in vain.
+
+    Raises:
+      UsageError: `path` is a folder, or its folder does not exist.
+      TfqError: the folder does not take files.
+    """
+    try:
+        # os.access would say yes to root on a read-only disk; a real file is the only proof.
+        with tempfile.TemporaryFile(dir=_folder_of(os.path.abspath(os.fspath(path)))):
+            pass
+    except OSError as e:
+        raise TfqError(f"Cannot write {path}: {explain(e)}") from None
+
+
+def explain(error: OSError) -> str:
+    """What an operating system's error means to a person, and what to do."""
+    known = {
+        errno.ENOSPC: "the disk is full. Free some space, or write to another disk.",
+        errno.EDQUOT: "the disk quota is used up. Free some space, or write to another disk.",
+        errno.EACCES: "permission denied. Choose another place, or change its permissions.",
+        errno.EPERM: "permission denied. Choose another place, or change its permissions.",
+        errno.EROFS: "the disk is read-only. Choose another place.",
+        errno.ENOENT: "it does not exist. Check the path.",
+        errno.EISDIR: "it is a folder, not a file.",
+        errno.ENAMETOOLONG: "the name is too long. Choose a shorter one.",
+    }
+    return known.get(error.errno or 0, f"{error.strerror or error}.")
+
+
+def _folder_of(target: str) -> str:
+    folder = os.path.dirname(target)
+    if os.path.isdir(target):
+        raise UsageError(f"Cannot write {target}: it is a folder. Give the name of a file.")
+    if not os.path.isdir(folder):
+        raise UsageError(f"Cannot write {target}: there is no folder {folder}. Create it first.")
+    return folder
+
+
+def _umask() -> int:
+    current = os.umask(0)  # The only portable way to read it is to set it.
+    os.umask(current)
+    return current
