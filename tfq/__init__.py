@@ -1,0 +1,49 @@
+"""tfq: TensorFlow models to full-integer TensorFlow Lite, calibrated, emitted and proven.
+
+Nothing heavy is imported until a name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfq.convert import ConversionResult, convert_model
+    from tfq.data import save_representative_dataset
+    from tfq.errors import DataError, ModelError, TfqError, UsageError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConversionResult",
+    "DataError",
+    "ModelError",
+    "TfqError",
+    "UsageError",
+    "__version__",
+    "convert_model",
+    "save_representative_dataset",
+]
+
+_HOME = {
+    "ConversionResult": "tfq.convert",
+    "DataError": "tfq.errors",
+    "ModelError": "tfq.errors",
+    "TfqError": "tfq.errors",
+    "UsageError": "tfq.errors",
+    "convert_model": "tfq.convert",
+    "save_representative_dataset": "tfq.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tfq' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
