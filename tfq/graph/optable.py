@@ -1,0 +1,371 @@
+"""What every LiteRT builtin op asks of the quantization around it.
+
+Ops fall into seven kinds:
+
+  WEIGHTED     constant int8 weights, a bias on the grid of input times weights; the kernel
+               requantizes the accumulator.             CONV_2D, FULLY_CONNECTED, ...
+  OWN          every tensor has its own grid; the kernel requantizes or uses a lookup table.
+                                                        ADD, MUL, MEAN, GELU, BATCH_MATMUL, ...
+  SAME         integers are moved or selected, not rescaled: the inputs named in `data` and every
+               quantized output share one grid.         RESHAPE, CONCATENATION, MAX_POOL_2D, ...
+  FIXED        the kernel fixes the output's grid; the input has its own.
+                                                        SOFTMAX, LOGISTIC, TANH, ...
+  INTEGER_OUT  quantized in, integers or bools out.     ARG_MAX, LESS, ...
+  STRUCTURAL   shapes, bools and control flow; no quantized tensor of its own (the bodies of WHILE
+               and IF are graphs of their own, joined to it by position).
+  FLOAT_ONLY   no integer kernel that is right; the note says what can be done.
+
+The table is what the kernels of ai-edge-litert do when run, not what their documentation says:
+`tests/graph/test_optable.py` runs every op and type claimed here on XNNPACK, the built-in and the
+reference kernels. A new row needs a case there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tfq.graph.model import Op
+from tfq.graph.versions import feature_version, min_runtime_version
+
+__all__ = ["OP_TABLE", "Kind", "OpSpec", "min_runtime_version", "op_version", "spec"]
+
+
+class Kind(enum.Enum):
+    """How an op's grids are bound to each other."""
+
+    WEIGHTED = "weighted"
+    OWN = "own"
+    SAME = "same"
+    FIXED = "fixed"
+    INTEGER_OUT = "integer_out"
+    STRUCTURAL = "structural"
+    FLOAT_ONLY = "float_only"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpSpec:
+    """One row of the table.
+
+    Attributes:
+      kind: see the module's docstring.
+      data: indices of the inputs that carry quantized data (without weights and bias); None for
+        all of them.
+      outputs: indices of the outputs that carry quantized data; None for all of them.
+      weights: input index of the weights, of WEIGHTED ops.
+      bias: input index of the bias.
+      needs_bias: the integer kernel refuses a missing bias; write zeros.
+      axis: the weights' dimension that may have a scale each; None when only one scale is allowed.
+      versions: for "float32" and each activation type, the lowest op version whose kernel does it.
+      fixed: for FIXED ops, activation type -> (scale, zero point) of the output.
+      same_inputs: activation types for which the inputs in `data` must share one grid although the
+        outputs do not (int16 comparisons compare raw integers).
+      reference: False when the reference kernels lack the op or get it wrong.
+      lsb: activation type -> distance from the truth, in LSB, where the kernel is coarser than 1.
+      fused_activation: the options have a `fusedActivationFunction`.
+      elementwise: every output value depends on one value of each (broadcast) input.
+      elementwise_unary: y = f(x), value by value: could be a lookup table.
+      note: what else a user or the emitter must know.
+    """
+
+    kind: Kind
+    data: tuple[int, ...] | None = (0,)
+    outputs: tuple[int, ...] | None = None
+    weights: int | None = None
+    bias: int | None = None
+    needs_bias: bool = False
+    axis: int | None = None
+    versions: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"float32": 1})
+    fixed: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
+    same_inputs: frozenset[str] = frozenset()
+    reference: bool = True
+    lsb: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    fused_activation: bool = False
+    elementwise: bool = False
+    elementwise_unary: bool = False
+    note: str = ""
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """The activation types for which the integer kernel exists and is right."""
+        return frozenset(self.versions) - {"float32"}
+
+
+def _v(float32: int, int8: int | None = None, int16: int | None = None) -> dict[str, int]:
+    """Lowest versions by type; None where no right kernel exists."""
+    found = {"float32": float32, "int8": int8, "int16": int16}
+    return {dtype: version for dtype, version in found.items() if version is not None}
+
+
+def _weighted(versions, data, weights, bias, axis, needs_bias=False, note=""):
+    return OpSpec(
+        kind=Kind.WEIGHTED,
+        data=(data,),
+        weights=weights,
+        bias=bias,
+        axis=axis,
+        needs_bias=needs_bias,
+        versions=versions,
+        fused_activation=True,
+        note=note,
+    )
+
+
+def _own(versions, data=(0,), **more):
+    return OpSpec(kind=Kind.OWN, versions=versions, data=data, **more)
+
+
+def _unary(versions, kind=Kind.OWN, **more):
+    return OpSpec(kind=kind, versions=versions, elementwise=True, elementwise_unary=True, **more)
+
+
+def _binary(versions, **more):
+    return OpSpec(kind=Kind.OWN, versions=versions, data=(0, 1), elementwise=True, **more)
+
+
+def _same(versions, data=(0,), **more):
+    return OpSpec(kind=Kind.SAME, versions=versions, data=data, **more)
+
+
+def _compare(versions):
+    return OpSpec(
+        kind=Kind.INTEGER_OUT,
+        versions=versions,
+        data=(0, 1),
+        outputs=(),
+        same_inputs=frozenset({"int16"}),
+        elementwise=True,
+        note="int16 compares raw integers: one grid for both inputs.",
+    )
+
+
+def _structural(note="", data=(), outputs=()):
+    return OpSpec(kind=Kind.STRUCTURAL, data=data, outputs=outputs, note=note)
+
+
+def _float(note, data=(0,), **more):
+    return OpSpec(kind=Kind.FLOAT_ONLY, data=data, note=note, **more)
+
+
+_RECURRENT = "No integer form is emitted; the source is unrolled or its loop body quantized."
+_LOOKUP = "Elementwise: can be computed by other integer ops or a lookup."
+_POT = "int16 with general scales needs potScaleInt16=False in the options."
+_INTERPOLATED = "int16 interpolates a table of 512 steps: coarse where the function is steep."
+
+_TABLE: dict[str, OpSpec] = {
+    "ABS": _unary(_v(1, 2, 3)),
+    "ADD": _binary(_v(1, 2, 3), fused_activation=True, note=_POT),
+    "ADD_N": _float("A chain of ADD does the same.", data=None, elementwise=True),
+    "ARG_MAX": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
+    "ARG_MIN": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
+    "ATAN2": _float("Float kernel only.", data=(0, 1), elementwise=True),
+    "AVERAGE_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
+    "BATCH_MATMUL": _own(_v(1, 2, 3), (0, 1), note="A constant operand has one scale."),
+    "BATCH_TO_SPACE_ND": _same(_v(1, 2, 4)),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": _float(_RECURRENT),
+    "BIDIRECTIONAL_SEQUENCE_RNN": _float(_RECURRENT),
+    "BITCAST": _structural(),
+    "BITWISE_XOR": _structural(),
+    "BROADCAST_ARGS": _structural(),
+    "BROADCAST_TO": _same(_v(2, 3, 3)),
+    "BUCKETIZE": _float("Float kernel only."),
+    "CALL": _structural("Its body is a graph of its own.", None, None),
+    "CALL_ONCE": _structural(),
+    "CAST": OpSpec(
+        kind=Kind.FIXED,
+        data=(),
+        fixed={"int8": (1.0, 0), "int16": (1.0, 0)},
+        versions=_v(1, 3, 1),
+        elementwise=True,
+        note="From bool or integers only: the integers themselves, hence scale 1.",
+    ),
+    "CEIL": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "COMPLEX_ABS": _float("Complex numbers have no integer form."),
+    "CONCATENATION": _same(_v(1, 2, 3), None, fused_activation=True),
+    "CONV_2D": _weighted(_v(1, 3, 4), 0, 1, 2, 0, True),
+    "CONV_3D": _float("Can be a sum of CONV_2D over depth slices.", weights=1, bias=2, axis=4),
+    "CONV_3D_TRANSPOSE": _float("Float kernel only.", data=(2,), weights=1, bias=3),
+    "COS": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "CUMSUM": _float("A product with a triangular matrix does the same."),
+    "DENSIFY": _structural("Weights stored sparse."),
+    "DEPTHWISE_CONV_2D": _weighted(_v(1, 3, 5), 0, 1, 2, 3, True),
+    "DEPTH_TO_SPACE": _same(_v(1, 2), reference=False),
+    "DEQUANTIZE": _own(_v(1, 2, 3), outputs=(), note="Leaves the integers."),
+    "DILATE": _float("Not emitted."),
+    "DIV": _binary(_v(1, None, 1), fused_activation=True),
+    "DYNAMIC_UPDATE_SLICE": _same(_v(1, 1, 4), (0, 1)),
+    "ELU": _unary(_v(1, 1), reference=False),
+    "EMBEDDING_LOOKUP": _same(_v(1, 1, 1), (1,)),
+    "EMBEDDING_LOOKUP_SPARSE": _float("Float kernel only.", data=(3, 4)),
+    "EQUAL": _compare(_v(1, 2, 4)),
+    "EXP": _unary(_v(1, 2, 2), lsb={"int16": 4}, note=_INTERPOLATED),
+    "EXPAND_DIMS": _same(_v(1, 1, 1)),
+    "FAKE_QUANT": _float("Its range is taken as the tensor's grid."),
+    "FILL": _same(_v(1, 3, 3), (1,)),
+    "FLOOR": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "FLOOR_DIV": _float("DIV and a floor.", data=(0, 1), elementwise=True),
+    "FLOOR_MOD": _same(
+        _v(1, None, 2), (0, 1), elementwise=True, note="int8 ignores the zero points."
+    ),
+    "FULLY_CONNECTED": _weighted(
+        _v(1, 4, 7), 0, 1, 2, 0, note="A scale per channel needs version 12 (TensorFlow 2.17)."
+    ),
+    "GATHER": _same(_v(1, 2, 4)),
+    "GATHER_ND": _same(_v(1, 1, 3)),
+    "GELU": _unary(_v(1, 2, 2), lsb={"int16": 2}),
+    "GREATER": _compare(_v(1, 2, 2)),
+    "GREATER_EQUAL": _compare(_v(1, 2, 3)),
+    "HARD_SWISH": _unary(_v(1, 1)),
+    "HASHTABLE": _structural(),
+    "HASHTABLE_FIND": _structural(),
+    "HASHTABLE_IMPORT": _structural(),
+    "HASHTABLE_LOOKUP": _float("Not emitted.", data=(2,), outputs=(0,)),
+    "HASHTABLE_SIZE": _structural(),
+    "IF": _structural("Its branches are graphs of their own.", None, None),
+    "IMAG": _float("Complex numbers have no integer form."),
+    "L2_NORMALIZATION": OpSpec(
+        kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (1 / 128, 0)}, fused_activation=True
+    ),
+    "L2_POOL_2D": _float("SQRT of AVERAGE_POOL_2D of MUL(x, x).", fused_activation=True),
+    "LEAKY_RELU": _unary(_v(1, 1, 2)),
+    "LESS": _compare(_v(1, 2, 3)),
+    "LESS_EQUAL": _compare(_v(1, 2, 2)),
+    "LOCAL_RESPONSE_NORMALIZATION": _float("Float kernel only."),
+    "LOG": _unary(_v(1, 2, 2), lsb={"int16": 6}, note=_INTERPOLATED),
+    "LOGICAL_AND": _structural(),
+    "LOGICAL_NOT": _structural(),
+    "LOGICAL_OR": _structural(),
+    "LOGISTIC": _unary(
+        _v(1, 2, 3), Kind.FIXED, fixed={"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}
+    ),
+    "LOG_SOFTMAX": OpSpec(kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (16 / 256, 127)}),
+    "LSH_PROJECTION": _float("Float kernel only."),
+    "LSTM": _float(_RECURRENT),
+    "MATRIX_DIAG": _same(_v(1, None, 1), note="int8 fills with the integer 0, not the zero point."),
+    "MATRIX_SET_DIAG": _float("Not emitted.", data=(0, 1)),
+    "MAXIMUM": _same(_v(1, 2, 4), (0, 1), elementwise=True),
+    "MAX_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
+    "MEAN": _own(_v(1, 2, 3)),
+    "MINIMUM": _same(_v(1, 2, 4), (0, 1), elementwise=True),
+    "MIRROR_PAD": _same(_v(1, 2, 3)),
+    "MUL": _binary(_v(1, 2, 4), fused_activation=True),
+    "MULTINOMIAL": _float("Random numbers have no integer form."),
+    "NEG": _unary(_v(1), Kind.FLOAT_ONLY, note="Negates raw integers; SUB from 0 does it right."),
+    "NON_MAX_SUPPRESSION_V4": _float("Float kernel only.", data=(0, 1, 3, 4)),
+    "NON_MAX_SUPPRESSION_V5": _float("Float kernel only.", data=(0, 1, 3, 4, 5)),
+    "NOT_EQUAL": _compare(_v(1, 2, 4)),
+    "ONE_HOT": _same(_v(1, 1), (2, 3)),
+    "PACK": _same(_v(1, 2, 3), None),
+    "PAD": _same(_v(1, 2, 3)),
+    "PADV2": _same(_v(1, 2, 3), (0, 2)),
+    "POW": _float("MUL, SQRT and RSQRT for constant powers.", data=(0, 1), elementwise=True),
+    "PRELU": _binary(_v(1, 1), note="int16 returns garbage without an error."),
+    "QUANTIZE": _own(_v(1, 1, 2), note="From float, or from one grid or integer type to another."),
+    "RANDOM_STANDARD_NORMAL": _float("Random numbers have no integer form.", data=()),
+    "RANDOM_UNIFORM": _float("Random numbers have no integer form.", data=()),
+    "RANGE": _structural(),
+    "RANK": _structural(),
+    "READ_VARIABLE": _structural(),
+    "REAL": _float("Complex numbers have no integer form."),
+    "REDUCE_ALL": _structural(),
+    "REDUCE_ANY": _structural(),
+    "REDUCE_MAX": _same(_v(1, 2, 3)),
+    "REDUCE_MIN": _same(_v(1, 2, 3)),
+    "REDUCE_PROD": _own(_v(1, 2, 2), lsb={"int16": 4}),
+    "REDUCE_WINDOW": _float("Not emitted."),
+    "RELU": _unary(_v(1, 2, 3)),
+    "RELU6": _unary(_v(1, 2, 3)),
+    "RELU_0_TO_1": _unary(_v(1, 1)),
+    "RELU_N1_TO_1": _unary(_v(1, 1)),
+    "RESHAPE": _same(_v(1, 1, 1)),
+    "RESIZE_BILINEAR": _same(_v(1, 2, 4)),
+    "RESIZE_NEAREST_NEIGHBOR": _same(_v(1, 2, 4)),
+    "REVERSE_SEQUENCE": _same(_v(1, None, 1)),
+    "REVERSE_V2": _same(_v(1, 3, 3)),
+    "RFFT2D": _float("Complex numbers have no integer form."),
+    "RIGHT_SHIFT": _structural(),
+    "RNN": _float(_RECURRENT),
+    "ROUND": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "RSQRT": _unary(_v(1, 2, 3), lsb={"int16": 128}, note=_INTERPOLATED),
+    "SCATTER_ND": _float("int8 fills with the integer 0, not the zero point.", data=(1,)),
+    "SEGMENT_SUM": _float("Float kernel only."),
+    "SELECT": _same(_v(1, 2, 1), (1, 2), elementwise=True),
+    "SELECT_V2": _same(_v(1, 1, 1), (1, 2), elementwise=True),
+    "SHAPE": _structural("Reads a shape, not values."),
+    "SIGN": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "SIN": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "SKIP_GRAM": _structural(),
+    "SLICE": _same(_v(1, 2, 4)),
+    "SOFTMAX": OpSpec(
+        kind=Kind.FIXED,
+        versions=_v(1, 2, 3),
+        fixed={"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
+    ),
+    "SPACE_TO_BATCH_ND": _same(_v(1, 2, 4)),
+    "SPACE_TO_DEPTH": _same(_v(1, 2)),
+    "SPARSE_TO_DENSE": _same(_v(1, 3), (2, 3)),
+    "SPLIT": _same(_v(1, 2, 4), (1,)),
+    "SPLIT_V": _same(_v(1, 2, 2)),
+    "SQRT": _unary(_v(1, 2, 2)),
+    "SQUARE": _unary(_v(1), Kind.FLOAT_ONLY, note="MUL(x, x) does the same."),
+    "SQUARED_DIFFERENCE": _binary(_v(1, 2)),
+    "SQUEEZE": _same(_v(1, 1, 1)),
+    "STRIDED_SLICE": _same(_v(1, 2, 1)),
+    "SUB": _binary(_v(1, 2, 5), fused_activation=True, note=_POT),
+    "SUM": _own(_v(1, 2, 2), reference=False, note="The reference kernel is wrong."),
+    "SVDF": _float(_RECURRENT),
+    "TANH": _unary(
+        _v(1, 2, 3),
+        Kind.FIXED,
+        fixed={"int8": (1 / 128, 0), "int16": (1 / 32768, 0)},
+        lsb={"int16": 2},
+    ),
+    "TILE": _same(_v(1, 3, 1), reference=False),
+    "TOPK_V2": _same(_v(1, 2, 3), outputs=(0,)),
+    "TRANSPOSE": _same(_v(1, 2, 5)),
+    "TRANSPOSE_CONV": _weighted(_v(1, 2, 3), 2, 1, 3, 0),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _float(_RECURRENT),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": _float(_RECURRENT),
+    "UNIQUE": _float("Float kernel only.", outputs=(0,)),
+    "UNPACK": _same(_v(1, 2, 4)),
+    "UNSORTED_SEGMENT_MAX": _float("Float kernel only."),
+    "UNSORTED_SEGMENT_MIN": _float("Float kernel only."),
+    "UNSORTED_SEGMENT_PROD": _float("Float kernel only."),
+    "UNSORTED_SEGMENT_SUM": _float("Float kernel only."),
+    "VAR_HANDLE": _structural(),
+    "WHERE": _structural("Of a bool condition."),
+    "WHILE": _structural("Its body is a graph of its own.", None, None),
+    "ZEROS_LIKE": _float("A constant.", elementwise=True),
+}
+
+OP_TABLE: Mapping[str, OpSpec] = MappingProxyType(_TABLE)
+
+
+def spec(name: str) -> OpSpec | None:
+    """The row of op `name`; None for CUSTOM, STABLEHLO_* and others no integer model can hold."""
+    return OP_TABLE.get(name)
+
+
+def _activation_dtype(op: Op, row: OpSpec) -> str:
+    """The type that selects the kernel: that of the first data input, else of the output."""
+    indices = range(len(op.inputs)) if row.data is None else row.data
+    for i in indices:
+        tensor = op.inputs[i] if i < len(op.inputs) else None
+        if tensor is not None:
+            return tensor.dtype
+    return op.outputs[0].dtype if op.outputs else ""
+
+
+def op_version(op: Op) -> int:
+    """The lowest version of the op that a runtime must know to run it as it stands.
+
+    Reads the types of its tensors, whether weights have a scale per axis, ranks and options. For
+    types that the table does not cover (an ADD of int32) the version the op came with is kept.
+    """
+    row = spec(op.name)
+    if row is None:
+        return op.version
+    base = row.versions.get(_activation_dtype(op, row), op.version)
+    return max(base, feature_version(op))
