@@ -1,0 +1,254 @@
+"""A folder of images as samples, decoded one at a time.
+
+Sub-folders are classes: the label of an image is the place of its folder among the sorted names,
+as in `keras.utils.image_dataset_from_directory`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfq.data.fit import Element, Fitter
+from tfq.data.source import Reading
+from tfq.errors import DataError, UsageError, unknown_option
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+CROPS = ("none", "center", "pad")
+COLORS = ("auto", "rgb", "gray")
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How images become arrays. The value of a pixel is `(pixel - mean) * scale`.
+
+    Attributes:
+      resize: (height, width) to resize to before cropping; None: what the model takes.
+      crop: "none": the whole image, stretched to the model's size. "center": resized (without
+        `resize`: so that it just covers the model's size, keeping its proportions) and the centre
+        cut out. "pad": resized to fit within the model's size, keeping its proportions, and
+        centred on black.
+      scale: factor, or one for each channel (1/255 for inputs from 0 to 1).
+      mean: what is subtracted from pixels of 0..255 first, or one number for each channel.
+      color: "auto": grey, RGB or RGBA by the model's channels; "gray": grey, repeated for each
+        channel; "rgb": the model must take 3 channels.
+
+    Raises:
+      UsageError: an unknown name or a value that is no size or number.
+    """
+
+    resize: tuple[int, int] | None = None
+    crop: str = "none"
+    scale: float | Sequence[float] = 1.0
+    mean: float | Sequence[float] = 0.0
+    color: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise unknown_option("crop", self.crop, CROPS)
+        if self.color not in COLORS:
+            raise unknown_option("color", self.color, COLORS)
+        if self.resize is not None and (
+            len(self.resize) != 2 or any(not isinstance(v, int) or v < 1 for v in self.resize)
+        ):
+            raise UsageError(f"resize takes (height, width). Received: {self.resize!r}.")
+        for name in ("scale", "mean"):
+            try:
+                value = np.asarray(getattr(self, name), np.float64)
+                good = value.ndim <= 1 and value.size > 0 and bool(np.isfinite(value).all())
+            except (TypeError, ValueError):
+                good = False
+            if not good:
+                raise UsageError(
+                    f"{name} takes a number, or one for each channel. "
+                    f"Received: {getattr(self, name)!r}."
+                )
+
+
+class ImageDecoder:
+    """Encoded images to arrays of one shape.
+
+    Args:
+      shape: (height, width, channels), (channels, height, width) or (height, width), as the
+        model takes it without batch; -1 for a height or width that is open.
+      options: what to do with size, colour and values.
+
+    Raises:
+      DataError: the shape is not that of images.
+      UsageError: options that do not go with the shape.
+    """
+
+    def __init__(self, shape: tuple[int, ...], options: DataOptions):
+        self.channels_first = False
+        if len(shape) == 2:
+            height, width, channels = *shape, 1
+        elif len(shape) == 3 and shape[2] in _MODES:
+            height, width, channels = shape
+        elif len(shape) == 3 and shape[0] in _MODES:
+            self.channels_first = True
+            channels, height, width = shape
+        else:
+            raise DataError(
+                f"Images need an input of shape (height, width, channels) with 1, 3 or 4 channels. "
+                f"The model takes {shape}: give arrays (.npz) instead."
+            )
+        self.shape = shape
+        self.options = options
+        if -1 in (height, width):
+            if options.resize is None:
+                raise UsageError("The model takes images of any size: choose one with resize.")
+            height, width = options.resize
+        self.size = (width, height)
+        if options.color == "rgb" and channels != 3:
+            raise UsageError(f"color='rgb' needs 3 channels; the model's input has {channels}.")
+        if options.resize and options.crop != "center" and options.resize != (height, width):
+            raise UsageError(
+                f"resize={options.resize} is not the model's size {(height, width)}. "
+                f"Add crop='center' to cut the model's size out, or leave resize away."
+            )
+        if options.resize and (options.resize[0] < height or options.resize[1] < width):
+            raise UsageError(
+                f"resize={options.resize} is smaller than the model's size {(height, width)}."
+            )
+        self.channels = channels
+        self.mode = "L" if options.color == "gray" else _MODES[channels]
+        for name in ("scale", "mean"):
+            value = np.asarray(getattr(options, name))
+            if value.size not in (1, channels):
+                raise UsageError(
+                    f"{name} has {value.size} values for images of {channels} channels. "
+                    f"Received: {getattr(options, name)!r}."
+                )
+        self._scale = np.asarray(options.scale, np.float32)
+        self._mean = np.asarray(options.mean, np.float32)
+        self._plain = bool((self._scale == 1).all() and (self._mean == 0).all())
+
+    def decode(self, data: bytes, name: str) -> np.ndarray:
+        """The array of an encoded image: uint8 pixels, or float32 if scale or mean are given.
+
+        Raises:
+          DataError: the image is damaged; the message holds `name`.
+        """
+        from PIL import Image, UnidentifiedImageError
+
+        damage = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                pixels = np.asarray(self._place(_eight_bit(image).convert(self.mode)))
+        except (*damage, Image.DecompressionBombError) as e:
+            reason = (
+                str(e).strip().rstrip(".")
+                if not isinstance(e, UnidentifiedImageError)
+                else "it is no image that Pillow knows"
+            )
+            raise DataError(
+                f"Image {name} cannot be read: {reason}. Remove or replace it."
+            ) from None
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., np.newaxis], self.channels, axis=-1)
+        if not self._plain:
+            pixels = (pixels.astype(np.float32) - self._mean) * self._scale
+        if self.channels_first:
+            return np.moveaxis(pixels, -1, 0)
+        return pixels[..., 0] if len(self.shape) == 2 else pixels
+
+    def _place(self, image):  # type: ignore[no-untyped-def]  # Pillow is imported when needed.
+        from PIL import Image, ImageOps
+
+        bilinear = Image.Resampling.BILINEAR
+        if self.options.crop == "pad":
+            return ImageOps.pad(image, self.size, bilinear)
+        if self.options.crop == "none":
+            return image if image.size == self.size else image.resize(self.size, bilinear)
+        if self.options.resize is None:
+            return ImageOps.fit(image, self.size, bilinear)
+        height, width = self.options.resize
+        image = image.resize((width, height), bilinear)
+        left, top = (width - self.size[0]) // 2, (height - self.size[1]) // 2
+        return image.crop((left, top, left + self.size[0], top + self.size[1]))
+
+
+def _eight_bit(image):  # type: ignore[no-untyped-def]
+    """16-bit images scaled to 8 bits; Pillow's own conversion would clip them."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def open_folder(path: Path, fitter: Fitter, options: DataOptions, limit: int | None) -> Reading:
+    """Reads a folder of images in the order of their sorted paths.
+
+    With `limit`, images are picked evenly from all, so that no class is left out because its name
+    sorts last.
+
+    Raises:
+      DataError: there are no images, images both beside and in sub-folders, or the model's input
+        is not an image.
+    """
+    if len(fitter.inputs) != 1:
+        raise DataError(
+            f"{path} is a folder of images and the model has {len(fitter.inputs)} inputs. "
+            f"Give a .npz file with an array for each."
+        )
+    spec = fitter.inputs[0]
+    decoder = ImageDecoder(fitter.row_shape(spec), options)
+    files, labels = _list(path)
+    if limit is not None and 0 < limit < len(files):
+        picks = [i * len(files) // limit for i in range(limit)]
+        files = [files[i] for i in picks]
+        labels = [labels[i] for i in picks]
+
+    def elements() -> Iterator[Element]:
+        for file, label in zip(files, labels, strict=True):
+            try:
+                data = file.read_bytes()
+            except OSError as e:
+                raise DataError(f"Image {file} cannot be read: {e.strerror}.") from None
+            name = str(file.relative_to(path))
+            yield Element({spec.name: decoder.decode(data, str(file))}, label, name)
+
+    return Reading(elements, f"{path.name}/", len(files), has_labels=labels[0] is not None)
+
+
+def _list(path: Path) -> tuple[list[Path], list[int | None]]:
+    """The images below `path`, and the label of each."""
+    try:
+        entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    except OSError as e:
+        raise DataError(f"Folder {path} cannot be read: {e.strerror}.") from None
+    top = [p for p in entries if p.is_file() and p.suffix.lower() in EXTENSIONS]
+    classes = [
+        sorted(
+            f
+            for f in folder.rglob("*")
+            if f.suffix.lower() in EXTENSIONS and f.is_file() and not f.name.startswith(".")
+        )
+        for folder in entries
+        if folder.is_dir()
+    ]
+    inner = sum(map(len, classes))
+    if top and inner:
+        raise DataError(
+            f"{path} has images both directly in it ({len(top)}) and in sub-folders ({inner}). "
+            f"Put all of them in sub-folders (one for each class), or none."
+        )
+    if top:
+        return top, [None] * len(top)
+    if not inner:
+        has = f"{len(entries)} other entries" if entries else "nothing"
+        raise DataError(
+            f"Folder {path} has no images; it has {has}. Images end in {', '.join(EXTENSIONS)}."
+        )
+    files = [f for folder in classes for f in folder]
+    return files, [i for i, folder in enumerate(classes) for _ in folder]

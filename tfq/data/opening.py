@@ -1,0 +1,130 @@
+"""`data=` and `--data`: everything that samples can be given as."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfq.data import tfrecord
+from tfq.data.arrays import open_npy, open_npz
+from tfq.data.fit import Fitter
+from tfq.data.images import DataOptions, open_folder
+from tfq.data.objects import open_object
+from tfq.data.source import Reading, SampleSource
+from tfq.data.synthetic import synthetic
+from tfq.errors import DataError, UsageError, nearest
+from tfq.graph.interface import ArgSpec
+
+SAVED_NAME = os.path.join("assets.extra", "tfq_representative_data.npz")
+"""Where a SavedModel folder keeps its own samples."""
+
+_CALLABLE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_FORMS = (
+    "a .npz, .npy or .tfrecord file, a folder of images, package.module:callable, or 'synthetic'"
+)
+
+
+def open_data(
+    data: Any,
+    inputs: Sequence[ArgSpec],
+    *,
+    options: DataOptions | None = None,
+    limit: int | None = None,
+) -> SampleSource:
+    """Opens samples for a model with `inputs`, without reading more than headers or one element.
+
+    Args:
+      data: one of
+        - a path: `.npz` (arrays named as the inputs or their tensors; `y` is labels), `.npy`,
+          `.tfrecord`, a folder of images, or a SavedModel folder with samples inside;
+        - "package.module:callable", imported with the current folder on the path and called
+          without arguments; it returns any of the following;
+        - an array, a dict of arrays, a list of arrays (one for each input), samples first;
+        - a `tf.data.Dataset`, a generator or another iterable of samples or batches: arrays, lists
+          in the order of the inputs, dicts by name, `(x, y)` with labels;
+        - a function that returns one of these, such as TensorFlow Lite's
+          `representative_dataset`;
+        - "synthetic": 64 random samples, which calibrate nothing.
+      inputs: the model's inputs, with static shapes.
+      options: how images become arrays.
+      limit: reads at most so many samples: the first ones, of a folder of images evenly picked
+        ones.
+
+    Raises:
+      DataError: there is no such data, it is damaged, or it does not fit the model.
+      UsageError: options that contradict each other or the model, an unknown module or callable.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"The limit of samples must be at least 1. Received: {limit}.")
+    fitter = Fitter(inputs)
+    options = options or DataOptions()
+    if isinstance(data, str) and data == "synthetic":
+        return synthetic(inputs) if limit is None else synthetic(inputs, min(limit, 64))
+    if isinstance(data, str | os.PathLike):
+        return SampleSource(_open_name(os.fspath(data), fitter, options, limit), fitter, limit)
+    return SampleSource(open_object(data, fitter), fitter, limit)
+
+
+def saved_data_path(saved_model_dir: str | os.PathLike[str]) -> Path | None:
+    """The samples inside a SavedModel folder, or None if it has none."""
+    path = Path(saved_model_dir) / SAVED_NAME
+    return path if path.is_file() else None
+
+
+def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | None) -> Reading:
+    path = Path(name)
+    if path.is_dir():
+        saved = saved_data_path(path)
+        return open_npz(saved, fitter) if saved else open_folder(path, fitter, options, limit)
+    if path.exists():
+        if path.suffix == ".npz":
+            return open_npz(path, fitter)
+        if path.suffix == ".npy":
+            return open_npy(path, fitter)
+        if tfrecord.FILE_NAME.search(path.name):
+            return tfrecord.open_tfrecord(path, fitter, options)
+        raise DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {path.name}.")
+    if match := _CALLABLE.fullmatch(name):
+        return open_object(_import(*match.groups()), fitter, name)
+    close = nearest(name, ["synthetic"])
+    if not close and path.parent.is_dir():
+        close = nearest(path.name, [p.name for p in path.parent.iterdir()])
+    raise DataError(f"There is no data at {name!r}. Give {_FORMS}.{close}")
+
+
+def _import(module_name: str, attribute: str) -> Callable[[], Any]:
+    """The object that `module:callable` names; it must be callable."""
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as e:
+        if isinstance(e, ModuleNotFoundError) and e.name and module_name.startswith(e.name):
+            raise UsageError(
+                f"There is no module {e.name!r} for the data {module_name}:{attribute}. "
+                f"Modules are looked for in the current folder and among those installed."
+            ) from None
+        raise DataError(
+            f"Module {module_name} of the data cannot be imported: {type(e).__name__}: {e}"
+        ) from e
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            names = [n for n in dir(found) if not n.startswith("_")]
+            raise UsageError(f"{module_name} has no {part!r}.{nearest(part, names)}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise UsageError(
+            f"{module_name}:{attribute} is not callable; it is a {type(found).__name__}. "
+            f"Name a function that returns or yields samples."
+        )
+    return found

@@ -1,0 +1,212 @@
+"""Representative samples inside a SavedModel, so that the folder alone converts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from tfq.data.fit import Fitter
+from tfq.data.opening import SAVED_NAME, open_data
+from tfq.data.protos import message_class
+from tfq.data.source import Sample
+from tfq.errors import DataError, UsageError
+from tfq.files import atomic_writer
+from tfq.graph.interface import ArgSpec
+
+# TensorFlow's DataType enum (types.proto), as far as inputs can be converted.
+_DTYPES = {
+    1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 9: "int64",
+    10: "bool", 17: "uint16", 19: "float16", 22: "uint32", 23: "uint64",
+}  # fmt: skip
+_COPY_BYTES = 1 << 20
+
+
+def save_representative_dataset(
+    saved_model_dir: str | os.PathLike[str],
+    data: Any,
+    *,
+    limit: int = 256,
+    inputs: Sequence[str | ArgSpec] | None = None,
+) -> Path:
+    """Writes samples (and their labels) into a SavedModel folder, as `assets.extra/tfq_*.npz`.
+
+    `python -m tfq.convert saved_model_dir/` then needs no `--data`. The samples are checked against
+    the SavedModel's signature, which is read without TensorFlow; one at a time is in memory.
+
+    Args:
+      saved_model_dir: the folder with `saved_model.pb`.
+      data: whatever `tfq.data.open_data` takes.
+      limit: writes at most so many samples.
+      inputs: names of the inputs in the order of `data` where it goes by order (lists of arrays
+        for a model with several inputs), or their full description where the SavedModel has no
+        signature.
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      UsageError: the folder is no SavedModel, or names are needed.
+      DataError: the samples cannot be read or do not fit.
+      TfqError: the file cannot be written.
+    """
+    folder = Path(saved_model_dir)
+    if not (folder / "saved_model.pb").is_file():
+        what = "has no saved_model.pb" if folder.is_dir() else "is no folder"
+        raise UsageError(f"{folder} is not a SavedModel: it {what}. Save the model first.")
+    specs = _specs(folder, data, inputs)
+    source = open_data(data, specs, limit=limit)
+    if source.has_labels and any(s.name == "y" for s in specs):
+        raise DataError("Labels are stored as 'y', and an input has that name. Leave them out.")
+    path = folder / SAVED_NAME
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError as e:
+        raise UsageError(f"{path.parent} cannot be created: {e.strerror}.") from None
+    with _Spools(path.parent) as spools:
+        for sample in source:
+            for name, array in _rows(sample, Fitter(specs).batched).items():
+                spools.append(name, array, source.description)
+        with atomic_writer(path) as stream:
+            spools.write(stream)
+    return path
+
+
+def _rows(sample: Sample, batched: bool) -> dict[str, np.ndarray]:
+    """The arrays of one sample, with an axis for the samples in front."""
+    rows = {n: (a[: sample.real] if batched else a[np.newaxis]) for n, a in sample.inputs.items()}
+    if sample.label is not None:
+        rows["y"] = sample.label
+    return rows
+
+
+class _Spools:
+    """Arrays that grow row by row in temporary files, then go into one `.npz`."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._files: dict[str, IO[bytes]] = {}
+        self._forms: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+        self._counts: dict[str, int] = {}
+
+    def __enter__(self) -> _Spools:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, name: str, rows: np.ndarray, what: str) -> None:
+        form = (rows.shape[1:], rows.dtype)
+        if name not in self._files:
+            self._files[name] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            self._forms[name] = form
+            self._counts[name] = 0
+        if self._forms[name] != form:
+            raise DataError(
+                f"{what}: all samples must have one shape and dtype to be stored together; "
+                f"{name!r} has {self._forms[name]}. Received: {form}."
+            )
+        self._files[name].write(np.ascontiguousarray(rows).tobytes())
+        self._counts[name] += len(rows)
+
+    def write(self, stream: IO[bytes]) -> None:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, file in self._files.items():
+                # ZipInfo's own date, of 1980, makes the same samples the same bytes.
+                info = zipfile.ZipInfo(f"{name}.npy")
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.external_attr = 0o644 << 16
+                shape, dtype = self._forms[name]
+                with archive.open(info, "w", force_zip64=True) as member:
+                    np.lib.format.write_array_header_1_0(
+                        member,
+                        {
+                            "descr": np.lib.format.dtype_to_descr(dtype),
+                            "fortran_order": False,
+                            "shape": (self._counts[name], *shape),
+                        },
+                    )
+                    file.seek(0)
+                    while block := file.read(_COPY_BYTES):
+                        member.write(block)
+
+
+def _specs(folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None) -> tuple[ArgSpec, ...]:
+    """The inputs to store samples for: as given, as the signature says, or as the data has."""
+    if inputs is not None and all(isinstance(i, ArgSpec) for i in inputs):
+        return tuple(i for i in inputs if isinstance(i, ArgSpec))
+    signed = {spec.name: spec for spec in _signature(folder)}
+    if inputs is not None:
+        names = [i.name if isinstance(i, ArgSpec) else i for i in inputs]
+        if signed and set(names) != set(signed):
+            raise UsageError(
+                f"inputs must name the model's inputs, {', '.join(signed)}. "
+                f"Received: {', '.join(names)}."
+            )
+        if signed:
+            return tuple(signed[name] for name in names)
+    elif signed:
+        if len(signed) > 1 and isinstance(data, list | tuple):
+            raise UsageError(
+                f"The model has {len(signed)} inputs and a list does not say which array is whose. "
+                f"Give a dict by name, or inputs=[...] in the list's order: {', '.join(signed)}."
+            )
+        return tuple(signed.values())
+    arrays = _arrays(folder, data, inputs)
+    return tuple(
+        ArgSpec(name, name, (1, *array.shape[1:]), array.dtype.name)
+        for name, array in arrays.items()
+        if name != "y"
+    )
+
+
+def _arrays(
+    folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None
+) -> dict[str, np.ndarray]:
+    """The arrays of `data` by name, where nothing else says what the inputs are."""
+    names = [str(i) for i in inputs] if inputs else []
+    if isinstance(data, Mapping):
+        return {name: np.asarray(array) for name, array in data.items()}
+    if isinstance(data, list | tuple) and len(data) == len(names):
+        return {name: np.asarray(a) for name, a in zip(names, data, strict=True)}
+    if hasattr(data, "__array__"):
+        return {names[0] if names else "x": np.asarray(data)}
+    raise UsageError(
+        f"{folder} has no signature that says what the inputs are. Pass "
+        f"inputs=[tfq.data.ArgSpec(name, tensor_name, shape, dtype), ...], or a dict of arrays."
+    )
+
+
+def _signature(folder: Path) -> list[ArgSpec]:
+    """Inputs of "serving_default", else of the first signature; batch 1, other open sizes -1."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        data = (folder / "saved_model.pb").read_bytes()
+        saved_model = message_class("saved_model", "SavedModel").FromString(data)
+    except (OSError, DecodeError) as e:
+        raise DataError(f"{folder / 'saved_model.pb'} cannot be read: {e}.") from None
+    signatures = {
+        entry.key: entry.value
+        for graph in saved_model.meta_graphs
+        for entry in graph.signature_def
+        if not entry.key.startswith("__")
+    }
+    if not signatures:
+        return []
+    chosen = signatures.get("serving_default") or next(iter(signatures.values()))
+    specs = []
+    for entry in sorted(chosen.inputs, key=lambda e: e.key):
+        info = entry.value
+        shape = [d.size for d in info.tensor_shape.dim]
+        if shape[:1] == [-1]:
+            shape[0] = 1
+        dtype = _DTYPES.get(info.dtype, f"of number {info.dtype} in TensorFlow's types.proto")
+        specs.append(ArgSpec(entry.key, info.name, tuple(shape), dtype))
+    return specs

@@ -1,0 +1,37 @@
+"""Made-up samples: they let a model be converted and timed, but calibrate nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tfq.data.fit import Element, Fitter
+from tfq.data.source import Reading, SampleSource
+from tfq.graph.interface import ArgSpec
+
+
+def synthetic(inputs: Sequence[ArgSpec], count: int = 64, seed: int = 0) -> SampleSource:
+    """Random samples: standard normal floats; integers and booleans that are 0 or 1.
+
+    Integers stay this small because they are often indices, which must be within a table of a size
+    that the input does not tell.
+    """
+    fitter = Fitter(inputs)
+
+    def elements() -> Iterator[Element]:
+        for index in range(count):
+            rng = np.random.default_rng([seed, index])
+            arrays = {}
+            for spec in fitter.inputs:
+                shape = tuple(max(1, d) for d in fitter.row_shape(spec))
+                dtype = np.dtype(spec.dtype)
+                if dtype.kind == "f":
+                    arrays[spec.name] = rng.standard_normal(shape, np.float32).astype(dtype)
+                else:
+                    arrays[spec.name] = rng.integers(0, 2, shape).astype(dtype)
+            yield Element(arrays)
+
+    return SampleSource(
+        Reading(elements, "synthetic (not calibrated)", count, synthetic=True), fitter
+    )
