@@ -1,0 +1,78 @@
+"""Float-level rewrites: what conversion took apart is put together again, what has no integer
+kernel is said with ops that have one, and what can be folded is folded.
+
+Each module holds one rewrite; its docstring states the pattern and the algebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from tfq.errors import unknown_option
+from tfq.graph.model import Model
+from tfq.rewrite import (
+    fold_affine,
+    fold_constants,
+    fold_pad,
+    fold_scalars,
+    fold_shapes,
+    fuse_activation,
+    merge_reshapes,
+    remove_identity,
+)
+from tfq.rewrite.core import Applied, View
+
+__all__ = ["REWRITES", "Applied", "rewrite"]
+
+# In the order in which they are tried: fold first, then recognise, then replace, then fuse.
+REWRITES: dict[str, Callable[[View], list[Applied]]] = {
+    fold_shapes.RULE.name: fold_shapes.RULE.run,
+    fold_constants.NAME: fold_constants.run,
+    remove_identity.RULE.name: remove_identity.RULE.run,
+    merge_reshapes.RULE.name: merge_reshapes.RULE.run,
+    fold_scalars.RULE.name: fold_scalars.RULE.run,
+    fold_affine.RULE.name: fold_affine.RULE.run,
+    fold_pad.RULE.name: fold_pad.RULE.run,
+    fuse_activation.RULE.name: fuse_activation.RULE.run,
+}
+
+# Every rule shrinks the graph or moves it towards a normal form, so a few rounds suffice; this
+# only bounds the damage of two rules that undo each other.
+_ROUNDS = 50
+
+
+def rewrite(model: Model, *, skip: Collection[str] = ()) -> tuple[Model, tuple[Applied, ...]]:
+    """Applies all rewrites to a float model until none applies any more.
+
+    Args:
+      model: left as it is.
+      skip: names of rewrites to leave out.
+
+    Returns:
+      The rewritten copy, computing the same up to float rounding under the same tensor names at
+      inputs, outputs and signatures; and what was applied, in order.
+
+    Raises:
+      UsageError: `skip` names no rewrite.
+    """
+    for name in skip:
+        if name not in REWRITES:
+            raise unknown_option("rewrite", name, REWRITES)
+    runs = [run for name, run in REWRITES.items() if name not in skip]
+    result = model.copy()
+    applied: list[Applied] = []
+    for i, graph in enumerate(result.graphs):
+        kept = [
+            t
+            for s in result.signatures
+            if s.graph == i
+            for t in (*s.inputs.values(), *s.outputs.values())
+        ]
+        view = View(graph, [*graph.inputs, *kept])
+        for _ in range(_ROUNDS):
+            done = [a for run in runs for a in run(view)]
+            if not done:
+                break
+            applied += done
+        graph.prune()
+    return result, tuple(applied)
