@@ -1,0 +1,77 @@
+"""The default range rule: exact extremes, unless a few samples are absurd."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from tfq.calibrate.rules.base import RangeRule, quantile, require
+from tfq.calibrate.sketch import Bins, Sketch
+
+
+@dataclasses.dataclass(frozen=True)
+class Robust(RangeRule):
+    """Minimum and maximum over all samples but those whose extreme is an absurd outlier.
+
+    On each side apart, let u be the samples' extremes in octaves (log2 of the magnitude; samples
+    that do not reach beyond zero on this side do not count), n their number, IQR the distance
+    between the quartiles of u. The k largest are rejected, for the largest k at which all hold:
+
+        k <= max(1, share * n)
+        u[k-th largest] - u[next] >= max(gap, spread * IQR) * max(1, enough / n)
+
+    That is: they are few, and an empty stretch sets them apart, wide in itself and wide for how
+    much samples differ anyway. Heavy tails leave no such stretch. With few samples the stretch must
+    be wider: with 10 of them and the defaults a factor of 13, with 200 of 1.7. Nothing rejected
+    gives the exact minimum and maximum; otherwise the range ends at the upper edge of the bin that
+    holds the largest extreme kept (at most 0.8 % beyond it).
+
+    The rule looks at whole samples, not at values, because a rare peak of every sample is what the
+    network's decisions hang on, while a broken sample is broken everywhere.
+    """
+
+    name: ClassVar[str] = "robust"
+    needs_histogram: ClassVar[bool] = False
+    share: float = 0.02
+    gap: float = 0.75
+    spread: float = 3.0
+    enough: int = 50
+
+    def __post_init__(self) -> None:
+        require(0 <= self.share < 0.5, self.name, "share", "in [0, 0.5)", self.share)
+        require(self.gap > 0, self.name, "gap", "positive (octaves)", self.gap)
+        require(self.spread >= 0, self.name, "spread", "at least 0", self.spread)
+        require(self.enough > 0, self.name, "enough", "positive", self.enough)
+
+    def choose(self, sketch: Sketch, bits: int, symmetric: bool) -> tuple[float, float]:
+        low = self._reach(sketch.sample_minima(), -1.0)
+        high = self._reach(sketch.sample_maxima(), 1.0)
+        return (sketch.min if low is None else -low, sketch.max if high is None else high)
+
+    def _reach(self, extremes: Bins, sign: float) -> float | None:
+        """The magnitude up to which samples are kept on one side; None to keep all."""
+        beyond = sign * extremes.centers > 0
+        if not beyond.any():
+            return None
+        bins = Bins(
+            extremes.lower[beyond],
+            extremes.upper[beyond],
+            extremes.centers[beyond],
+            extremes.counts[beyond],
+        ).absolute()
+        octaves, counts = np.log2(bins.centers), bins.counts
+        n = int(counts.sum())
+        quartile = [quantile(octaves, octaves, counts, q) for q in (0.25, 0.75)]
+        stretch = max(self.gap, self.spread * (quartile[1] - quartile[0]))
+        stretch *= max(1.0, self.enough / n)
+        rejected = 0
+        kept = None
+        for i in range(octaves.size - 1, 0, -1):
+            rejected += int(counts[i])
+            if rejected > max(1, self.share * n):
+                break
+            if octaves[i] - octaves[i - 1] >= stretch:
+                kept = float(bins.upper[i - 1])
+        return kept
