@@ -1,4 +1,4 @@
-"""Output files that are either whole or not there."""
+"""Files: outputs are either whole or not there; what goes wrong is said with a way out."""
 
 from __future__ import annotations
 
@@ -64,6 +64,21 @@ def check_output(path: str | os.PathLike[str]) -> None:
             pass
     except OSError as e:
         raise TfqError(f"Cannot write {path}: {explain(e)}") from None
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of the file at `path`.
+
+    Raises:
+      UsageError: there is no such file, it is a folder, or it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}. Check the path.") from None
+    except OSError as e:
+        raise UsageError(f"Cannot read {path}: {explain(e)}") from None
 
 
 def explain(error: OSError) -> str:

@@ -34,13 +34,18 @@ def is_integer(tensor: Tensor) -> bool:
 
 
 def float_tensors(model: Model) -> list[FloatTensor]:
-    """Every tensor of every subgraph that is no integer; empty means fully integer."""
+    """Every tensor of every subgraph that is no integer; empty means fully integer.
+
+    Empty intermediates of fused recurrent ops do not count: they are the kernel's place holders for
+    a layer normalisation that the op does not have, and never hold a value.
+    """
     found = []
     for graph in model.graphs:
         producers = {t: op for op in graph.ops for t in [*op.outputs, *op.intermediates]}
+        unused = {t for op in graph.ops for t in op.intermediates if t.shape == (0,)}
         found += [
             FloatTensor(graph.name, t, producers.get(t))
             for t in graph.tensors()
-            if not is_integer(t)
+            if not is_integer(t) and t not in unused
         ]
     return found
