@@ -42,15 +42,24 @@ def open_npz(path: Path, fitter: Fitter) -> Reading:
     Raises:
       DataError: the file is damaged, or names, lengths, shapes or dtypes do not fit.
     """
-    columns: dict[str, Column] = {}
+    return columns_reading(npz_columns(path), fitter, path.name)
+
+
+def npz_columns(path: Path) -> dict[str, Column]:
+    """The arrays of a `.npz` file; only their headers are read.
+
+    Raises:
+      DataError: the file is damaged, or holds Python objects.
+    """
+    columns = {}
     with _reading(path), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if member.endswith(".npy"):
-                with archive.open(member) as stream:
-                    columns[member.removesuffix(".npy")] = _column(
-                        stream, _member_opener(path, member), path, f"array {member[:-4]!r} of "
-                    )
-    return columns_reading(columns, fitter, path.name)
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name != info.filename:
+                with archive.open(info) as stream:
+                    reopen = _member_opener(path, info.filename)
+                    columns[name] = _column(stream, info.file_size, reopen, path, f"{name!r} of ")
+    return columns
 
 
 def open_npy(path: Path, fitter: Fitter) -> Reading:
@@ -66,7 +75,7 @@ def open_npy(path: Path, fitter: Fitter) -> Reading:
             f"Give a .npz file with arrays named {names}."
         )
     with _reading(path), open(path, "rb") as stream:
-        column = _column(stream, functools.partial(open, path, "rb"), path, "")
+        column = _column(stream, path.stat().st_size, _file_opener(path), path, "")
     return columns_reading({fitter.inputs[0].name: column}, fitter, path.name)
 
 
@@ -130,18 +139,27 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
     return Reading(elements, what, count, has_labels=label is not None)
 
 
+def _file_opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
+
+
 def _member_opener(path: Path, member: str) -> Callable[[], IO[bytes]]:
     return lambda: zipfile.ZipFile(path).open(member)
 
 
-def _column(stream: IO[bytes], reopen: Callable[[], IO[bytes]], path: Path, which: str) -> Column:
-    """Reads the header of a `.npy` stream (format: numpy.lib.format)."""
+def _column(
+    stream: IO[bytes], size: int, reopen: Callable[[], IO[bytes]], path: Path, which: str
+) -> Column:
+    """Reads the header of a `.npy` stream of `size` bytes (format: numpy.lib.format)."""
     shape, fortran, dtype = _header(stream)
     if dtype.hasobject:
         raise DataError(
-            f"The {which}{path.name} holds Python objects, not numbers. "
+            f"The array {which}{path.name} holds Python objects, not numbers. "
             f"Save an array with a numeric dtype."
         )
+    # Asked before any read of a size that a damaged header may have made up.
+    if any(d < 0 for d in shape) or stream.tell() + math.prod(shape) * dtype.itemsize > size:
+        raise EOFError(f"it is too short for an array of shape {shape} and dtype {dtype}")
 
     def rows() -> Iterator[np.ndarray]:
         with _reading(path), contextlib.closing(reopen()) as stream:

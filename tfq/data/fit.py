@@ -137,10 +137,6 @@ class Fitter:
         """The shape of one row of `spec`."""
         return spec.shape[1:] if self.batched else spec.shape
 
-    def stack_shape(self, spec: ArgSpec) -> tuple[int, ...]:
-        """The shape to give to a stack of `batch` rows (-1: at most one may be left open)."""
-        return spec.shape
-
     def split_shape(
         self, received: tuple[int, ...], spec: ArgSpec
     ) -> tuple[int | None, tuple[int, ...]] | None:
@@ -290,7 +286,7 @@ def _labels(label: Any, size: int, single: bool, where: str) -> list[np.ndarray]
     if label is None:
         return None
     array = as_array(label, f"{where}: the label")
-    if single or (size == 1 and array.ndim == 0):
+    if single or (size == 1 and array.shape[:1] != (1,)):
         return [np.array(array)]
     if array.ndim == 0 or array.shape[0] != size:
         raise DataError(

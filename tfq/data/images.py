@@ -56,6 +56,8 @@ class DataOptions:
             raise unknown_option("crop", self.crop, CROPS)
         if self.color not in COLORS:
             raise unknown_option("color", self.color, COLORS)
+        if self.resize is not None:
+            object.__setattr__(self, "resize", tuple(self.resize))
         if self.resize is not None and (
             len(self.resize) != 2 or any(not isinstance(v, int) or v < 1 for v in self.resize)
         ):

@@ -21,20 +21,28 @@ from tfq.data.source import Reading
 from tfq.errors import DataError, TfqError
 
 
-def open_object(data: Any, fitter: Fitter, what: str = "") -> Reading:
+def open_object(data: Any, fitter: Fitter, what: str = "", limited: bool = False) -> Reading:
     """Reads anything that `data=` accepts in Python but paths and names.
+
+    Args:
+      data: see `tfq.data.open_data`.
+      fitter: the model's inputs.
+      what: a name for messages; without it the kind of data.
+      limited: the reader will stop at a limit, so an endless dataset is fine.
 
     Raises:
       DataError: it is nothing that holds samples, or they do not fit the model.
     """
     if hasattr(data, "as_numpy_iterator"):
-        return _open_dataset(data, fitter, what or "the tf.data.Dataset")
+        return _open_dataset(data, fitter, what or "the tf.data.Dataset", limited)
     if callable(data) and not isinstance(data, Iterable):
-        return _open_callable(data, fitter, what)
+        return _open_callable(data, fitter, what, limited)
     if isinstance(data, Mapping):
         return columns_reading(memory_columns(data, what or "data"), fitter, what or "the dict")
     if _is_array(data):
         return _open_array(data, fitter, what or "the array")
+    if isinstance(data, list) and _is_numbers(data):
+        return _open_array(np.array(data), fitter, what or "the list")
     if isinstance(data, list | tuple):
         columns = _columns(data, fitter)
         if columns is not None:
@@ -67,8 +75,10 @@ def _open_array(data: Any, fitter: Fitter, what: str) -> Reading:
     return columns_reading(columns, fitter, what)
 
 
-def _open_dataset(data: Any, fitter: Fitter, what: str) -> Reading:
+def _open_dataset(data: Any, fitter: Fitter, what: str, limited: bool) -> Reading:
     cardinality = int(data.cardinality())  # -1: endless, -2: unknown (tf.data).
+    if cardinality == -1 and not limited:
+        raise DataError(f"{what} is endless. Use dataset.take(200), or a limit.")
     reading = _stream(data.as_numpy_iterator, fitter, what, True)
     if cardinality >= 0 and _rank(data.element_spec) == len(fitter.row_shape(fitter.inputs[0])):
         return Reading(reading.elements, what, cardinality, reading.has_labels, reading.repeatable)
@@ -82,7 +92,9 @@ def _rank(spec: Any) -> int | None:
     return getattr(getattr(spec, "shape", None), "rank", None)
 
 
-def _open_callable(function: Callable[[], Any], fitter: Fitter, what: str) -> Reading:
+def _open_callable(
+    function: Callable[[], Any], fitter: Fitter, what: str, limited: bool
+) -> Reading:
     name = getattr(function, "__name__", type(function).__name__)
     what = what or f"{name}()"
     made = _call(function, what)
@@ -93,7 +105,7 @@ def _open_callable(function: Callable[[], Any], fitter: Fitter, what: str) -> Re
     if callable(made) and not isinstance(made, Iterable):
         raise DataError(f"{what} returned another function. Return samples.")
     if not isinstance(made, Iterator):
-        return open_object(made, fitter, what)
+        return open_object(made, fitter, what, limited)
     # The generator made just now is used for the first reading, later readings make their own.
     spare = [made]
     return _stream(
@@ -107,7 +119,8 @@ def _call(function: Callable[[], Any], what: str) -> Any:
     except TfqError:
         raise
     except Exception as e:
-        raise _users_error(e, what, "when called") from e
+        error = _users_error(e, what, "when called")
+        raise DataError(f"{error} It is called without arguments.") from e
 
 
 def _users_error(error: Exception, what: str, when: str) -> DataError:
@@ -116,15 +129,17 @@ def _users_error(error: Exception, what: str, when: str) -> DataError:
     place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     text = str(error).strip().rstrip(".")
     return DataError(
-        f"{what} raised {type(error).__name__} {when}{': ' if text else ''}{text}{place}. "
-        f"It must give samples without arguments."
+        f"{what} raised {type(error).__name__} {when}{': ' if text else ''}{text}{place}."
     )
 
 
-def _guarded(iterator: Iterator[Any], what: str) -> Iterator[Any]:
-    """`iterator`, with the exceptions of the user's code turned into DataErrors."""
+def _guarded(start: Callable[[], Iterator[Any]], what: str) -> Iterator[Any]:
+    """Iterates `start()`, with the exceptions of the user's code turned into DataErrors."""
+    iterator: Iterator[Any] | None = None
     for number in itertools.count():
         try:
+            if iterator is None:
+                iterator = start()
             item = next(iterator)
         except StopIteration:
             return
@@ -139,7 +154,7 @@ def _stream(
     start: Callable[[], Iterator[Any]], fitter: Fitter, what: str, repeatable: bool
 ) -> Reading:
     """A reading of items of any of the accepted forms; the first is looked at for labels."""
-    iterator = _guarded(start(), what)
+    iterator = _guarded(start, what)
     try:
         first = _element(next(iterator), fitter, what)
     except StopIteration:
@@ -154,7 +169,7 @@ def _stream(
             yield element
             del element
         else:
-            items = _guarded(start(), what)
+            items = _guarded(start, what)
         for item in items:
             yield _element(item, fitter, what)
 
@@ -165,6 +180,8 @@ def _element(item: Any, fitter: Fitter, what: str) -> Element:
     """Tells inputs and label apart in one item of a stream."""
     names = [s.name for s in fitter.inputs]
     label = None
+    if isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str):
+        item = item[1]  # TensorFlow Lite's ("signature", {name: array}).
     if isinstance(item, list | tuple) and not _is_numbers(item):
         if 2 <= len(item) <= 3 and _is_structure(item[0]):  # ((a, b), y[, weights])
             item, label = item[0], item[1]
@@ -188,6 +205,8 @@ def _columns(data: list | tuple, fitter: Fitter) -> dict[str, Any] | None:
     """`data` as one array of samples for each input (and labels), or None if it is samples."""
     specs = fitter.inputs
     label = None
+    if len(data) == 2 and isinstance(data[1], list) and _is_numbers(data[1]):
+        data = (data[0], np.array(data[1]))
     if len(data) == 2 and _is_structure(data[0]) and _is_array(data[1]):
         first, label = data
         if isinstance(first, Mapping):

@@ -67,7 +67,7 @@ def open_data(
         return synthetic(inputs) if limit is None else synthetic(inputs, min(limit, 64))
     if isinstance(data, str | os.PathLike):
         return SampleSource(_open_name(os.fspath(data), fitter, options, limit), fitter, limit)
-    return SampleSource(open_object(data, fitter), fitter, limit)
+    return SampleSource(open_object(data, fitter, limited=limit is not None), fitter, limit)
 
 
 def saved_data_path(saved_model_dir: str | os.PathLike[str]) -> Path | None:
@@ -90,7 +90,7 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
             return tfrecord.open_tfrecord(path, fitter, options)
         raise DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {path.name}.")
     if match := _CALLABLE.fullmatch(name):
-        return open_object(_import(*match.groups()), fitter, name)
+        return open_object(_import(*match.groups()), fitter, name, limit is not None)
     close = nearest(name, ["synthetic"])
     if not close and path.parent.is_dir():
         close = nearest(path.name, [p.name for p in path.parent.iterdir()])
@@ -100,9 +100,8 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
 def _import(module_name: str, attribute: str) -> Callable[[], Any]:
     """The object that `module:callable` names; it must be callable."""
     here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
+    if here not in sys.path:
+        sys.path.insert(0, here)  # It stays: the callable may import more when it is called.
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as e:
@@ -114,9 +113,6 @@ def _import(module_name: str, attribute: str) -> Callable[[], Any]:
         raise DataError(
             f"Module {module_name} of the data cannot be imported: {type(e).__name__}: {e}"
         ) from e
-    finally:
-        if added and here in sys.path:
-            sys.path.remove(here)
     for part in attribute.split("."):
         if not hasattr(found, part):
             names = [n for n in dir(found) if not n.startswith("_")]

@@ -11,12 +11,13 @@ from typing import IO, Any
 
 import numpy as np
 
+from tfq.data.arrays import Column, memory_columns, npz_columns
 from tfq.data.fit import Fitter
 from tfq.data.opening import SAVED_NAME, open_data
 from tfq.data.protos import message_class
 from tfq.data.source import Sample
-from tfq.errors import DataError, UsageError
-from tfq.files import atomic_writer
+from tfq.errors import DataError, TfqError, UsageError
+from tfq.files import atomic_writer, explain
 from tfq.graph.interface import ArgSpec
 
 # TensorFlow's DataType enum (types.proto), as far as inputs can be converted.
@@ -64,16 +65,17 @@ def save_representative_dataset(
     if source.has_labels and any(s.name == "y" for s in specs):
         raise DataError("Labels are stored as 'y', and an input has that name. Leave them out.")
     path = folder / SAVED_NAME
+    batched = Fitter(specs).batched
     try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as e:
-        raise UsageError(f"{path.parent} cannot be created: {e.strerror}.") from None
-    with _Spools(path.parent) as spools:
-        for sample in source:
-            for name, array in _rows(sample, Fitter(specs).batched).items():
-                spools.append(name, array, source.description)
-        with atomic_writer(path) as stream:
-            spools.write(stream)
+        with _Spools(folder) as spools:
+            for sample in source:
+                for name, array in _rows(sample, batched).items():
+                    spools.append(name, array, source.description)
+            path.parent.mkdir(exist_ok=True)
+            with atomic_writer(path) as stream:
+                spools.write(stream)
+    except OSError as e:  # Readers raise DataErrors, so this is the writing.
+        raise TfqError(f"Cannot write {path}: {explain(e)}") from None
     return path
 
 
@@ -158,25 +160,25 @@ def _specs(folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None) -> t
                 f"Give a dict by name, or inputs=[...] in the list's order: {', '.join(signed)}."
             )
         return tuple(signed.values())
-    arrays = _arrays(folder, data, inputs)
     return tuple(
-        ArgSpec(name, name, (1, *array.shape[1:]), array.dtype.name)
-        for name, array in arrays.items()
+        ArgSpec(name, name, (1, *column.shape[1:]), column.dtype.name)
+        for name, column in _columns(folder, data, inputs).items()
         if name != "y"
     )
 
 
-def _arrays(
-    folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None
-) -> dict[str, np.ndarray]:
+def _columns(folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None) -> dict[str, Column]:
     """The arrays of `data` by name, where nothing else says what the inputs are."""
     names = [str(i) for i in inputs] if inputs else []
     if isinstance(data, Mapping):
-        return {name: np.asarray(array) for name, array in data.items()}
+        return memory_columns(data, "data")
+    if isinstance(data, str | os.PathLike) and os.fspath(data).endswith(".npz"):
+        if os.path.exists(data):
+            return npz_columns(Path(data))
     if isinstance(data, list | tuple) and len(data) == len(names):
-        return {name: np.asarray(a) for name, a in zip(names, data, strict=True)}
+        return memory_columns(dict(zip(names, data, strict=True)), "data")
     if hasattr(data, "__array__"):
-        return {names[0] if names else "x": np.asarray(data)}
+        return memory_columns({names[0] if names else "x": data}, "data")
     raise UsageError(
         f"{folder} has no signature that says what the inputs are. Pass "
         f"inputs=[tfq.data.ArgSpec(name, tensor_name, shape, dtype), ...], or a dict of arrays."

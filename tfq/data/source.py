@@ -45,7 +45,7 @@ class Reading:
       description: names the data in messages ("digits.npz").
       count: number of samples (rows) if known, else None.
       has_labels: every element carries labels.
-      repeatable: reading again gives the same samples.
+      repeatable: it can be read again.
       synthetic: the samples were made up.
     """
 
@@ -68,7 +68,8 @@ class SampleSource:
       count: number of `Sample`s if known without reading, else None.
       has_labels: the samples carry labels.
       description: "digits.npz, 200 samples".
-      repeatable: it can be iterated again, with the same samples in the same order.
+      repeatable: it can be iterated again. Files and arrays then give the same samples; a shuffled
+        dataset or a function of the user's may give others.
       synthetic: the samples were made up, so what is derived from them is not calibrated.
     """
 
