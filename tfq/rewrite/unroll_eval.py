@@ -120,7 +120,7 @@ def _in_litert(op: Op, inputs: Sequence[Tensor | None]) -> list[np.ndarray] | No
             # constants, because kernels read them while allocating.
             fed = Tensor(f"x{i}", t.shape, t.dtype)
             arguments.append(fed)
-            feeds[fed.name] = np.ascontiguousarray(t.values())
+            feeds[fed.name] = np.array(t.values(), order="C")
         else:
             arguments.append(Tensor(f"c{i}", t.shape, t.dtype, t.values()))
     outputs = [Tensor(f"y{i}", t.shape, t.dtype) for i, t in enumerate(op.outputs)]

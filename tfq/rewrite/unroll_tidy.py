@@ -1,12 +1,14 @@
 """Turns unrolled steps into fewer and larger ops.
 
-Four rewrites, in this order, on a graph that unrolling has just written:
+Six rewrites, in this order, on a graph that unrolling has just written:
 
 1. add(x, reshape(y)) where the reshape only dropped leading ones  ->  add(x, y)
 2. fully_connected(x, W) [+ h] + b with a constant b               ->  the op's own bias
 3. fully_connected(gather(s, t), W) for the steps t                ->  one fully_connected of all
    rows of s, and a SPLIT. One larger product instead of T small ones, and one range.
 4. gather(s, t) for the steps t                                    ->  one UNPACK of s
+5. concat(reshape(h_t) with a leading one added)                   ->  concat or pack of the h_t
+6. reverse(reshape(concat(h_t)))  along the steps                  ->  concat in reverse order
 
 All are exact but for the order of two float additions in 2.
 """
@@ -31,6 +33,8 @@ def tidy(graph: Graph, names: Names) -> None:
     graph.prune()
     _project_all_steps(graph, names)
     _unpack_rows(graph, names)
+    _concatenate_plainly(graph, names)
+    reverse_of_concatenation(graph, names)
     graph.prune()
 
 
@@ -242,3 +246,87 @@ def _unpack_rows(graph: Graph, names: Names) -> None:
         outputs = _complete(parts, steps, source.shape[1:], source.dtype, names)
         before[members[0][0]] = [Op("UNPACK", [source], outputs, options)]
     _insert(graph, before, {op for op in _members(groups) if op.outputs[0] in same}, same)
+
+
+def _concatenate_plainly(graph: Graph, names: Names) -> None:
+    makers = graph.producers()
+    ops: list[Op] = []
+    for op in graph.ops:
+        steps = [_without_leading_one(t, makers) for t in op.inputs if t is not None]
+        present = [t for t in steps if t is not None]
+        out = op.outputs[0]
+        if (
+            op.name != "CONCATENATION"
+            or int(op.options.axis) != 0
+            or _activation(op)
+            or len(present) < max(2, len(op.inputs))
+            or len({t.shape for t in present}) > 1
+        ):
+            ops.append(op)
+            continue
+        if present[0].shape[0] == 1:
+            shape = (len(present), *present[0].shape[1:])
+            rows = Tensor(names.fresh(out.name + "/rows"), shape, out.dtype)
+            ops += [
+                Op("CONCATENATION", list(present), [rows], op.options, op.version),
+                reshape(rows, out, names),
+            ]
+        else:
+            options = options_type("PackOptions")()
+            options.axis, options.valuesCount = 0, len(present)
+            ops.append(Op("PACK", list(present), [out], options))
+    graph.ops = ops
+    _join_reshapes(graph)
+
+
+def _without_leading_one(t: Tensor, makers: dict[Tensor, Op]) -> Tensor | None:
+    """s if `t` is s with a dimension of one put in front."""
+    maker = makers.get(t)
+    if maker is None or maker.name != "RESHAPE":
+        return None
+    source = maker.input(0)
+    same = t.shape == (1, *source.shape) and source.signature is None and len(source.shape) > 0
+    return source if same else None
+
+
+def _join_reshapes(graph: Graph) -> None:
+    """A reshape of a reshape reads the origin."""
+    makers = graph.producers()
+    for op in graph.ops:
+        if op.name == "RESHAPE" and op.outputs[0].signature is None:
+            maker = makers.get(op.input(0))
+            if maker is not None and maker.name == "RESHAPE":
+                op.inputs[0] = maker.input(0)
+
+
+def reverse_of_concatenation(graph: Graph, names: Names) -> None:
+    """Concatenates steps in reverse order instead of reversing what was concatenated."""
+    makers = graph.producers()
+    ops: list[Op] = []
+    for op in graph.ops:
+        parts = _reversed_parts(op, makers) if op.name == "REVERSE_V2" else None
+        if parts is None:
+            ops.append(op)
+            continue
+        out = op.outputs[0]
+        options = options_type("ConcatenationOptions")()
+        options.axis = 0
+        rows = Tensor(names.fresh(out.name + "/rows"), (len(parts), *parts[0].shape[1:]), out.dtype)
+        ops += [Op("CONCATENATION", list(parts), [rows], options), reshape(rows, out, names)]
+    graph.ops = ops
+
+
+def _reversed_parts(op: Op, makers: dict[Tensor, Op]) -> list[Tensor] | None:
+    axes = op.input(1).data
+    source = op.input(0)
+    maker = makers.get(source)
+    if maker is not None and maker.name == "RESHAPE":
+        maker = makers.get(maker.input(0))
+    if maker is None or maker.name != "CONCATENATION" or axes is None or axes.size != 1:
+        return None
+    parts = [t for t in maker.inputs if t is not None]
+    axis = int(axes.reshape(-1)[0]) % len(source.shape)
+    # Row-major order is the same on both sides of the reshape when only ones are in front.
+    alike = source.shape[axis] == len(parts) and all(d == 1 for d in source.shape[:axis])
+    rows = all(t.shape and t.shape[0] == 1 for t in parts)
+    return parts[::-1] if alike and rows and not int(maker.options.axis) else None
