@@ -91,9 +91,9 @@ def evaluate(op: Op, inputs: Sequence[Tensor | None]) -> list[np.ndarray] | None
 
 
 def _in_numpy(op: Op, values: list[np.ndarray]) -> list[np.ndarray] | None:
-    if any(v.dtype.kind not in "iub" for v in values) or getattr(
-        op.options, "fusedActivationFunction", 0
-    ):
+    if any(v.dtype.kind not in "iub" for v in values):
+        return None
+    if op.options is not None and getattr(op.options, "fusedActivationFunction", None):
         return None
     dtype = numpy_dtype(op.outputs[0].dtype)
     if op.name in _INTEGER:

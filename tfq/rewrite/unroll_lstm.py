@@ -19,6 +19,8 @@ Cell clipping is left out where it cannot act: from c = 0, |c_t| <= t + 1 when a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -131,7 +133,7 @@ class _Unroller:
         self.ops: list[Op] = []
         if op.name == "UNIDIRECTIONAL_SEQUENCE_LSTM":
             self._weights = _lstm_weights(op)
-            states = (18, 19)
+            states: tuple[int, ...] = (18, 19)
         elif op.name == "UNIDIRECTIONAL_SEQUENCE_RNN":
             self._weights = _Weights(_constant(op, 1), _constant(op, 2), _constant(op, 3), 1)
             states = (4,)
@@ -171,7 +173,12 @@ class _Unroller:
     # --- emitting --------------------------------------------------------------------------------
 
     def _emit(
-        self, name: str, inputs: list[Tensor | None], shape: tuple[int, ...], label: str, **fields
+        self,
+        name: str,
+        inputs: list[Tensor | None],
+        shape: tuple[int, ...],
+        label: str,
+        **fields: Any,
     ) -> Tensor:
         return self._emit_many(name, inputs, [shape], label, **fields)[0]
 
@@ -179,9 +186,9 @@ class _Unroller:
         self,
         name: str,
         inputs: list[Tensor | None],
-        shapes: list[tuple[int, ...]],
+        shapes: Sequence[tuple[int, ...]],
         label: str,
-        **fields: object,
+        **fields: Any,
     ) -> list[Tensor]:
         options = _options(name)
         for key, value in fields.items():
@@ -248,8 +255,8 @@ class _Unroller:
         limit = float(self._op.options.cellClip or 0)
         if limit <= 0 or (self._activation == _ACT.TANH and t + 1 <= limit):
             return c
-        high = self._constant(np.float32([limit]), "clip_high")
-        low = self._constant(np.float32([-limit]), "clip_low")
+        high = self._constant(np.array([limit]), "clip_high")
+        low = self._constant(np.array([-limit]), "clip_low")
         c = self._emit("MINIMUM", [c, high], c.shape, f"c_below_{t}")
         return self._emit("MAXIMUM", [c, low], c.shape, f"c_clipped_{t}")
 
@@ -305,7 +312,7 @@ _OPTIONS = {
 }
 
 
-def _options(name: str):
+def _options(name: str) -> Any:
     return options_type(_OPTIONS[name])() if name in _OPTIONS else None
 
 

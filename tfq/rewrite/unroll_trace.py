@@ -89,6 +89,7 @@ class Tracer:
         self._max_ops = max_ops
         self._views: dict[Tensor, tuple[Piece, ...]] = {}
         self._virtual: set[Tensor] = set()
+        self._following = False
         self._made: dict[tuple[int, ...], list[Tensor]] = {}
         # Keeps what `_made` names by id alive.
         self._held: list[object] = []
@@ -102,23 +103,24 @@ class Tracer:
         Raises:
           UnrollError: nothing was recorded.
         """
-        mark = len(self.ops)
-        virtual = set(self._virtual)
+        mark, virtual = len(self.ops), set(self._virtual)
+        self._following = True
         try:
-            return (
-                self._while(op, inputs, suffix)
-                if op.name == "WHILE"
-                else self._if(op, inputs, suffix)
-            )
+            return self._enter(op, inputs, suffix)
         except UnrollError:
             for dropped in self.ops[mark:]:
                 for t in dropped.outputs:
                     self._producer.pop(t, None)
-            # What was virtual before and got recorded meanwhile is virtual again.
             del self.ops[mark:]
+            # Views that got recorded meanwhile are to be recorded again.
             self._virtual = virtual
             self._made.clear()
             raise
+        finally:
+            self._following = False
+
+    def _enter(self, op: Op, inputs: list[Tensor | None], suffix: str) -> list[Tensor]:
+        return (self._while if op.name == "WHILE" else self._if)(op, inputs, suffix)
 
     def _while(self, op: Op, inputs: list[Tensor | None], suffix: str) -> list[Tensor]:
         cond = self._subgraph(op.options.condSubgraphIndex)
@@ -183,11 +185,7 @@ class Tracer:
 
     def _step(self, op: Op, inputs: list[Tensor | None], suffix: str) -> list[Tensor]:
         if op.name in ("WHILE", "IF"):
-            return (
-                self._while(op, inputs, suffix)
-                if op.name == "WHILE"
-                else self._if(op, inputs, suffix)
-            )
+            return self._enter(op, inputs, suffix)
         if any(t.is_variable for t in [*op.inputs, *op.outputs] if t is not None):
             raise UnrollError(f"{op.label} in it changes a variable")
         key = (id(op), *(id(t) for t in inputs))
@@ -217,7 +215,7 @@ class Tracer:
             self._see_through_reversal(op, inputs[0], outputs[0])
 
     def _append(self, op: Op) -> None:
-        if len(self.ops) >= self._max_ops:
+        if self._following and len(self.ops) >= self._max_ops:
             raise UnrollError(
                 f"unrolled it would make the model larger than {self._max_ops} ops; use a "
                 "shorter sequence, or keep it float with --allow_float=WHILE"

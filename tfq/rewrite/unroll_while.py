@@ -68,7 +68,7 @@ def _expand(
     max_ops: int,
 ) -> None:
     names = Names(t.name for t in graph.tensors())
-    tracer = Tracer(model, names, max_steps=max_steps, max_ops=max_ops + len(graph.ops))
+    tracer = Tracer(model, names, max_steps=max_steps, max_ops=max_ops)
     env: dict[Tensor, Tensor] = {}
     for op in graph.ops:
         inputs = [None if t is None else env.get(t, t) for t in op.inputs]
