@@ -1,0 +1,213 @@
+"""Where models come from: any TensorFlow model to float `.tflite` bytes with static shapes.
+
+A `.tflite` file is read without TensorFlow. Everything else is converted in a process of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfq.errors import ModelError, UsageError
+from tfq.graph.check import check_runs
+from tfq.graph.model import Model
+from tfq.sources import client, flatbuffer, memory, static_shapes
+from tfq.sources.layers import layer_names, layer_of
+
+__all__ = ["REPRESENTATIVE_DATA", "Source", "layer_of", "load_source"]
+
+# Where a SavedModel carries samples of its own.
+REPRESENTATIVE_DATA = Path("assets.extra") / "tfq_representative_data.npz"
+
+_EXTENSIONS = {
+    ".tflite": "tflite",
+    ".lite": "tflite",
+    ".keras": "keras",
+    ".h5": "h5",
+    ".hdf5": "h5",
+    ".pb": "frozen_graph",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A float model, and where it came from.
+
+    Attributes:
+      model: the float32 `.tflite` bytes with static shapes. It may hold QUANTIZE and DEQUANTIZE
+        pairs: the ranges that training with fake quantization chose.
+      kind: "saved_model", "keras", "h5", "tflite", "frozen_graph", "keras_object",
+        "tf_keras_object" or "concrete_function".
+      path: the file or folder, or None for an object or bytes.
+      signature: the signature's key in `model`, or None when it has none.
+      layer_names: the layer path for each tensor name that holds one.
+      representative_data: samples that the SavedModel carries, or None.
+      checks: the comparison with the source: "max_abs_diff", "max_rel_diff" (of the output's
+        largest value) and "max_abs_diff/OUTPUT"; empty for a `.tflite` source.
+      warnings: what the user should know.
+      timings: seconds by stage.
+    """
+
+    model: bytes
+    kind: str
+    path: str | None = None
+    signature: str | None = None
+    layer_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    representative_data: Path | None = None
+    checks: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def load_source(
+    source: Any,
+    *,
+    signature: str | None = None,
+    batch: int = 1,
+    scratch: Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Source:
+    """Loads a model and converts it to float `.tflite`.
+
+    Args:
+      source: the path of a SavedModel folder, `.keras`, `.h5`, `.tflite` or frozen `.pb`; the
+        bytes of a `.tflite`; a Keras 3 model, a tf_keras model or a concrete function.
+      signature: which signature of a SavedModel or `.tflite`; by default "serving_default".
+      batch: the batch size where the model leaves it free.
+      scratch: a folder for temporary files; they are removed.
+      progress: called with a line for each stage.
+
+    Raises:
+      UsageError: the path, the type of the object or the signature is wrong.
+      ModelError: the model is damaged, already quantized, cannot be converted, or comes out of
+        TensorFlow's converter different from what it was.
+    """
+    if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+        raise UsageError(f"batch must be a positive whole number. Received: {batch!r}.")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _load_tflite(bytes(source), None, signature, batch)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        kind = _kind_of_path(path)
+        if kind == "tflite":
+            try:
+                content = path.read_bytes()
+            except OSError as e:
+                raise ModelError(f"Cannot read {path}: {e.strerror}.") from None
+            return _load_tflite(content, str(path), signature, batch)
+        if signature is not None and kind != "saved_model":
+            raise UsageError(
+                f"{path} has no signatures to choose from. Received: signature={signature!r}."
+            )
+        return _convert(
+            {"kind": kind, "path": str(path.resolve()), "signature": signature, "shown": str(path)},
+            kind,
+            str(path),
+            batch,
+            scratch,
+            progress,
+        )
+    known = memory.kind_of(source)
+    if known is None:
+        raise UsageError(
+            "A model is a path (SavedModel folder, .keras, .h5, .tflite, .pb), the bytes of a "
+            ".tflite, a Keras model or a concrete function (for a tf.function: "
+            f"f.get_concrete_function(...)). Received: {type(source).__name__}."
+        )
+    if signature is not None:
+        raise UsageError(
+            "An object in memory has no signatures to choose from. "
+            f"Received: signature={signature!r}."
+        )
+    return _convert(
+        {"shown": f"the {type(source).__name__}"}, known, None, batch, scratch, progress, source
+    )
+
+
+def _kind_of_path(path: Path) -> str:
+    """Raises UsageError unless there is something at `path` that looks like a model."""
+    if not path.exists():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        from tfq.errors import nearest
+
+        raise UsageError(f"There is no model at {path}.{nearest(path.name, siblings)}")
+    if path.is_dir():
+        if any((path / name).exists() for name in ("saved_model.pb", "saved_model.pbtxt")):
+            return "saved_model"
+        content = sorted(p.name for p in path.iterdir())
+        if not content:
+            raise UsageError(f"{path} is an empty folder. Pass a SavedModel folder or a file.")
+        inside = [n for n in content if Path(n).suffix in _EXTENSIONS]
+        hint = f" Did you mean {path / inside[0]}?" if inside else ""
+        raise UsageError(f"{path} is not a SavedModel: it has no saved_model.pb.{hint}")
+    if path.name == "saved_model.pb":
+        raise UsageError(
+            f"{path} is part of a SavedModel. Pass its folder: {path.parent or Path('.')}."
+        )
+    kind = _EXTENSIONS.get(path.suffix.lower())
+    if kind is None:
+        raise UsageError(
+            f"{path} has an unknown extension {path.suffix!r}. Known: "
+            f"{', '.join(_EXTENSIONS)} and SavedModel folders."
+        )
+    return kind
+
+
+def _load_tflite(content: bytes, path: str | None, signature: str | None, batch: int) -> Source:
+    where = path or "the .tflite model"
+    model = check_runs(content, where=where)
+    flatbuffer.refuse_quantized(model, where)
+    before = (len(model.signatures), len(model.graphs))
+    key, warnings = flatbuffer.keep_signature(model, signature)
+    changed = before != (len(model.signatures), len(model.graphs))
+    widened = flatbuffer.widen_float16(model)
+    if widened:
+        warnings.append(f"{widened} constants are float16; widened to float32.")
+    if static_shapes.needs_resize(model, batch):
+        model = static_shapes.make_static(model, batch, where)
+        changed = True
+    if changed or widened:
+        content = model.to_bytes()
+        model = check_runs(content, where=where)
+    return Source(content, "tflite", path, key, layer_names(model), warnings=tuple(warnings))
+
+
+def _convert(
+    request: dict[str, Any],
+    kind: str,
+    path: str | None,
+    batch: int,
+    scratch: Path | None,
+    progress: Callable[[str], None] | None,
+    source: Any = None,
+) -> Source:
+    with tempfile.TemporaryDirectory(prefix="tfq_", dir=scratch) as name:
+        folder = Path(name)
+        if source is not None:
+            if progress is not None:
+                progress("Saving the model")
+            request |= memory.save_object(source, kind, folder / "object", batch)
+        request |= {
+            "batch": batch,
+            "scratch": str(folder),
+            "output": str(folder / "float.tflite"),
+        }
+        answer = client.run_worker(request, folder, progress)
+        content = (folder / "float.tflite").read_bytes()
+    model = Model.from_bytes(content, where="what TensorFlow's converter wrote")
+    data = Path(path) / REPRESENTATIVE_DATA if path and kind == "saved_model" else None
+    return Source(
+        content,
+        kind,
+        path,
+        answer["signature"],
+        layer_names(model),
+        data if data is not None and data.is_file() else None,
+        answer["checks"],
+        tuple(answer["warnings"]),
+        answer["timings"],
+    )

@@ -1,0 +1,69 @@
+"""From the names that TensorFlow's converter gives to tensors back to the layers a user wrote."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Iterable
+
+from tfq.graph.model import Model
+
+# Names that the converter makes up, and the wrappers of functions that were inlined.
+_MADE_UP = re.compile(r"^(arith\.|tfl\.|std\.|vhlo\.|stablehlo\.|tf\.|Const(_\d+)?$)")
+_WRAPPER = re.compile(r"^(Stateful|Stateless)?PartitionedCall(_\d+)?$")
+_ROOT = re.compile(r"^(model|functional|sequential)(_\d+)*$")
+# Scopes inside a Keras layer that name no layer.
+_INNER = re.compile(
+    r"^(batchnorm|moments|Tensordot|MatMul|Reshape|ReadVariableOp|while|"
+    r"Fake\w+|[A-Z]\w*|truediv|add|sub|mul|Cast)(_\d+)*$"
+)
+
+
+def layer_of(tensor_name: str, root: str = "") -> str:
+    """The layer path in a tensor's name, or ``""`` when the name holds none.
+
+    ``"model/conv2d_1/Relu;model/conv2d_1/BiasAdd"`` gives ``"conv2d_1"``: of the names that fusing
+    joined with semicolons the first that names a layer, without the model's own scope, without
+    the op, and without the scopes that a layer opens inside itself.
+
+    Args:
+      tensor_name: the name in the file.
+      root: the model's own scope, where it is none of "model", "functional" and "sequential".
+    """
+    for piece in tensor_name.split(";"):
+        parts = _parts(piece)
+        if len(parts) < 2:
+            continue
+        parts = parts[:-1]
+        while len(parts) > 1 and _INNER.match(parts[-1]):
+            parts.pop()
+        if len(parts) > 1 and (parts[0] == root or _ROOT.match(parts[0])):
+            parts = parts[1:]
+        elif len(parts) == 1 and (parts[0] == root or _ROOT.match(parts[0])):
+            continue
+        return "/".join(parts)
+    return ""
+
+
+def layer_names(model: Model) -> dict[str, str]:
+    """Layer paths by tensor name, for every tensor of every graph whose name holds one."""
+    names = [t.name for graph in model.graphs for t in graph.tensors()]
+    root = _common_scope(names)
+    return {name: layer for name in names if (layer := layer_of(name, root))}
+
+
+def _parts(piece: str) -> list[str]:
+    piece = re.sub(r":\d+$", "", piece)
+    if not piece or _MADE_UP.match(piece):
+        return []
+    return [p for p in piece.split("/") if p and not _WRAPPER.match(p)]
+
+
+def _common_scope(names: Iterable[str]) -> str:
+    """The first scope that nearly all paths with at least three parts share: the model's own."""
+    paths = [p for name in names for piece in name.split(";") if len(p := _parts(piece)) > 2]
+    if len(paths) < 2:
+        return ""
+    scope, count = collections.Counter(p[0] for p in paths).most_common(1)[0]
+    children = {p[1] for p in paths if p[0] == scope}
+    return scope if count >= 0.9 * len(paths) and len(children) > 1 else ""

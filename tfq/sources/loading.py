@@ -1,0 +1,115 @@
+"""Model files and folders of TensorFlow, as one traced function. Imports TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfq.errors import ModelError, UsageError, nearest
+from tfq.sources.causes import listed, root_cause
+from tfq.sources.tracing import Entry, trace_graph, trace_keras, trace_signature
+
+
+def load(request: dict[str, Any]) -> tuple[Entry, list[str]]:
+    """The entry point that a request names, and warnings.
+
+    Raises:
+      UsageError: there is no such signature.
+      ModelError: the file cannot be loaded.
+    """
+    kind, path, batch = request["kind"], request["path"], request["batch"]
+    shown = request["shown"]
+    if kind == "saved_model":
+        return _saved_model(path, shown, request.get("signature"), batch)
+    if kind in ("keras", "h5"):
+        return _keras_file(path, shown, batch)
+    return _frozen_graph(path, shown, batch), []
+
+
+def _saved_model(
+    path: str, shown: str, signature: str | None, batch: int
+) -> tuple[Entry, list[str]]:
+    try:
+        loaded = tf.saved_model.load(path)
+    except Exception as e:  # Any parsing or registration error of TensorFlow.
+        raise ModelError(
+            f"The SavedModel {shown} cannot be loaded: {root_cause(e)} Export it again."
+        ) from None
+    signatures = dict(loaded.signatures)
+    if not signatures:
+        raise ModelError(
+            f"The SavedModel {shown} has no signatures. Save it with signatures= "
+            "(tf.saved_model.save) or with model.export (Keras)."
+        )
+    warnings: list[str] = []
+    if signature is None:
+        signature = _default_key(list(signatures), shown)
+        others = [k for k in signatures if k not in (signature, "serve", "serving_default")]
+        if others:
+            warnings.append(
+                f"Converted the signature {signature!r}; the SavedModel also has {listed(others)}."
+            )
+    elif signature not in signatures:
+        raise UsageError(
+            f"The SavedModel {shown} has no signature {signature!r}; it has: "
+            f"{', '.join(signatures)}.{nearest(signature, signatures)}"
+        )
+    entry = trace_signature(signatures[signature], key=signature, batch=batch, owner=loaded)
+    return entry, warnings
+
+
+def _default_key(keys: list[str], shown: str) -> str:
+    for key in ("serving_default", "serve"):
+        if key in keys:
+            return key
+    if len(keys) == 1:
+        return keys[0]
+    raise UsageError(
+        f"The SavedModel {shown} has several signatures and none is 'serving_default': "
+        f"{', '.join(keys)}. Choose one with signature=."
+    )
+
+
+def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
+    """Keras 3 first, then tf_keras: old DepthwiseConv2D layers carry a `groups` that Keras 3
+    refuses, and files saved by tf_keras may hold layers that Keras 3 has no more."""
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as e:  # Whatever a layer's from_config raises.
+        first = root_cause(e)
+    else:
+        return trace_keras(model, batch=batch), []
+    try:
+        import tf_keras
+    except ImportError:
+        raise ModelError(
+            f"Keras 3 cannot load {shown}: {first} If an older Keras wrote the file, "
+            "install tf_keras."
+        ) from None
+    try:
+        model = tf_keras.models.load_model(path, compile=False)
+    except Exception as e:
+        second = root_cause(e)
+        raise ModelError(
+            f"{shown} cannot be loaded. Keras 3: {first} tf_keras: {second} For custom layers, "
+            "pass the model object itself, or the SavedModel that model.export writes."
+        ) from None
+    return trace_keras(model, batch=batch), [
+        f"Keras 3 cannot load {shown} ({first.rstrip('.')}); loaded it with tf_keras."
+    ]
+
+
+def _frozen_graph(path: str, shown: str, batch: int) -> Entry:
+    graph = tf.compat.v1.GraphDef()
+    try:
+        graph.ParseFromString(Path(path).read_bytes())
+    except Exception:  # google.protobuf's DecodeError, wherever that package lives.
+        raise ModelError(
+            f"{shown} is not a frozen TensorFlow graph. Export it again, or pass a SavedModel "
+            "folder."
+        ) from None
+    return trace_graph(graph, batch=batch, where=shown)

@@ -1,0 +1,112 @@
+"""The process in which TensorFlow runs: `python -m tfq.sources.worker REQUEST ANSWER`.
+
+TensorFlow's converter can end its process, leaks memory and prints at will, so it gets a process
+of its own. The request is a JSON object:
+
+    kind        "saved_model", "keras", "h5" or "frozen_graph"
+    path        file or folder
+    signature   key of a SavedModel's signature, or null
+    batch       the batch size to write into the file
+    output      where to write the float .tflite
+    shown       what to call the source in errors
+    scratch     an empty folder
+    input_names, output_names   the user's names for those in the file (optional)
+
+The answer is a JSON object: `signature`, `checks`, `warnings`, `timings` in seconds; or `error`
+with `type` and `message`. Lines on stdout name the stage entered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Stages:
+    """Tells the parent what is being done, and times it."""
+
+    def __init__(self, channel: TextIO):
+        self._channel = channel
+        self._since = time.perf_counter()
+        self._name = ""
+        self.timings: dict[str, float] = {}
+
+    def enter(self, name: str, text: str) -> None:
+        self.leave()
+        self._name = name
+        self._channel.write(text + "\n")
+        self._channel.flush()
+
+    def leave(self) -> None:
+        now = time.perf_counter()
+        if self._name:
+            self.timings[self._name] = now - self._since
+        self._since, self._name = now, ""
+
+
+def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
+    """Loads, converts, compares, writes the file; returns the answer."""
+    stages.enter("import", "Starting TensorFlow")
+    from tfq.sources import compare, convert_float, loading  # These import TensorFlow.
+
+    stages.enter("load", "Loading the model")
+    entry, warnings = loading.load(request)
+    stages.enter("convert", "Converting to float .tflite")
+    model = convert_float.convert(entry, Path(request["scratch"]))
+    stages.enter("compare", "Comparing with the source")
+    checks, notes = compare.compare(entry, model)
+    model = convert_float.restore_names(
+        model, entry, request.get("input_names") or {}, request.get("output_names") or {}
+    )
+    Path(request["output"]).write_bytes(model)
+    stages.leave()
+    return {
+        "signature": entry.key,
+        "checks": checks,
+        "warnings": [*warnings, *notes],
+        "timings": stages.timings,
+    }
+
+
+def main(argv: list[str]) -> int:
+    from tfq.errors import ModelError, TfqError
+    from tfq.sources.causes import root_cause
+
+    request = json.loads(Path(argv[1]).read_text())
+    # stdout speaks to the parent; what libraries print goes to the log.
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    stages = Stages(channel)
+    try:
+        answer = run(request, stages)
+    except TfqError as e:
+        answer = {"error": {"type": type(e).__name__, "message": str(e)}}
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except ModuleNotFoundError:
+        raise
+    except Exception as e:  # TensorFlow and models raise anything: report, never a traceback.
+        message = f"{request['shown']} cannot be converted to float TFLite: {root_cause(e)}"
+        answer = {"error": {"type": ModelError.__name__, "message": message}}
+    Path(argv[2]).write_text(json.dumps(answer))
+    # Skips TensorFlow's teardown, which takes long and can crash after the work is done.
+    channel.close()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when the parent is gone: its end of stdin closes then."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
