@@ -148,11 +148,13 @@ def _parse(command: Command, argv: list[str]) -> list[str]:
 def _illegal_value(values: flags.FlagValues, message: str) -> UsageError:
     """absl says "flag --scheme=x: value should be one of <...>"; tfq names the nearest one."""
     name, _, received = message.removeprefix("flag --").partition(": ")[0].partition("=")
-    flag = values.get(name, None)
+    flag = {f.name: f for f in _ordered(values)}.get(name)
     if isinstance(flag, flags.EnumFlag):
-        options = [str(v) for v in (getattr(flag.parser, "enum_values", None) or [])]
-        return unknown_option(f"--{name}", received, options)
-    return UsageError(f"{message[:1].upper()}{message[1:].rstrip('.')}.")
+        return unknown_option(f"--{name}", received, flag.parser.enum_values)
+    wanted = getattr(getattr(flag, "parser", None), "syntactic_help", "")
+    if not wanted:
+        return UsageError(f"{message[:1].upper()}{message[1:].rstrip('.')}.")
+    return UsageError(f"--{name} takes {wanted}. Received: {received!r}.")
 
 
 def _ordered(values: flags.FlagValues) -> list[Any]:

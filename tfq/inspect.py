@@ -1,7 +1,7 @@
 """`python -m tfq.inspect FILE`: what is inside a `.tflite` file, and is it fully integer.
 
-Lays out for a terminal what `tfq.graph.describe` reads (``--json`` prints just that). Nothing is run,
-so a model for another machine can be looked at too.
+Lays out for a terminal what `tfq.graph.describe` reads (``--json`` prints just that). Nothing is
+run, so a model for another machine can be looked at too.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def main(folder: pathlib.Path) -> None:
 
     shutil.rmtree(folder, ignore_errors=True)
     model.export(folder, verbose=False)
-    tfq.save_representative_dataset(folder, {"image": x_held, "y": y_held})
+    tfq.save_representative_dataset(folder, {"image": x_held, "y": y_held}, limit=HELD_BACK)
 
 
 if __name__ == "__main__":
