@@ -1,0 +1,483 @@
+"""Converts a model to a proven `.tflite`: the stages of tfq, one after the other.
+
+    python -m tfq.convert saved_model/
+
+`convert_model` is the same from Python. It reads as the way a model goes: source, float graph,
+statistics, plan, quantized graph, corrected biases, proof.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tfq.errors import DataError, TfqError, UsageError, unknown_option
+from tfq.files import write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tfq.calibrate.rules import RangeRule
+    from tfq.calibrate.statistics import Statistics
+    from tfq.data import DataOptions, Sample, SampleSource
+    from tfq.graph.interface import Interface
+    from tfq.plan.plan import Plan
+    from tfq.plan.scheme import Config, LayerRule
+    from tfq.quantize.bias import Correction
+    from tfq.quantize.emit import Emitted
+    from tfq.rewrite.prepare import Prepared
+    from tfq.sources import Source
+    from tfq.verify.accuracy import Accuracy
+    from tfq.verify.proof import Proof
+
+Progress = Callable[[str, int, int | None], None]
+
+BIAS_CORRECTION = ("sequential", "none")
+
+# Samples kept for bias correction and proof: as many as say something, as few as memory allows.
+_RETAINED = 64
+_PROOF = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversionResult:
+    """A converted model and everything that is known about it.
+
+    Attributes:
+      model: the `.tflite` file's bytes, allocated and invoked in LiteRT.
+      plan: what was decided for every tensor and op, and why.
+      summary: plain data (JSON): sizes, seconds by stage, op counts, errors, hashes, versions.
+      statistics: what calibration saw, or None for schemes that need no data.
+    """
+
+    model: bytes
+    plan: Plan
+    summary: Mapping[str, Any]
+    statistics: Statistics | None = None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model to `path`, all or nothing.
+
+        Raises:
+          TfqError: the file cannot be written.
+        """
+        write_atomic(path, self.model)
+
+
+def convert_model(
+    source: Any,
+    data: Any = None,
+    *,
+    scheme: str = "int8",
+    calibration: str | RangeRule = "robust",
+    weights: str = "minmax",
+    granularity: str = "per_channel",
+    dense_granularity: str = "per_channel",
+    bias_correction: str = "sequential",
+    input_type: str | None = None,
+    output_type: str | None = None,
+    input_range: tuple[float, float] | None = None,
+    allow_float: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    rules: Sequence[LayerRule] = (),
+    signature: str | None = None,
+    batch: int = 1,
+    samples: int | None = None,
+    data_options: DataOptions | None = None,
+    statistics: Statistics | str | os.PathLike[str] | None = None,
+    keep_histograms: bool = False,
+    plan: Plan | str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> ConversionResult:
+    """Converts a model, quantizes it, and proves the result.
+
+    Args:
+      source: a SavedModel folder, `.keras`, `.h5`, `.tflite` or frozen `.pb` path; `.tflite`
+        bytes; a Keras 3 or tf_keras model; a concrete function.
+      data: representative samples, in any form `tfq.data.open_data` takes. A SavedModel may carry
+        its own (`tfq.save_representative_dataset`).
+      scheme: "int8", "int16x8", "dynamic", "weight_only", "float16" or "float32".
+      calibration: a range rule or its name: "robust", "minmax", "percentile:99.99", "mse", ...
+      weights: "minmax" or "mse" scales of weights.
+      granularity: "per_channel" or "per_tensor" weights.
+      dense_granularity: the same for fully connected layers ("per_tensor" for EdgeTPU).
+      bias_correction: "sequential" or "none".
+      input_type, output_type: "int8", "uint8", "int16" or "float32"; by default the scheme's own.
+      input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
+      allow_float: op names, or regexes of output names, that may stay float.
+      exclude: regexes of output names of ops to keep float.
+      rules: `LayerRule`s; the first that matches decides.
+      signature: which signature of the source.
+      batch: batch size where the source leaves it free.
+      samples: use at most so many samples.
+      data_options: how images become arrays.
+      statistics: from an earlier run (object or file), merged with those of `data` if any.
+      keep_histograms: collect histograms even when the range rule needs extremes only.
+      plan: replay this plan (object or file) instead of making one.
+      progress: called with (stage, done, total).
+
+    Raises:
+      UsageError: an option is wrong.
+      ModelError: the model is damaged, unsupported or already quantized.
+      DataError: the samples do not fit the model.
+      TfqError: ops that cannot become integer and were not allowed to stay float.
+    """
+    from tfq.calibrate.rules import get_rule
+    from tfq.plan.planner import exclude_rules
+    from tfq.plan.scheme import Config, get_scheme
+
+    if bias_correction not in BIAS_CORRECTION:
+        raise unknown_option("bias_correction", bias_correction, BIAS_CORRECTION)
+    config = Config(
+        scheme=get_scheme(scheme),
+        calibration=get_rule(calibration),
+        weights=weights,
+        granularity=granularity,
+        dense_granularity=dense_granularity,
+        input_type=input_type,
+        output_type=output_type,
+        input_range=input_range,
+        allow_float=tuple(allow_float) + tuple(exclude),
+        rules=(*rules, *exclude_rules(tuple(exclude))),
+    )
+    run = _Run(config, progress or (lambda stage, done, total: None))
+    given = _load_plan(plan)
+    loaded = run.source(source, signature, batch)
+    prepared = run.prepare(loaded)
+    stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
+    stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
+    chosen = run.plan(prepared, stats, given)
+    emitted = run.emit(prepared, chosen)
+    correction = run.correct(prepared, emitted, bias_correction, stream)
+    model = run.write(emitted)
+    proof = run.prove(loaded, prepared, model, stream)
+    accuracy = run.accuracy(prepared, model, stream)
+    summary = run.summary(
+        loaded, prepared, chosen, emitted, model, stream, correction, proof, accuracy
+    )
+    return ConversionResult(model, chosen, summary, stats)
+
+
+def _load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
+    from tfq.plan.plan import Plan
+
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    try:
+        text = Path(plan).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UsageError(f"Cannot read the plan {os.fspath(plan)}: {e}.") from None
+    return Plan.from_json(text, where=os.fspath(plan))
+
+
+@dataclasses.dataclass
+class _Samples:
+    """The representative data of a run: the stream, and what is kept of it."""
+
+    stream: SampleSource
+    interface: Interface
+    tensor_names: Mapping[str, str]
+    fit: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    check: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    unseen: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    seen: int = 0
+
+    def by_tensor(self, sample: Sample) -> dict[str, np.ndarray]:
+        return {self.tensor_names[n]: v for n, v in sample.inputs.items()}
+
+
+class _Run:
+    """The stages, timed."""
+
+    def __init__(self, config: Config, progress: Progress):
+        self.config = config
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+
+    def _timed(self, stage: str, start: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    @property
+    def integer(self) -> bool:
+        return self.config.scheme.compute == "integer"
+
+    def source(self, source: Any, signature: str | None, batch: int) -> Source:
+        from tfq.sources import load_source
+
+        start = time.perf_counter()
+        self.progress("Loading the model", 0, None)
+        loaded = load_source(source, signature=signature, batch=batch)
+        self.warnings += loaded.warnings
+        self._timed("source", start)
+        return loaded
+
+    def prepare(self, loaded: Source) -> Prepared:
+        from tfq.rewrite.prepare import prepare
+
+        start = time.perf_counter()
+        self.progress("Rewriting the graph", 0, None)
+        prepared = prepare(loaded.model, integer=self.integer)
+        self._timed("prepare", start)
+        return prepared
+
+    def open(
+        self,
+        data: Any,
+        loaded: Source,
+        prepared: Prepared,
+        options: DataOptions | None,
+        samples: int | None,
+        plan: Plan | None,
+        statistics: object,
+    ) -> _Samples:
+        from tfq.data import open_data, synthetic
+        from tfq.graph.interface import read_interface
+
+        interface = read_interface(prepared.model, loaded.signature)
+        if data is None and loaded.representative_data is not None:
+            data = loaded.representative_data
+        if data is None:
+            trained = self.integer and self._all_trained(prepared)
+            if self.integer and plan is None and statistics is None and not trained:
+                raise UsageError(
+                    f"Scheme {self.config.scheme.name} needs representative samples to choose "
+                    "ranges, and the model carries none. Give some with --data=FILE, or use "
+                    "--scheme=dynamic, which needs none, or say --data=synthetic for ranges from "
+                    "random numbers (not calibrated: fit for timing only)."
+                )
+            stream = synthetic(interface.inputs, count=4)
+        else:
+            stream = open_data(data, interface.inputs, options=options, limit=samples)
+            if stream.synthetic and self.integer:
+                self.warnings.append(
+                    "not calibrated: ranges come from random numbers, so accuracy is meaningless."
+                )
+        return _Samples(stream, interface, {a.name: a.tensor_name for a in interface.inputs})
+
+    def _all_trained(self, prepared: Prepared) -> bool:
+        from tfq.plan.layout import make_layout
+
+        grids = prepared.trained.grids
+        return bool(grids) and not make_layout(prepared.model.main, self.config, grids).sources
+
+    def calibrate(
+        self,
+        prepared: Prepared,
+        data: _Samples,
+        statistics: Statistics | str | os.PathLike[str] | None,
+        plan: Plan | None,
+        keep_histograms: bool,
+    ) -> Statistics | None:
+        from tfq.calibrate.run import calibrate
+        from tfq.calibrate.statistics import Statistics
+        from tfq.plan.layout import make_layout
+
+        start = time.perf_counter()
+        initial = None
+        if statistics is not None:
+            loaded = statistics if isinstance(statistics, Statistics) else None
+            initial = loaded or Statistics.load(statistics)  # type: ignore[arg-type]
+            initial.check_model(prepared.bytes)
+        if not self.integer or plan is not None:
+            for _ in self._stream(data, calibrating=False):
+                pass
+            self._timed("calibrate", start)
+            return initial
+        layout = make_layout(prepared.model.main, self.config, prepared.trained.grids)
+        observed = layout.observed
+        if not observed or (initial is not None and data.stream.synthetic):
+            for _ in self._stream(data, calibrating=False):
+                pass
+            self._timed("calibrate", start)
+            return initial
+        full = keep_histograms or self.config.calibration.needs_histogram
+        mode = initial.mode if initial is not None else ("full" if full else "minmax")
+        total = data.stream.count
+        result = calibrate(
+            prepared.bytes,
+            self._stream(data, calibrating=True),
+            tensors=set(initial) if initial is not None else observed,
+            mode=mode,
+            progress=lambda done: self.progress("Calibrating", done, total),
+            initial=initial,
+        )
+        self._timed("calibrate", start)
+        return result
+
+    def _stream(self, data: _Samples, *, calibrating: bool) -> Iterator[dict[str, np.ndarray]]:
+        """Reads the samples once: what calibration sees is yielded, some of the rest is kept."""
+        from tfq.data import RetainedSamples, split
+
+        kept = RetainedSamples(limit=_RETAINED)
+        unseen = RetainedSamples(limit=_PROOF, max_bytes=32 << 20)
+        for sample, back in split(data.stream, held_back_max=_PROOF):
+            if back:
+                unseen.offer(sample)
+                continue
+            data.seen += 1
+            kept.offer(sample)
+            if calibrating:
+                yield data.by_tensor(sample)
+            elif len(kept) >= _RETAINED and len(unseen) >= _PROOF:
+                break
+        samples = [data.by_tensor(s) for s in kept.samples]
+        # One in four decides what is kept of the corrections computed from the others.
+        data.check = samples[3::4]
+        data.fit = [s for i, s in enumerate(samples) if i % 4 != 3]
+        data.unseen = [data.by_tensor(s) for s in unseen.samples]
+
+    def plan(self, prepared: Prepared, stats: Statistics | None, given: Plan | None) -> Plan:
+        from tfq.plan.layout import make_layout
+        from tfq.plan.plan import check_replay
+        from tfq.plan.planner import make_plan, plan_float
+
+        start = time.perf_counter()
+        graph, sha = prepared.model.main, prepared.sha256
+        if given is not None:
+            check_replay(given, sha, {op.outputs[0].name for op in graph.ops})
+            return given
+        self.progress("Planning", 0, None)
+        if self.integer:
+            grids = prepared.trained.grids
+            layout = make_layout(graph, self.config, grids)
+            plan = make_plan(graph, layout, stats, self.config, grids, model_sha256=sha)
+        else:
+            plan = plan_float(graph, self.config, model_sha256=sha)
+        self._timed("plan", start)
+        return plan
+
+    def emit(self, prepared: Prepared, plan: Plan) -> Emitted:
+        from tfq.quantize.emit import emit
+
+        start = time.perf_counter()
+        self.progress("Emitting", 0, None)
+        emitted = emit(prepared.model, plan)
+        self._timed("emit", start)
+        return emitted
+
+    def correct(
+        self, prepared: Prepared, emitted: Emitted, how: str, data: _Samples
+    ) -> Correction | None:
+        from tfq.quantize.bias import correct_biases
+
+        if how == "none" or not self.integer or data.stream.synthetic:
+            return None
+        start = time.perf_counter()
+        correction = correct_biases(
+            prepared.model,
+            prepared.bytes,
+            emitted,
+            data.fit,
+            data.check,
+            progress=lambda done, total: self.progress("Correcting biases", done, total),
+        )
+        self._timed("bias_correction", start)
+        return correction
+
+    def write(self, emitted: Emitted) -> bytes:
+        from tfq.verify.proof import check_full_integer
+
+        start = time.perf_counter()
+        if self.integer:
+            allowed = self.config.allow_float
+            boundary = "float32" in (self.config.input_type, self.config.output_type)
+            check_full_integer(
+                emitted.model, {a: "allowed" for a in allowed} or ({"io": ""} if boundary else {})
+            )
+        model = emitted.model.to_bytes()
+        self._timed("write", start)
+        return model
+
+    def prove(self, loaded: Source, prepared: Prepared, model: bytes, data: _Samples) -> Proof:
+        from tfq.verify.proof import prove, same_model
+
+        start = time.perf_counter()
+        samples = data.unseen or data.check or data.fit
+        if not samples:
+            raise DataError("There is no sample to prove the model with. Give at least one.")
+        same_model(loaded.model, prepared.bytes, samples[:2])
+        proof = prove(
+            prepared.bytes,
+            model,
+            samples,
+            held_back=bool(data.unseen),
+            progress=lambda done, total: self.progress("Proving", done, total),
+        )
+        self._timed("prove", start)
+        return proof
+
+    def accuracy(self, prepared: Prepared, model: bytes, data: _Samples) -> Accuracy | None:
+        from tfq.verify.accuracy import measure_accuracy
+
+        if not (data.stream.has_labels and data.stream.repeatable):
+            return None
+        start = time.perf_counter()
+        total = data.stream.count
+        accuracy = measure_accuracy(
+            prepared.bytes,
+            model,
+            ((data.by_tensor(s), s) for s in data.stream),
+            progress=lambda done: self.progress("Measuring accuracy", done, total),
+        )
+        self._timed("accuracy", start)
+        return accuracy
+
+    def summary(
+        self,
+        loaded: Source,
+        prepared: Prepared,
+        plan: Plan,
+        emitted: Emitted,
+        model: bytes,
+        data: _Samples,
+        correction: Correction | None,
+        proof: Proof,
+        accuracy: Accuracy | None,
+    ) -> dict[str, Any]:
+        from tfq.summary import make_summary
+
+        if proof.collapsed:
+            self.warnings.append(
+                f"the output collapsed: {', '.join(proof.collapsed)} no longer follow(s) the "
+                "float model. Worst tensors: "
+                + ", ".join(f"{e.name} ({e.sqnr_db:.1f} dB)" for e in proof.worst_layers[:5])
+                + ". Check the samples, or try --scheme=int16x8."
+            )
+        return make_summary(
+            config=self.config,
+            source=loaded,
+            prepared=prepared,
+            plan=plan,
+            emitted=emitted.model,
+            model=model,
+            data=data.stream,
+            calibrated=data.seen,
+            correction=correction,
+            proof=proof,
+            accuracy=accuracy,
+            seconds=self.seconds,
+            warnings=self.warnings,
+        )
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def main(argv: list[str] | None = None) -> int:
+    from tfq.convert_command import run_command
+
+    return run_command(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
+
+
+__all__ = ["BIAS_CORRECTION", "ConversionResult", "TfqError", "convert_model", "main"]

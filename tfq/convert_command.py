@@ -1,0 +1,165 @@
+"""`python -m tfq.convert SOURCE [flags]`: the flags, and what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from absl import flags
+
+from tfq import cli
+from tfq.errors import UsageError
+from tfq.files import check_output, write_atomic
+
+FLAGS = flags.FlagValues()
+
+
+def _string(name: str, default: str | None, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_string(name, default, text, flag_values=FLAGS)
+
+
+def _list(name: str, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_list(name, [], text, flag_values=FLAGS)
+
+
+_DATA = _string(
+    "data", None, ".npz, .npy, .tfrecord, image folder, package.module:callable, or synthetic"
+)
+_OUTPUT = _string("output", None, "the .tflite to write; by default SOURCE's name in this folder")
+_SCHEME = _string("scheme", "int8", "int8, int16x8, dynamic, weight_only, float16 or float32")
+_CALIBRATION = _string(
+    "calibration",
+    "robust",
+    "robust, minmax, moving_average, percentile[:P], mse, entropy, octav, mean_std[:L]",
+)
+_WEIGHTS = _string("weights", "minmax", "scales of weights: minmax or mse")
+_GRANULARITY = _string("granularity", "per_channel", "of weights: per_channel or per_tensor")
+_DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU wants per_tensor")
+_BIAS = _string("bias_correction", "sequential", "sequential or none")
+_INPUT_TYPE = _string("input_type", None, "int8, uint8, int16 or float32; default: the scheme's")
+_OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
+_INPUT_RANGE = flags.DEFINE_list(
+    "input_range", None, "LO,HI: real values that the input's integers span", flag_values=FLAGS
+)
+_ALLOW = _list("allow_float", "op names or regexes of outputs that may stay float")
+_EXCLUDE = _list("exclude", "regexes of outputs whose ops to keep float")
+_SIGNATURE = _string("signature", None, "which signature to convert")
+_BATCH = flags.DEFINE_integer("batch", 1, "batch size", flag_values=FLAGS)
+_SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
+_RESIZE = flags.DEFINE_list(
+    "resize", None, "H,W: images; by default the input's", flag_values=FLAGS
+)
+_CROP = _string("crop", None, "images: none, center or pad")
+_SCALE = flags.DEFINE_list(
+    "scale", None, "images: pixel = (byte - mean) * scale", flag_values=FLAGS
+)
+_MEAN = flags.DEFINE_list(
+    "mean", None, "images: subtracted; one, or one a channel", flag_values=FLAGS
+)
+_STATISTICS = _string("statistics", None, "statistics file to start from")
+_STATISTICS_OUT = _string("statistics_out", None, "write statistics (with histograms) here")
+_PLAN = _string("plan", None, "replay this plan")
+_PLAN_OUT = _string("plan_out", None, "write the plan (JSON) here")
+_SUMMARY = _string("summary_json", None, "write the summary (JSON) here")
+
+
+def _numbers(flag: flags.FlagHolder, count: tuple[int, ...] | None) -> tuple[float, ...] | None:
+    if flag.value is None:
+        return None
+    try:
+        values = tuple(float(v) for v in flag.value)
+    except ValueError:
+        values = ()
+    if not values or (count is not None and len(values) not in count):
+        raise UsageError(
+            f"--{flag.name} takes {' or '.join(map(str, count)) if count else 'one or more'} "
+            f"number(s) separated by commas. Received: {','.join(flag.value)!r}."
+        )
+    return values
+
+
+def default_output(source: str, scheme: str) -> str:
+    """`models/saved_model/` in int8 -> `saved_model_int8.tflite` in the current folder."""
+    base = os.path.basename(os.path.abspath(source))
+    stem = base if os.path.isdir(source) else os.path.splitext(base)[0]
+    return f"{stem}_{scheme}.tflite"
+
+
+def _run(args: list[str]) -> int:
+    from tfq.convert import convert_model
+    from tfq.data import DataOptions
+    from tfq.plan.scheme import get_scheme
+    from tfq.summary import lines
+
+    source = args[0]
+    scheme = get_scheme(_SCHEME.value).name
+    output = _OUTPUT.value or default_output(source, scheme)
+    if os.path.abspath(output) == os.path.abspath(source):
+        raise UsageError(f"--output={output} is the source itself. Give another name.")
+    for path in (output, _STATISTICS_OUT.value, _PLAN_OUT.value, _SUMMARY.value):
+        if path:
+            check_output(path)
+    input_range = _numbers(_INPUT_RANGE, (2,))
+    resize = _numbers(_RESIZE, (1, 2))
+    given = {
+        "resize": None if resize is None else (int(resize[0]), int(resize[-1])),
+        "crop": _CROP.value,
+        "scale": _scalar(_numbers(_SCALE, None)),
+        "mean": _scalar(_numbers(_MEAN, None)),
+    }
+    options = {k: v for k, v in given.items() if v is not None}
+    with cli.Progress() as progress:
+        result = convert_model(
+            source,
+            _DATA.value,
+            scheme=scheme,
+            calibration=_CALIBRATION.value,
+            weights=_WEIGHTS.value,
+            granularity=_GRANULARITY.value,
+            dense_granularity=_DENSE.value,
+            bias_correction=_BIAS.value,
+            input_type=_INPUT_TYPE.value,
+            output_type=_OUTPUT_TYPE.value,
+            input_range=None if input_range is None else (input_range[0], input_range[1]),
+            allow_float=_ALLOW.value,
+            exclude=_EXCLUDE.value,
+            signature=_SIGNATURE.value,
+            batch=_BATCH.value,
+            samples=_SAMPLES.value,
+            data_options=DataOptions(**options) if options else None,
+            statistics=_STATISTICS.value,
+            keep_histograms=bool(_STATISTICS_OUT.value),
+            plan=_PLAN.value,
+            progress=progress,
+        )
+    if _STATISTICS_OUT.value and result.statistics is None:
+        raise UsageError(f"--statistics_out: scheme {scheme} collects no statistics.")
+    if _STATISTICS_OUT.value and result.statistics is not None:
+        result.statistics.save(_STATISTICS_OUT.value)
+    if _PLAN_OUT.value:
+        write_atomic(_PLAN_OUT.value, result.plan.to_json().encode())
+    if _SUMMARY.value:
+        text = json.dumps({**result.summary, "output": output}, indent=1, allow_nan=False)
+        write_atomic(_SUMMARY.value, text.encode())
+    result.save(output)
+    cli.say(output)
+    for line in lines(result.summary):
+        cli.say(line)
+    return 0
+
+
+def _scalar(values: tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+COMMAND = cli.Command(
+    "convert",
+    "SOURCE",
+    "Converts a SavedModel, .keras, .h5, .pb or float .tflite to a proven full-integer .tflite.",
+    FLAGS,
+    _run,
+)
+
+
+def run_command(argv: list[str] | None = None) -> int:
+    return cli.run(COMMAND, argv)

@@ -1,0 +1,147 @@
+"""Grids and the arithmetic on them: the only place where a real number becomes an integer.
+
+A grid is affine, real = (q - zero_point) * scale, as the LiteRT 8-bit specification defines it.
+Scales are kept as the exact float32 that the file will hold, so that a plan survives JSON and the
+emitted integers can be recomputed bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfq.graph.model import Quant
+
+LIMITS: dict[str, tuple[int, int]] = {
+    "int2": (-2, 1),
+    "int4": (-8, 7),
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "int16": (-32768, 32767),
+    "int32": (-(2**31), 2**31 - 1),
+    "int64": (-(2**63), 2**63 - 1),
+}
+
+# The smallest activation scale: below it multipliers underflow and models stop allocating.
+MIN_SCALE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """What integers of `dtype` stand for.
+
+    Attributes:
+      dtype: "int8", "int16", "uint8", "int4", "int2", "int32", "int64"; or "float32"/"float16",
+        which have no scale.
+      scale: one value, or one per channel along `axis`; each exactly a float32.
+      zero_point: as many as scales.
+      axis: the quantized dimension, or None per tensor.
+    """
+
+    dtype: str
+    scale: tuple[float, ...] = ()
+    zero_point: tuple[int, ...] = ()
+    axis: int | None = None
+
+    @property
+    def is_integer(self) -> bool:
+        return not self.dtype.startswith("float")
+
+    def quant(self) -> Quant | None:
+        """The same as the file's quantization parameters."""
+        if not self.scale:
+            return None
+        return Quant(
+            np.array(self.scale, np.float32), np.array(self.zero_point, np.int64), self.axis or 0
+        )
+
+    @staticmethod
+    def of(dtype: str, quant: Quant) -> Grid:
+        return Grid(
+            dtype,
+            tuple(float(s) for s in quant.scale),
+            tuple(int(z) for z in quant.zero_point),
+            quant.axis if quant.per_axis else None,
+        )
+
+    def range(self) -> tuple[float, float]:
+        """The lowest and highest real value of a per-tensor grid."""
+        lo, hi = LIMITS[self.dtype]
+        z, s = self.zero_point[0], self.scale[0]
+        return (lo - z) * s, (hi - z) * s
+
+
+FLOAT = Grid("float32")
+
+
+def _float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+def asymmetric_grid(lo: float, hi: float, dtype: str = "int8") -> Grid:
+    """The grid over [lo, hi], widened to contain 0, whose zero point is the nearest integer.
+
+    The scale is (hi - lo) / (2^b - 1); the zero point is rounded from the side that errs least.
+    """
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    q_min, q_max = LIMITS[dtype]
+    scale = max(_float32((hi - lo) / (q_max - q_min)), _float32(MIN_SCALE))
+    zero = int(np.clip(np.rint(q_min - lo / scale), q_min, q_max))
+    return Grid(dtype, (scale,), (zero,))
+
+
+def symmetric_grid(bound: float, dtype: str) -> Grid:
+    """The grid over [-bound, bound] with zero point 0 (int16 activations, int8 weights)."""
+    scale = max(_float32(abs(bound) / LIMITS[dtype][1]), _float32(MIN_SCALE))
+    return Grid(dtype, (scale,), (0,))
+
+
+def activation_grid(lo: float, hi: float, dtype: str) -> Grid:
+    """The grid the runtime expects of activations: int8 and uint8 asymmetric, int16 symmetric."""
+    if dtype in ("int8", "uint8"):
+        return asymmetric_grid(lo, hi, dtype)
+    return symmetric_grid(max(abs(lo), abs(hi)), dtype)
+
+
+def weight_grid(scales: np.ndarray, dtype: str, axis: int | None) -> Grid:
+    """A symmetric weight grid from float32 scales (one, or one per channel along `axis`)."""
+    flat = np.asarray(scales, np.float32).reshape(-1)
+    return Grid(
+        dtype, tuple(float(s) for s in flat), (0,) * flat.size, axis if flat.size > 1 else None
+    )
+
+
+def _along_axis(values: tuple[float, ...] | tuple[int, ...], axis: int | None, ndim: int):
+    array = np.asarray(values, np.float64)
+    if axis is None or array.size == 1:
+        return array.reshape(-1)[0]
+    shape = [1] * ndim
+    shape[axis] = array.size
+    return array.reshape(shape)
+
+
+def quantize(values: np.ndarray, grid: Grid, *, narrow: bool = False) -> np.ndarray:
+    """Rounds real values to the grid (half to even, saturating).
+
+    Args:
+      values: any shape, real.
+      grid: where to; an integer dtype.
+      narrow: leave out the lowest integer (weights: [-127, 127]).
+
+    Returns:
+      Integers of the grid's dtype (int4 and int2 as int8), the shape of `values`.
+    """
+    q_min, q_max = LIMITS[grid.dtype]
+    scale = _along_axis(grid.scale, grid.axis, values.ndim)
+    zero = _along_axis(grid.zero_point, grid.axis, values.ndim)
+    q = np.rint(np.asarray(values, np.float64) / scale) + zero
+    storage = {"int4": "int8", "int2": "int8"}.get(grid.dtype, grid.dtype)
+    return np.clip(q, q_min + int(narrow), q_max).astype(storage)
+
+
+def dequantize(q: np.ndarray, grid: Grid) -> np.ndarray:
+    """The real values of integers on a grid, float32, the shape of `q`."""
+    scale = _along_axis(grid.scale, grid.axis, q.ndim)
+    zero = _along_axis(grid.zero_point, grid.axis, q.ndim)
+    return ((q.astype(np.float64) - zero) * scale).astype(np.float32)

@@ -1,0 +1,277 @@
+"""Everything about a plan that can be said before any sample was seen.
+
+Which kernel or table each op gets, in which dtype, and which tensors must share a grid. From this
+follows which tensors need statistics at all: a quarter of a MobileNet's activations only move.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from tfq.errors import TfqError
+from tfq.graph.model import Graph, Op, Tensor
+from tfq.graph.numerics import Grid
+from tfq.graph.optable import Kind, OpSpec, spec
+from tfq.plan.lookup import Chain, find_chains
+from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
+from tfq.plan.precision import wide_ops
+from tfq.plan.scheme import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How one op will be emitted: mode, the dtype it computes in, and why if it is unusual."""
+
+    mode: str
+    activations: str
+    reason: str = ""
+    chain: Chain | None = None
+
+
+class Groups:
+    """Disjoint sets of tensors that share one grid, some of them fixed to a given one."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Tensor, Tensor] = {}
+        self.pinned: dict[Tensor, tuple[Grid, str]] = {}
+
+    def find(self, t: Tensor) -> Tensor:
+        root = t
+        while root in self._parent:
+            root = self._parent[root]
+        while t is not root:
+            self._parent[t], t = root, self._parent[t]
+        return root
+
+    def pin(self, t: Tensor, grid: Grid, reason: str) -> None:
+        self.pinned[self.find(t)] = (grid, reason)
+
+    def tie(self, a: Tensor, b: Tensor) -> bool:
+        """Joins the sets of `a` and `b` unless they are fixed to different grids."""
+        ra, rb = self.find(a), self.find(b)
+        if ra is rb:
+            return True
+        pa, pb = self.pinned.get(ra), self.pinned.get(rb)
+        if pa is not None and pb is not None and pa[0] != pb[0]:
+            return False
+        self._parent[rb] = ra
+        if pa is None and pb is not None:
+            self.pinned[ra] = pb
+        self.pinned.pop(rb, None)
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Attributes:
+    choices: one per op of the main graph.
+    dtypes: computed float tensor -> dtype it is produced in ("int8", "int16", "float32").
+    groups: tensors that share a grid.
+    sources: tensors whose statistics a group's range is made of.
+    """
+
+    choices: Mapping[Op, Choice]
+    dtypes: Mapping[Tensor, str]
+    groups: Groups
+    sources: frozenset[Tensor]
+
+    @property
+    def observed(self) -> set[str]:
+        """Names of the tensors that calibration must watch."""
+        return {t.name for t in self.sources}
+
+
+def data_inputs(op: Op, s: OpSpec) -> list[int]:
+    """Indices of the inputs of `op` that carry float data."""
+    indices = range(len(op.inputs)) if s.data is None else s.data
+    found = []
+    for i in indices:
+        t = op.inputs[i] if i < len(op.inputs) else None
+        if t is not None and t.dtype == "float32":
+            found.append(i)
+    return found
+
+
+def float_outputs(op: Op) -> list[Tensor]:
+    return [t for t in op.outputs if t.dtype == "float32"]
+
+
+def make_layout(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> Layout:
+    """Decides modes, dtypes and shared grids.
+
+    Args:
+      graph: the prepared main graph.
+      config: the user's choices.
+      trained: grids that training wrote into the graph, by tensor name.
+
+    Raises:
+      TfqError: ops that have no integer form and were not allowed to stay float; all are named.
+    """
+    choices = _choose(graph, config, trained)
+    dtypes: dict[Tensor, str] = {}
+    base = config.scheme.activations
+    for t in graph.inputs:
+        if t.dtype == "float32":
+            dtypes[t] = base
+    for op in graph.ops:
+        choice = choices[op]
+        s = spec(op.name)
+        if choice.mode == INTEGER and s is not None and s.kind is Kind.SAME and not choice.reason:
+            # What only moves values keeps the width they were computed in.
+            widths = {
+                dtypes.get(t, choice.activations)
+                for t in (op.input(i) for i in data_inputs(op, s))
+                if not t.is_const
+            }
+            width = widths.pop() if len(widths) == 1 else choice.activations
+            if width in s.dtypes and width != choice.activations:
+                choice = dataclasses.replace(choice, activations=width)
+                choices[op] = choice
+        for t in float_outputs(op):
+            dtypes[t] = "float32" if choice.mode == KEEP_FLOAT else choice.activations
+    groups = _tie(graph, config, choices, dtypes, trained)
+    return Layout(choices, dtypes, groups, _sources(graph, choices, groups))
+
+
+def _choose(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> dict[Op, Choice]:
+    base = config.scheme.activations
+    choices: dict[Op, Choice] = {}
+    excluded: set[Tensor] = set()
+    for op in graph.ops:
+        rule = config.rule_for(op.outputs[0].name)
+        if rule is not None and rule.activations == "float32":
+            choices[op] = Choice(KEEP_FLOAT, "float32", f"excluded by {rule.regex!r}")
+            excluded.update(op.outputs)
+    barriers = {t for t in graph.tensors() if t.name in trained} | excluded
+    for chain in find_chains(graph, base, barriers):
+        if any(op in choices for op in chain.ops):
+            continue
+        # A shorter chain inside a longer one may also end in a table of its own.
+        choices[chain.end] = Choice(
+            LOOKUP,
+            base,
+            f"a table over {chain.root.name!r} for {', '.join(o.label for o in chain.ops)}",
+            chain,
+        )
+    ends = {op: c.chain for op, c in choices.items() if c.mode == LOOKUP and c.chain}
+    for end, chain in ends.items():
+        for op in chain.ops:
+            if op is not end and op not in ends:
+                choices[op] = Choice(INSIDE, base, f"inside the table of {end.outputs[0].name!r}")
+    wide = wide_ops(graph) if base == "int8" else {}
+    problems: list[str] = []
+    for op in graph.ops:
+        if op in choices:
+            continue
+        choice = _ordinary(op, config, wide.get(op, ""))
+        if choice.mode == KEEP_FLOAT and not _allowed(op, config.allow_float):
+            problems.append(f"  {op.label} at {op.outputs[0].name!r}: {choice.reason}")
+        choices[op] = choice
+    if problems:
+        raise TfqError(
+            f"{len(problems)} op(s) cannot become integer:\n" + "\n".join(problems) + "\n"
+            "Replace them in the model, or let them stay float with "
+            f"--allow_float={','.join(sorted({p.split()[0] for p in problems}))}."
+        )
+    return choices
+
+
+def _allowed(op: Op, allow: tuple[str, ...]) -> bool:
+    return any(
+        a == op.name or a == op.label or re.search(a, op.outputs[0].name) for a in allow if a
+    )
+
+
+def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
+    s = spec(op.name)
+    touches_float = any(t is not None and t.dtype == "float32" for t in [*op.inputs, *op.outputs])
+    if s is None:
+        why = (
+            "a custom op, which only its author can quantize"
+            if op.name == "CUSTOM"
+            else "no integer kernel in LiteRT"
+        )
+        if op.custom_code.startswith("Flex"):
+            why = "a TensorFlow op that needs the Flex delegate"
+        return Choice(KEEP_FLOAT, "float32", why)
+    if not touches_float and s.kind is not Kind.FLOAT_ONLY:
+        return Choice(PLAIN, "")
+    if s.kind is Kind.STRUCTURAL and not touches_float:
+        return Choice(PLAIN, "")
+    rule = config.rule_for(op.outputs[0].name)
+    wanted = (rule.activations if rule else None) or config.scheme.activations
+    if wide_reason and "int16" in s.dtypes:
+        return Choice(INTEGER, "int16", wide_reason)
+    if s.kind in (Kind.FLOAT_ONLY, Kind.STRUCTURAL) or not s.dtypes:
+        return Choice(KEEP_FLOAT, "float32", s.note or "no integer kernel in LiteRT")
+    if wanted in s.dtypes:
+        return Choice(INTEGER, wanted)
+    other = "int16" if wanted == "int8" else "int8"
+    if other in s.dtypes:
+        return Choice(INTEGER, other, f"no {wanted} kernel, so it computes in {other}")
+    return Choice(KEEP_FLOAT, "float32", s.note or "no integer kernel in LiteRT")
+
+
+def _tie(
+    graph: Graph,
+    config: Config,
+    choices: Mapping[Op, Choice],
+    dtypes: Mapping[Tensor, str],
+    trained: Mapping[str, Grid],
+) -> Groups:
+    groups = Groups()
+    for t in graph.tensors():
+        if t.name in trained and not t.is_const and t in dtypes:
+            groups.pin(t, trained[t.name], "chosen in training")
+    if config.input_range is not None:
+        from tfq.graph.numerics import activation_grid
+
+        for t in graph.inputs:
+            if t.dtype == "float32" and t.name not in trained:
+                grid = activation_grid(*config.input_range, config.scheme.activations)
+                groups.pin(t, grid, "given by input_range")
+    for op in graph.ops:
+        choice, s = choices[op], spec(op.name)
+        if choice.mode != INTEGER or s is None:
+            continue
+        if s.kind is Kind.FIXED and s.fixed and choice.activations in s.fixed:
+            scale, zero = s.fixed[choice.activations]
+            for t in float_outputs(op):
+                grid = Grid(choice.activations, (scale,), (zero,))
+                groups.pin(t, grid, f"the output grid of {op.label} is fixed")
+    for op in graph.ops:
+        choice, s = choices[op], spec(op.name)
+        if choice.mode != INTEGER or s is None or s.kind is not Kind.SAME:
+            continue
+        outs = float_outputs(op)
+        if not outs:
+            continue
+        for t in outs[1:]:
+            groups.tie(outs[0], t)
+        for i in data_inputs(op, s):
+            t = op.input(i)
+            if not t.is_const and dtypes.get(t) == choice.activations:
+                groups.tie(t, outs[0])
+    return groups
+
+
+def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> frozenset[Tensor]:
+    producers = graph.producers()
+    sources = set()
+    tensors = [t for t in graph.inputs if t.dtype == "float32"]
+    for op in graph.ops:
+        if choices[op].mode != INSIDE:
+            tensors += float_outputs(op)
+    for t in tensors:
+        if groups.find(t) in groups.pinned:
+            continue
+        op = producers.get(t)
+        s = spec(op.name) if op is not None else None
+        moves = op is not None and choices[op].mode == INTEGER and s is not None
+        if moves and s is not None and s.kind is Kind.SAME:
+            # Its values lie within those of its inputs, which are in the group or on its edges.
+            continue
+        sources.add(t)
+    return frozenset(sources)

@@ -1,0 +1,144 @@
+"""Which chains of elementwise ops become one lookup table.
+
+An int8 tensor has 256 values, so any y = f(x) that works element by element is a table of 256
+integers, exact to half a step however many float ops f is written with: softplus, mish, FLOOR,
+x ** 2.2. This both covers ops without an integer kernel and spares the rounding of every
+intermediate result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfq.graph.model import Graph, Op, Tensor
+from tfq.graph.optable import Kind, spec
+
+# Steep functions: rounding their argument or result to 8 bits in the middle of a chain costs most.
+_STEEP = {"EXP", "LOG", "RSQRT", "SQRT", "POW", "DIV", "SQUARE"}
+
+# A chain this long is better as one table than as a rounding after every op.
+_LONG = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """An elementwise function of one tensor.
+
+    Attributes:
+      root: the tensor it is a function of.
+      end: the op that computes the result.
+      ops: all ops of the chain, in order, `end` last.
+    """
+
+    root: Tensor
+    end: Op
+    ops: tuple[Op, ...]
+
+
+def find_chains(graph: Graph, activations: str, barriers: set[Tensor]) -> list[Chain]:
+    """The chains worth a table.
+
+    Args:
+      graph: the float graph.
+      activations: dtype of the scheme; a chain of ops that all have good kernels for it stays.
+      barriers: tensors that must exist with a grid of their own (training chose one); a chain
+        ends there.
+    """
+    roots: dict[Tensor, Tensor] = {}
+    producers: dict[Tensor, Op] = {}
+    for op in graph.ops:
+        root = _root(op, roots)
+        if root is not None:
+            out = op.outputs[0]
+            producers[out] = op
+            roots[out] = root
+            if out in barriers:
+                # The next op starts from this tensor.
+                del roots[out]
+    chains = []
+    consumers = graph.consumers()
+    for op in graph.ops:
+        out = op.outputs[0]
+        if out not in producers:
+            continue
+        root = roots.get(out) or _root(op, roots)
+        if root is None:
+            continue
+        users = consumers.get(out, [])
+        needed = out in graph.outputs or any(
+            u.outputs[0] not in producers or _root(u, roots) is not root for u, _ in users
+        )
+        if not needed:
+            continue
+        chain = _collect(root, op, producers)
+        if _worth_it(chain, activations):
+            chains.append(chain)
+    return chains
+
+
+def _root(op: Op, roots: dict[Tensor, Tensor]) -> Tensor | None:
+    """The single tensor that `op`'s output is an elementwise function of, or None."""
+    s = spec(op.name)
+    if s is None or not s.elementwise or len(op.outputs) != 1:
+        return None
+    out = op.outputs[0]
+    if out.dtype != "float32":
+        return None
+    found: set[Tensor] = set()
+    for t in op.inputs:
+        if t is None:
+            continue
+        if t.dtype != "float32":
+            return None
+        if t.is_const:
+            if t.size != 1:
+                return None
+            continue
+        found.add(roots.get(t, t))
+        if t.shape != out.shape:
+            return None
+    if len(found) != 1:
+        return None
+    root = found.pop()
+    return root if root.shape == out.shape else None
+
+
+def _collect(root: Tensor, end: Op, producers: dict[Tensor, Op]) -> Chain:
+    ops: list[Op] = []
+    seen: set[Op] = set()
+
+    def visit(op: Op) -> None:
+        stack = [(op, iter(op.inputs))]
+        seen.add(op)
+        while stack:
+            current, rest = stack[-1]
+            for t in rest:
+                if t is None or t.is_const or t is root:
+                    continue
+                producer = producers[t]
+                if producer not in seen:
+                    seen.add(producer)
+                    stack.append((producer, iter(producer.inputs)))
+                    break
+            else:
+                ops.append(current)
+                stack.pop()
+
+    visit(end)
+    return Chain(root, end, tuple(ops))
+
+
+def _worth_it(chain: Chain, activations: str) -> bool:
+    kernels_missing = any(not _has_kernel(op, activations) for op in chain.ops)
+    if kernels_missing:
+        return True
+    if activations != "int8":
+        # A table of 65,536 entries costs 128 KB: only where nothing else works.
+        return False
+    steep = any(op.name in _STEEP for op in chain.ops)
+    return len(chain.ops) >= _LONG or (steep and len(chain.ops) > 1)
+
+
+def _has_kernel(op: Op, activations: str) -> bool:
+    s = spec(op.name)
+    return s is not None and s.kind is not Kind.FLOAT_ONLY and activations in s.dtypes

@@ -1,0 +1,186 @@
+"""The plan: for every tensor and operator what it becomes and why. Plain data, JSON in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tfq.errors import TfqError, UsageError
+from tfq.graph.numerics import Grid
+
+VERSION = 1
+
+# How an op is emitted.
+INTEGER = "integer"  # by its integer kernel
+LOOKUP = "lookup"  # as a table: the end of a chain of elementwise ops of one tensor
+INSIDE = "inside"  # not at all: its values are inside a later op's table
+PLAIN = "plain"  # as it is: shapes, indices, booleans
+KEEP_FLOAT = "float"  # by its float kernel
+MODES = (INTEGER, LOOKUP, INSIDE, PLAIN, KEEP_FLOAT)
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorPlan:
+    """The grid on which a computed tensor is produced, and the reason for it."""
+
+    grid: Grid
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class OpPlan:
+    """How one op is emitted.
+
+    Attributes:
+      op: its name, for readers.
+      mode: one of MODES.
+      edges: input index -> the grid on which this op reads that input, where it is a constant or
+        differs from the grid on which the input is produced.
+      root: for LOOKUP, the tensor that the table is a function of.
+      reason: why, when it is not the ordinary integer kernel.
+    """
+
+    op: str
+    mode: str
+    edges: Mapping[int, Grid] = dataclasses.field(default_factory=dict)
+    root: str | None = None
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that emission needs besides the float model.
+
+    Attributes:
+      model_sha256: of the prepared float model it was made for.
+      config: the choices it was made with (`Config.as_dict`), for the record.
+      tensors: computed float tensor name -> its grid.
+      ops: name of an op's first output -> how the op is emitted.
+      inputs, outputs: grid at the model's boundary by tensor name.
+    """
+
+    model_sha256: str
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TensorPlan]
+    ops: Mapping[str, OpPlan]
+    inputs: Mapping[str, Grid]
+    outputs: Mapping[str, Grid]
+
+    @property
+    def float_ops(self) -> dict[str, OpPlan]:
+        return {name: op for name, op in self.ops.items() if op.mode == KEEP_FLOAT}
+
+    def to_json(self) -> str:
+        body = {
+            "version": VERSION,
+            "model_sha256": self.model_sha256,
+            "config": dict(self.config),
+            "inputs": {n: _grid_out(g) for n, g in self.inputs.items()},
+            "outputs": {n: _grid_out(g) for n, g in self.outputs.items()},
+            "tensors": {
+                n: {**_grid_out(t.grid), "reason": t.reason} for n, t in self.tensors.items()
+            },
+            "ops": {n: _op_out(op) for n, op in self.ops.items()},
+        }
+        return json.dumps(body, indent=1, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str, *, where: str = "the plan") -> Plan:
+        """Reads a plan.
+
+        Raises:
+          UsageError: not JSON, of another version, or with a missing or wrong field.
+        """
+        try:
+            body = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise UsageError(f"{where} is not JSON: {e}.") from None
+        if not isinstance(body, dict) or body.get("version") != VERSION:
+            found = body.get("version") if isinstance(body, dict) else type(body).__name__
+            raise UsageError(
+                f"{where} is not a tfq plan of version {VERSION} (found: {found}). "
+                f"Write one with --plan_out."
+            )
+        try:
+            return Plan(
+                body["model_sha256"],
+                body["config"],
+                {n: TensorPlan(_grid_in(t), t["reason"]) for n, t in body["tensors"].items()},
+                {n: _op_in(op) for n, op in body["ops"].items()},
+                {n: _grid_in(g) for n, g in body["inputs"].items()},
+                {n: _grid_in(g) for n, g in body["outputs"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise UsageError(
+                f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
+                f"Compare it with one written by --plan_out."
+            ) from None
+
+
+def check_replay(plan: Plan, model_sha256: str, names: set[str]) -> None:
+    """Stops a plan from being replayed on another model.
+
+    Raises:
+      TfqError: the plan names tensors or ops that the model does not have, or lacks some.
+    """
+    if plan.model_sha256 != model_sha256 and set(plan.ops) != names:
+        extra = sorted(set(plan.ops) - names)[:3]
+        missing = sorted(names - set(plan.ops))[:3]
+        raise TfqError(
+            "The plan was made for another model: "
+            + (f"it names {', '.join(extra)}, which this model lacks. " if extra else "")
+            + (f"It says nothing of {', '.join(missing)}. " if missing else "")
+            + "Make a new one with --plan_out."
+        )
+
+
+def _grid_out(grid: Grid) -> dict[str, Any]:
+    out: dict[str, Any] = {"dtype": grid.dtype}
+    if grid.scale:
+        single = len(grid.scale) == 1
+        out["scale"] = grid.scale[0] if single else list(grid.scale)
+        zeros = set(grid.zero_point)
+        out["zero_point"] = grid.zero_point[0] if len(zeros) == 1 else list(grid.zero_point)
+        if grid.axis is not None:
+            out["axis"] = grid.axis
+    return out
+
+
+def _grid_in(body: Mapping[str, Any]) -> Grid:
+    import numpy as np
+
+    if "scale" not in body:
+        return Grid(str(body["dtype"]))
+    raw = body["scale"] if isinstance(body["scale"], list) else [body["scale"]]
+    # A hand-edited scale is rounded to the float32 that the file can hold.
+    scale = tuple(float(np.float32(s)) for s in raw)
+    zero = body["zero_point"]
+    zeros = tuple(int(z) for z in zero) if isinstance(zero, list) else (int(zero),) * len(scale)
+    if len(zeros) != len(scale) or not all(np.isfinite(s) and s > 0 for s in scale):
+        raise ValueError(f"bad scale or zero point: {body}")
+    return Grid(str(body["dtype"]), scale, zeros, body.get("axis"))
+
+
+def _op_out(op: OpPlan) -> dict[str, Any]:
+    out: dict[str, Any] = {"op": op.op, "mode": op.mode}
+    if op.edges:
+        out["inputs"] = {str(i): _grid_out(g) for i, g in op.edges.items()}
+    if op.root is not None:
+        out["root"] = op.root
+    if op.reason:
+        out["reason"] = op.reason
+    return out
+
+
+def _op_in(body: Mapping[str, Any]) -> OpPlan:
+    if body["mode"] not in MODES:
+        raise ValueError(f"unknown mode {body['mode']!r}; one of {', '.join(MODES)}")
+    return OpPlan(
+        body["op"],
+        body["mode"],
+        {int(i): _grid_in(g) for i, g in body.get("inputs", {}).items()},
+        body.get("root"),
+        body.get("reason", ""),
+    )

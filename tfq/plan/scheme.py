@@ -1,0 +1,199 @@
+"""What the user asked for: number formats, and how they are chosen, as one frozen value.
+
+A `Config` is complete: with the same model and statistics it gives the same plan. Choices for some
+layers only are `LayerRule`s; weights below 8 bits and mixed precision are the same rules with
+other dtypes, not another mechanism.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from tfq.calibrate.rules import RangeRule, get_rule
+from tfq.errors import UsageError, unknown_option
+
+IO_TYPES = ("float32", "int8", "uint8", "int16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """Number formats of a whole model.
+
+    Attributes:
+      name: what the user writes.
+      activations: dtype that ops compute in: "int8", "int16", or "float32".
+      weights: dtype that weights are stored in.
+      compute: "integer" (weights and activations), "dynamic" (int8 weights, activations quantized
+        by the kernel at run time), "stored" (weights are converted back to float before use).
+    """
+
+    name: str
+    activations: str
+    weights: str
+    compute: str
+    help: str
+
+    @property
+    def needs_data(self) -> bool:
+        return self.compute == "integer"
+
+
+SCHEMES: dict[str, Scheme] = {
+    s.name: s
+    for s in (
+        Scheme(
+            name="int8",
+            activations="int8",
+            weights="int8",
+            compute="integer",
+            help="full integer: 8-bit weights and activations",
+        ),
+        Scheme(
+            name="int16x8",
+            activations="int16",
+            weights="int8",
+            compute="integer",
+            help="full integer: 8-bit weights, 16-bit activations",
+        ),
+        Scheme(
+            name="dynamic",
+            activations="float32",
+            weights="int8",
+            compute="dynamic",
+            help="8-bit weights, activations quantized as they come; needs no data",
+        ),
+        Scheme(
+            name="weight_only",
+            activations="float32",
+            weights="int8",
+            compute="stored",
+            help="8-bit weights, float arithmetic",
+        ),
+        Scheme(
+            name="float16",
+            activations="float32",
+            weights="float16",
+            compute="stored",
+            help="half-precision weights, float arithmetic",
+        ),
+        Scheme(
+            name="float32",
+            activations="float32",
+            weights="float32",
+            compute="stored",
+            help="no quantization",
+        ),
+    )
+}
+
+
+def get_scheme(scheme: str | Scheme) -> Scheme:
+    if isinstance(scheme, Scheme):
+        return scheme
+    if scheme not in SCHEMES:
+        raise unknown_option("scheme", scheme, SCHEMES)
+    return SCHEMES[scheme]
+
+
+GRANULARITIES = ("per_channel", "per_tensor")
+WEIGHT_RULES = ("minmax", "mse")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LayerRule:
+    """A different choice for some layers.
+
+    Attributes:
+      regex: searched in the names of an op's outputs.
+      activations: dtype those ops compute in ("int8", "int16", "float32"), or None for the
+        scheme's. "float32" keeps the op float.
+      granularity: "per_channel" or "per_tensor" weights, or None for the scheme's.
+    """
+
+    regex: str
+    activations: str | None = None
+    granularity: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.regex)
+        except re.error as e:
+            raise UsageError(f"{self.regex!r} is not a regular expression: {e}.") from None
+        if self.activations not in (None, "int8", "int16", "float32"):
+            raise unknown_option("activations", self.activations, ("int8", "int16", "float32"))
+
+    def matches(self, name: str) -> bool:
+        return re.search(self.regex, name) is not None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a plan, besides the model and its statistics.
+
+    Attributes:
+      scheme: number formats.
+      calibration: how ranges are read from statistics.
+      weights: "minmax" or "mse" scales.
+      granularity: of weights.
+      dense_granularity: of fully connected weights ("per_tensor" for EdgeTPU and microcontrollers).
+      input_type, output_type: dtype at the model's boundary; None for the scheme's own.
+      input_range: real (lo, hi) that the input's integers span, or None to calibrate it.
+      allow_float: op names or regexes of output names that may stay float.
+      rules: choices for some layers; the first match wins.
+    """
+
+    scheme: Scheme = SCHEMES["int8"]
+    calibration: RangeRule = dataclasses.field(default_factory=lambda: get_rule("robust"))
+    weights: str = "minmax"
+    granularity: str = "per_channel"
+    dense_granularity: str = "per_channel"
+    input_type: str | None = None
+    output_type: str | None = None
+    input_range: tuple[float, float] | None = None
+    allow_float: tuple[str, ...] = ()
+    rules: tuple[LayerRule, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, value in (("input_type", self.input_type), ("output_type", self.output_type)):
+            if value is not None and value not in IO_TYPES:
+                raise unknown_option(what, value, IO_TYPES)
+        if self.scheme.compute != "integer":
+            for what, value in (("input_type", self.input_type), ("output_type", self.output_type)):
+                if value not in (None, "float32"):
+                    raise UsageError(
+                        f"{what}={value} needs an integer scheme, but scheme={self.scheme.name} "
+                        f"computes in float. Use --scheme=int8, or leave {what} out."
+                    )
+        for what, value, options in (
+            ("weights rule", self.weights, WEIGHT_RULES),
+            ("granularity", self.granularity, GRANULARITIES),
+            ("dense granularity", self.dense_granularity, GRANULARITIES),
+        ):
+            if value not in options:
+                raise unknown_option(what, value, options)
+        if self.input_range is not None:
+            lo, hi = self.input_range
+            if not (lo < hi and lo <= 0 <= hi):
+                raise UsageError(
+                    f"input_range must be lo,hi with lo <= 0 <= hi. Received: {lo},{hi}."
+                )
+
+    def rule_for(self, name: str) -> LayerRule | None:
+        return next((r for r in self.rules if r.matches(name)), None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For plans and summaries."""
+        return {
+            "scheme": self.scheme.name,
+            "calibration": self.calibration.get_config(),
+            "weights": self.weights,
+            "granularity": self.granularity,
+            "dense_granularity": self.dense_granularity,
+            "input_type": self.input_type,
+            "output_type": self.output_type,
+            "input_range": list(self.input_range) if self.input_range else None,
+            "allow_float": list(self.allow_float),
+            "rules": [dataclasses.asdict(r) for r in self.rules],
+        }

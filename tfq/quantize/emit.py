@@ -1,0 +1,345 @@
+"""The float model and a plan in, the quantized model out. Nothing is decided here.
+
+Ops are emitted in the order of the float graph. A tensor is produced on the grid that the plan
+gives it; an op whose plan names another grid for an input reads it through a QUANTIZE or
+DEQUANTIZE, made once per tensor and grid. Names are kept: the emitted tensor has the name of the
+float tensor it stands for.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+
+from tfq.errors import TfqError
+from tfq.graph.model import Graph, Model, Op, Signature, Tensor, numpy_dtype, options_type
+from tfq.graph.numerics import Grid, quantize
+from tfq.graph.optable import Kind, min_runtime_version, op_version, spec
+from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan
+from tfq.quantize.table import lookup_ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Emitted:
+    """A quantized model, and where each float tensor went.
+
+    Attributes:
+      model: ready for `to_bytes`.
+      tensors: name of a float tensor -> the emitted tensor on its own grid.
+      biases: name of the output of a weighted op -> its emitted bias constant.
+    """
+
+    model: Model
+    tensors: Mapping[str, Tensor]
+    biases: Mapping[str, Tensor]
+
+
+def emit(model: Model, plan: Plan) -> Emitted:
+    """Emits `model` as `plan` says.
+
+    Args:
+      model: the prepared float model that the plan was made for; it is not changed.
+      plan: complete for the main graph.
+
+    Raises:
+      TfqError: the plan does not fit the model.
+    """
+    return _Emitter(model, plan).run()
+
+
+class _Emitter:
+    def __init__(self, model: Model, plan: Plan):
+        self.source = model
+        self.plan = plan
+        self.ops: list[Op] = []
+        self.tensors: dict[Tensor, Tensor] = {}
+        self.grids: dict[Tensor, Grid] = {}
+        self.on_grid: dict[tuple[Tensor, Grid], Tensor] = {}
+        self.consts: dict[tuple[Tensor, Grid], Tensor] = {}
+        self.biases: dict[str, Tensor] = {}
+        self.taken = {t.name for t in model.main.tensors()}
+
+    def run(self) -> Emitted:
+        graph = self.source.main
+        inputs = [self._input(t) for t in graph.inputs]
+        chains = _chains(graph, self.plan)
+        for op in graph.ops:
+            plan = self._plan_of(op)
+            if plan.mode == INSIDE:
+                continue
+            if plan.mode == LOOKUP:
+                self._lookup(op, plan, chains[op])
+            elif plan.mode == INTEGER:
+                self._integer(op, plan)
+            elif plan.mode == KEEP_FLOAT:
+                self._float(op, plan)
+            elif plan.mode == PLAIN:
+                self._plain(op)
+            else:
+                raise TfqError(f"The plan gives {op.outputs[0].name!r} the mode {plan.mode!r}.")
+        outputs = [self._output(t) for t in graph.outputs]
+        emitted = Graph(graph.name, self.ops, inputs, outputs)
+        ins = dict(zip(graph.inputs, inputs, strict=True))
+        outs = dict(zip(graph.outputs, outputs, strict=True))
+        result = Model(
+            [emitted, *self.source.graphs[1:]],
+            [
+                Signature(
+                    s.key,
+                    {n: ins.get(t, t) for n, t in s.inputs.items()},
+                    {n: outs.get(t, t) for n, t in s.outputs.items()},
+                    s.graph,
+                )
+                if s.graph == 0
+                else s
+                for s in self.source.signatures
+            ],
+            dict(self.source.metadata),
+            "Quantized by tfq",
+        )
+        for g in result.graphs:
+            for op in g.ops:
+                op.version = op_version(op)
+        version = min_runtime_version(result)
+        result.metadata["min_runtime_version"] = version.encode().ljust(16, b"\0")
+        named = {t.name: e for t, e in self.tensors.items() if not t.is_const}
+        return Emitted(result, named, self.biases)
+
+    def _plan_of(self, op: Op) -> OpPlan:
+        name = op.outputs[0].name
+        if name not in self.plan.ops:
+            raise TfqError(f"The plan says nothing of {op.label} at {name!r}.")
+        return self.plan.ops[name]
+
+    # --- tensors --------------------------------------------------------------------------------
+
+    def _unique(self, name: str) -> str:
+        candidate, n = name, 1
+        while candidate in self.taken:
+            n += 1
+            candidate = f"{name}_{n}"
+        self.taken.add(candidate)
+        return candidate
+
+    def _tensor(self, like: Tensor, grid: Grid, name: str) -> Tensor:
+        return Tensor(
+            name,
+            like.shape,
+            grid.dtype,
+            quant=grid.quant(),
+            is_variable=like.is_variable,
+            signature=like.signature,
+            has_rank=like.has_rank,
+        )
+
+    def _grid_of(self, t: Tensor) -> Grid:
+        try:
+            return self.plan.tensors[t.name].grid
+        except KeyError:
+            raise TfqError(f"The plan says nothing of tensor {t.name!r}.") from None
+
+    def _input(self, t: Tensor) -> Tensor:
+        if t.dtype != "float32":
+            self.tensors[t] = t
+            return t
+        boundary, own = self.plan.inputs[t.name], self._grid_of(t)
+        given = self._tensor(t, boundary, t.name)
+        inner = given
+        if boundary != own:
+            inner = self._tensor(t, own, self._unique(f"{t.name}/{own.dtype}"))
+            self._convert(given, inner)
+        self.tensors[t], self.grids[t] = inner, own
+        return given
+
+    def _output(self, t: Tensor) -> Tensor:
+        if t.dtype != "float32" or (t.is_const and t not in self.tensors):
+            return self.tensors.get(t, t)
+        boundary = self.plan.outputs[t.name]
+        inner = self.tensors[t]
+        if boundary == self.grids[t]:
+            return inner
+        if t in self.source.main.inputs:
+            given = self._tensor(t, boundary, self._unique(f"{t.name}/{boundary.dtype}"))
+        else:
+            # The name belongs to what the user reads.
+            given = self._tensor(t, boundary, t.name)
+            inner.name = self._unique(f"{t.name}/{self.grids[t].dtype}")
+        self._convert(inner, given)
+        return given
+
+    def _produce(self, t: Tensor, grid: Grid) -> Tensor:
+        out = self._tensor(t, grid, t.name)
+        self.tensors[t], self.grids[t] = out, grid
+        return out
+
+    def _convert(self, source: Tensor, target: Tensor) -> None:
+        if target.dtype.startswith("float"):
+            op = Op("DEQUANTIZE", [source], [target], options_type("DequantizeOptions")())
+        else:
+            op = Op("QUANTIZE", [source], [target], options_type("QuantizeOptions")())
+        self.ops.append(op)
+
+    def _read(self, t: Tensor, grid: Grid | None) -> Tensor:
+        """Computed tensor `t` on `grid`, or on its own."""
+        if t not in self.tensors:
+            return t
+        own = self.grids.get(t)
+        if grid is None or own is None or grid == own:
+            return self.tensors[t]
+        key = (t, grid)
+        if key not in self.on_grid:
+            inner = self._tensor(t, grid, self._unique(f"{t.name}/{grid.dtype}"))
+            self._convert(self.tensors[t], inner)
+            self.on_grid[key] = inner
+        return self.on_grid[key]
+
+    def _const(self, t: Tensor, grid: Grid, *, weights: bool = False) -> Tensor:
+        """Constant `t` on `grid`. Equal constants share a buffer when the file is written."""
+        key = (t, grid)
+        if key not in self.consts:
+            if grid.is_integer:
+                data = quantize(t.values(), grid, narrow=weights)
+            else:
+                data = t.values().astype(numpy_dtype(grid.dtype))
+            name = t.name
+            if any(other is t for other, _ in self.consts):
+                name = self._unique(t.name)
+            self.consts[key] = Tensor(name, t.shape, grid.dtype, data, grid.quant())
+        return self.consts[key]
+
+    # --- operators ------------------------------------------------------------------------------
+
+    def _plain(self, op: Op) -> None:
+        inputs = [None if t is None else self.tensors.get(t, t) for t in op.inputs]
+        outputs = []
+        for t in op.outputs:
+            self.tensors[t] = dataclasses.replace(t)
+            outputs.append(self.tensors[t])
+        self.ops.append(dataclasses.replace(op, inputs=inputs, outputs=outputs))
+
+    def _integer(self, op: Op, plan: OpPlan) -> None:
+        s = spec(op.name)
+        inputs: list[Tensor | None] = []
+        for i, t in enumerate(op.inputs):
+            grid = plan.edges.get(i)
+            if t is None:
+                inputs.append(None)
+            elif t.is_const and t.dtype == "float32":
+                if grid is None:
+                    raise TfqError(
+                        f"The plan gives constant {t.name!r} of {op.label} at "
+                        f"{op.outputs[0].name!r} no grid."
+                    )
+                weights = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
+                inputs.append(self._const(t, grid, weights=weights))
+            else:
+                inputs.append(self._read(t, grid))
+        if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:
+            self._own_bias(op, s.bias, inputs)
+        outputs = []
+        for t in op.outputs:
+            if t.dtype == "float32":
+                outputs.append(self._produce(t, self._grid_of(t)))
+            else:
+                self.tensors[t] = dataclasses.replace(t)
+                outputs.append(self.tensors[t])
+        self.ops.append(
+            dataclasses.replace(
+                op, inputs=inputs, outputs=outputs, options=_integer_options(op.options)
+            )
+        )
+
+    def _own_bias(self, op: Op, i: int, inputs: list[Tensor | None]) -> None:
+        """Gives the op a bias tensor that no other op reads, so that it can be corrected."""
+        bias = inputs[i] if i < len(inputs) else None
+        if bias is None or not bias.is_const:
+            return
+        if any(b is bias for b in self.biases.values()):
+            bias = dataclasses.replace(bias, name=self._unique(bias.name))
+            inputs[i] = bias
+        self.biases[op.outputs[0].name] = bias
+
+    def _float(self, op: Op, plan: OpPlan) -> None:
+        inputs: list[Tensor | None] = []
+        for i, t in enumerate(op.inputs):
+            grid = plan.edges.get(i)
+            if t is None:
+                inputs.append(None)
+            elif t.is_const and grid is not None:
+                inputs.append(self._stored(op, i, t, grid))
+            else:
+                inputs.append(self._read(t, grid))
+        outputs = []
+        for t in op.outputs:
+            if t.dtype == "float32" and t.name in self.plan.tensors:
+                outputs.append(self._produce(t, self._grid_of(t)))
+            else:
+                self.tensors[t] = dataclasses.replace(t)
+                outputs.append(self.tensors[t])
+        self.ops.append(dataclasses.replace(op, inputs=inputs, outputs=outputs))
+
+    def _stored(self, op: Op, i: int, t: Tensor, grid: Grid) -> Tensor:
+        """A constant stored small; hybrid kernels read it directly, others through DEQUANTIZE."""
+        s = spec(op.name)
+        weights = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
+        const = self._const(t, grid, weights=weights)
+        if self.plan.config.get("scheme") == "dynamic":
+            return const
+        key = (t, grid)
+        if key not in self.on_grid:
+            wide = Tensor(self._unique(f"{t.name}/float32"), t.shape, "float32")
+            self._convert(const, wide)
+            self.on_grid[key] = wide
+        return self.on_grid[key]
+
+    def _lookup(self, op: Op, plan: OpPlan, ops: list[Op]) -> None:
+        root = next(t for o in ops for t in o.inputs if t is not None and t.name == plan.root)
+        x = self._read(root, plan.edges.get(0))
+        in_grid = plan.edges.get(0) or self.grids[root]
+        out = op.outputs[0]
+        if out.dtype == "float32":
+            out_grid: Grid | None = self._grid_of(out)
+            assert out_grid is not None
+            y = self._produce(out, out_grid)
+        else:
+            out_grid = None
+            y = self.tensors[out] = dataclasses.replace(out)
+        self.ops += lookup_ops(root, ops, x, in_grid, y, out_grid, self._unique)
+
+
+def _chains(graph: Graph, plan: Plan) -> dict[Op, list[Op]]:
+    """For each table, the float ops it is made of, in order."""
+    producers = graph.producers()
+    chains: dict[Op, list[Op]] = {}
+    for op in graph.ops:
+        entry = plan.ops.get(op.outputs[0].name)
+        if entry is None or entry.mode != LOOKUP:
+            continue
+        members: set[Op] = set()
+        stack = [op]
+        while stack:
+            current = stack.pop()
+            if current in members:
+                continue
+            members.add(current)
+            for t in current.inputs:
+                if t is None or t.is_const or t.name == entry.root:
+                    continue
+                if t not in producers:
+                    raise TfqError(
+                        f"The plan says that {op.outputs[0].name!r} is a table over "
+                        f"{entry.root!r}, but it also depends on {t.name!r}."
+                    )
+                stack.append(producers[t])
+        chains[op] = [o for o in graph.ops if o in members]
+    return chains
+
+
+def _integer_options(options: object) -> object:
+    """The options as integer kernels want them."""
+    if hasattr(options, "potScaleInt16"):
+        # The converter's default asks int16 kernels for power-of-two scales.
+        options = copy.copy(options)
+        options.potScaleInt16 = False  # type: ignore[attr-defined]
+    return options

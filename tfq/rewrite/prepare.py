@@ -1,0 +1,113 @@
+"""From the float file as it came to the float graph that is calibrated and quantized."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from tfq.graph.model import Graph, Model, Tensor
+from tfq.graph.optable import Kind, spec
+from tfq.rewrite import rewrite, unroll_lstm, unroll_while
+from tfq.rewrite.core import Applied
+from tfq.rewrite.trained_ranges import Trained, take_trained_ranges
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """The canonical float model.
+
+    Attributes:
+      model: every op of its main graph is in its quantizable form; tensor names are unique.
+      bytes: the same as a file.
+      sha256: of `bytes`.
+      trained: grids that training wrote into the source.
+      applied: the rewrites, in order.
+      left: (tensor, reason) of loops and recurrent ops that could not be unrolled.
+    """
+
+    model: Model
+    bytes: bytes
+    sha256: str
+    trained: Trained
+    applied: tuple[Applied, ...]
+    left: tuple[tuple[str, str], ...]
+
+
+def prepare(source: bytes, *, integer: bool = True) -> Prepared:
+    """Rewrites a float model.
+
+    Args:
+      source: a float `.tflite` file, with a static batch.
+      integer: False for schemes that compute in float: loops stay loops, ops keep their form, and
+        only trained ranges are taken out.
+
+    Raises:
+      ModelError: the source is damaged, or its trained ranges contradict each other.
+    """
+    model = Model.from_bytes(source)
+    applied: tuple[Applied, ...] = ()
+    left: tuple[tuple[str, str], ...] = ()
+    if integer:
+        whiles = unroll_while.apply(model)
+        lstms = unroll_lstm.apply(model)
+        left = (*whiles.left, *lstms.left)
+        unrolled = tuple(
+            Applied(rewrite=name, where=where, op=op)
+            for name, op, done in (
+                (unroll_while.NAME, "WHILE", whiles.done),
+                (unroll_lstm.NAME, "UNIDIRECTIONAL_SEQUENCE_LSTM", lstms.done),
+            )
+            for where in done
+        )
+        model, applied = rewrite(model)
+        applied = (*unrolled, *applied)
+    unique_names(model.main)
+    trained = take_trained_ranges(model)
+    if integer:
+        add_biases(model.main)
+    data = model.to_bytes()
+    # Read back, so that the graph has exactly the tensor order of the bytes that are run.
+    return Prepared(
+        Model.from_bytes(data), data, hashlib.sha256(data).hexdigest(), trained, applied, left
+    )
+
+
+def unique_names(graph: Graph) -> None:
+    """Gives every tensor of the graph a name of its own; the first with a name keeps it."""
+    outside = [*graph.inputs, *graph.outputs]
+    taken: set[str] = set()
+    for t in [*outside, *graph.tensors()]:
+        if t in outside and t.name and t.name not in taken:
+            taken.add(t.name)
+    done: set[Tensor] = {t for t in outside if t.name}
+    for t in graph.tensors():
+        if t in done:
+            continue
+        base = t.name or "tensor"
+        name, n = base, 0
+        while name in taken:
+            n += 1
+            name = f"{base}_{n}"
+        t.name = name
+        taken.add(name)
+
+
+def add_biases(graph: Graph) -> None:
+    """Gives weighted ops without a bias one of zeros: integer kernels want it, and bias correction
+    needs a place to go."""
+    for op in graph.ops:
+        s = spec(op.name)
+        if s is None or s.kind is not Kind.WEIGHTED or s.bias is None or s.weights is None:
+            continue
+        if op.outputs[0].dtype != "float32":
+            continue
+        while len(op.inputs) <= s.bias:
+            op.inputs.append(None)
+        if op.inputs[s.bias] is not None:
+            continue
+        channels = op.outputs[0].shape[-1]
+        op.inputs[s.bias] = Tensor(
+            f"{op.outputs[0].name}/bias", (channels,), "float32", np.zeros(channels, np.float32)
+        )

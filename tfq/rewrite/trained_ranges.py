@@ -1,0 +1,124 @@
+"""Takes the grids that training wrote into a graph out of it: QUANTIZE/DEQUANTIZE and FAKE_QUANT.
+
+A converter without optimizations turns every fake-quantizer into a QUANTIZE to UINT8 (UINT4 for 4
+bits) followed by a DEQUANTIZE, with the exact scale and zero point; older files hold FAKE_QUANT ops
+with a range. Either is an identity on the grid, so the float graph loses the pair and the tensor
+before it is remembered with its grid:
+
+    x -> QUANTIZE(s, z) -> DEQUANTIZE -> y     becomes     x, with x on the grid (s, z)
+
+Activations: uint8 with zero point z is int8 with z - 128. Weights: uint8 with zero point 128 is
+symmetric int8, uint4 with 8 is symmetric int4. A TRANSPOSE of weights that follows the pair is
+computed at once and carries the scales to their new axis.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfq.errors import ModelError
+from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.numerics import Grid, asymmetric_grid
+
+_SIGNED = {"uint8": ("int8", 128), "uint4": ("int4", 8), "int8": ("int8", 0), "int4": ("int4", 0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Grids chosen in training, by the name of the tensor that has them."""
+
+    grids: Mapping[str, Grid]
+
+
+def take_trained_ranges(model: Model) -> Trained:
+    """Removes quantizer pairs from the main graph of `model`, in place, and returns their grids.
+
+    Raises:
+      ModelError: two trained grids contradict each other on one tensor.
+    """
+    graph = model.main
+    grids: dict[Tensor, Grid] = {}
+    _take_pairs(graph, grids)
+    _take_fake_quant(graph, grids)
+    if grids:
+        _fold_weight_transposes(graph, grids)
+        graph.prune()
+    return Trained({t.name: g for t, g in grids.items()})
+
+
+def _record(grids: dict[Tensor, Grid], t: Tensor, grid: Grid) -> None:
+    if t in grids and grids[t] != grid:
+        raise ModelError(
+            f"Training gave tensor {t.name!r} two different grids ({grids[t]} and {grid}). "
+            f"Use one quantizer per tensor."
+        )
+    grids[t] = grid
+
+
+def _signed(dtype: str, grid: Grid) -> Grid:
+    if dtype == "int16":
+        return grid
+    target, offset = _SIGNED[dtype]
+    return Grid(target, grid.scale, tuple(z - offset for z in grid.zero_point), grid.axis)
+
+
+def _take_pairs(graph: Graph, grids: dict[Tensor, Grid]) -> None:
+    consumers = graph.consumers()
+    gone: set[Op] = set()
+    for op in graph.ops:
+        if op.name != "QUANTIZE" or op.input(0).dtype != "float32":
+            continue
+        q = op.outputs[0]
+        users = consumers.get(q, [])
+        if q.quant is None or q.dtype not in (*_SIGNED, "int16"):
+            continue
+        if not users or any(u.name != "DEQUANTIZE" for u, _ in users) or q in graph.outputs:
+            continue
+        x = op.input(0)
+        _record(grids, x, _signed(q.dtype, Grid.of(q.dtype, q.quant)))
+        for user, _ in users:
+            graph.replace_uses(user.outputs[0], x)
+            gone.add(user)
+        gone.add(op)
+    graph.ops = [op for op in graph.ops if op not in gone]
+
+
+def _take_fake_quant(graph: Graph, grids: dict[Tensor, Grid]) -> None:
+    gone: set[Op] = set()
+    for op in graph.ops:
+        if op.name != "FAKE_QUANT" or op.options.numBits != 8:
+            continue
+        x = op.input(0)
+        _record(grids, x, asymmetric_grid(float(op.options.min), float(op.options.max)))
+        graph.replace_uses(op.outputs[0], x)
+        gone.add(op)
+    graph.ops = [op for op in graph.ops if op not in gone]
+
+
+def _fold_weight_transposes(graph: Graph, grids: dict[Tensor, Grid]) -> None:
+    gone: set[Op] = set()
+    for op in graph.ops:
+        if op.name not in ("TRANSPOSE", "RESHAPE") or not op.input(0).is_const:
+            continue
+        w = op.input(0)
+        if w not in grids:
+            continue
+        grid, out = grids[w], op.outputs[0]
+        if op.name == "TRANSPOSE":
+            order = [int(i) for i in op.input(1).values()]
+            data = np.ascontiguousarray(np.transpose(w.values(), order))
+            axis = None if grid.axis is None else order.index(grid.axis)
+        elif grid.axis is None or (
+            w.shape[grid.axis] == out.shape[-1] and grid.axis == len(w.shape) - 1
+        ):
+            data = w.values().reshape(out.shape)
+            axis = None if grid.axis is None else len(out.shape) - 1
+        else:
+            continue
+        out.data = data
+        grids[out] = dataclasses.replace(grid, axis=axis)
+        gone.add(op)
+    graph.ops = [op for op in graph.ops if op not in gone]

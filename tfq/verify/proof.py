@@ -1,0 +1,294 @@
+"""Proof that an emitted model is what it claims to be: checked tensor by tensor, and run.
+
+No file leaves tfq before it went through `prove`: every tensor of every subgraph is looked at, the
+model is allocated and invoked with XNNPACK and with the reference kernels, and its outputs are
+compared with the float model's on samples that calibration did not see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from tfq.errors import ModelError, TfqError
+from tfq.graph.integers import float_tensors
+from tfq.graph.model import Model
+from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.optable import spec
+from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.runtime import Runner
+
+Inputs = Mapping[str, np.ndarray]
+
+# An output whose error is more than half as strong as itself carries no information of the model.
+COLLAPSED_DB = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputError:
+    """How far one output is from the float model's.
+
+    Attributes:
+      name: the output tensor.
+      max_lsb, mean_lsb: distance in steps of the output's grid; None for float outputs.
+      sqnr_db: signal to quantization noise, 10 log10(sum y^2 / sum (y - y_q)^2).
+      max_abs: largest distance in real units.
+      agreement: share of positions with the same argmax along the last axis, where that has more
+        than one value; None otherwise.
+    """
+
+    name: str
+    max_lsb: float | None
+    mean_lsb: float | None
+    sqnr_db: float
+    max_abs: float
+    agreement: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerError:
+    """How far one intermediate tensor is from the float model's."""
+
+    name: str
+    sqnr_db: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What was checked, with the figures.
+
+    Attributes:
+      samples: how many were compared.
+      held_back: whether calibration had not seen them.
+      outputs: errors against the float model.
+      kernels_lsb: largest distance between XNNPACK and the reference kernels, in steps, by output;
+        empty when the reference kernels lack an op.
+      reference_note: why the reference kernels were not compared, or "".
+      collapsed: outputs that carry no information of the model any more.
+      worst_layers: the tensors with the lowest ratio, when an output collapsed.
+    """
+
+    samples: int
+    held_back: bool
+    outputs: tuple[OutputError, ...]
+    kernels_lsb: Mapping[str, float]
+    reference_note: str
+    collapsed: tuple[str, ...]
+    worst_layers: tuple[LayerError, ...]
+
+
+def check_full_integer(model: Model, allowed: Mapping[str, str]) -> tuple[str, ...]:
+    """Looks at every tensor of every subgraph.
+
+    Args:
+      model: the emitted model.
+      allowed: op outputs that the user let stay float -> reason.
+
+    Returns:
+      Names of the float tensors there are; empty for a full-integer model.
+
+    Raises:
+      TfqError: a float tensor that nobody allowed.
+    """
+    found = float_tensors(model)
+    if found and not allowed:
+        lines = [
+            f"  {tensor.name!r} in {graph}" + (f", from {op.label}" if op is not None else "")
+            for graph, tensor, op in found[:10]
+        ]
+        raise TfqError(
+            f"{len(found)} tensor(s) of the emitted model are not integer:\n"
+            + "\n".join(lines)
+            + "\nPlease report this model; --allow_float=OP lets the op stay float until then."
+        )
+    return tuple(tensor.name for _, tensor, _ in found)
+
+
+def prove(
+    float_bytes: bytes,
+    emitted: bytes,
+    samples: Sequence[Inputs],
+    *,
+    held_back: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> Proof:
+    """Runs the emitted model beside the float one.
+
+    Args:
+      float_bytes: the float model with the same input and output tensor names.
+      emitted: the quantized model.
+      samples: tensor name -> float values; at least one.
+      held_back: whether calibration had not seen them.
+      progress: called with (samples done, samples in all).
+
+    Raises:
+      ModelError: LiteRT refuses the emitted model.
+    """
+    model = Model.from_bytes(emitted)
+    feed = InputQuantizer(model)
+    reference = Runner(float_bytes)
+    runner = Runner(emitted)
+    plain, note = _reference_runner(model, emitted)
+    meters = {
+        t.name: _Meter(t.quant.scale[0] if t.quant is not None and t.dtype in LIMITS else None)
+        for t in model.main.outputs
+    }
+    kernels: dict[str, float] = {}
+    for n, inputs in enumerate(samples):
+        reference.reset_state()
+        runner.reset_state()
+        expected = reference.run(inputs)
+        fed = feed(inputs)
+        result = runner.run(fed)
+        real = dequantized(model, result)
+        for name, meter in meters.items():
+            meter.add(expected[name], real[name])
+        # The reference kernels are slow: a few samples show whether they agree.
+        if plain is not None and n < 2:
+            plain.reset_state()
+            for name, value in plain.run(fed).items():
+                far = float(np.max(np.abs(_wide(value) - _wide(result[name])), initial=0.0))
+                kernels[name] = max(kernels.get(name, 0.0), far)
+        if progress is not None:
+            progress(n + 1, len(samples))
+    outputs = tuple(m.result(name) for name, m in meters.items())
+    collapsed = tuple(n for n, m in meters.items() if m.collapsed)
+    worst: tuple[LayerError, ...] = ()
+    if collapsed:
+        worst = layer_errors(float_bytes, emitted, samples[:4])[:8]
+    return Proof(len(samples), held_back, outputs, kernels, note, collapsed, worst)
+
+
+def _wide(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float64)
+
+
+def _reference_runner(model: Model, emitted: bytes) -> tuple[Runner | None, str]:
+    lacking = sorted(
+        {
+            op.label
+            for g in model.graphs
+            for op in g.ops
+            if (s := spec(op.name)) is None or not s.reference
+        }
+    )
+    if lacking:
+        return None, f"the reference kernels lack, or get wrong: {', '.join(lacking)}"
+    try:
+        return Runner(emitted, kernels="reference"), ""
+    except ModelError as e:
+        return None, str(e)
+
+
+class _Meter:
+    """Accumulates the error of one output."""
+
+    def __init__(self, scale: float | None):
+        self.scale = scale
+        self.error = self.power = self.spread = self.absolute = self.max = 0.0
+        self.count = 0
+        self.same = self.places = 0
+        self.mean: np.ndarray | None = None
+        self.first: np.ndarray | None = None
+        self.varies = self.float_varies = False
+        self.first_float: np.ndarray | None = None
+
+    def add(self, expected: np.ndarray, real: np.ndarray) -> None:
+        e, r = _wide(expected), _wide(real)
+        off = np.abs(e - r)
+        self.error += float(np.sum(off * off))
+        self.power += float(np.sum(e * e))
+        self.absolute += float(off.sum())
+        self.max = max(self.max, float(off.max(initial=0.0)))
+        self.count += off.size
+        if e.ndim and e.shape[-1] > 1:
+            same = e.argmax(axis=-1) == r.argmax(axis=-1)
+            self.same += int(np.sum(same))
+            self.places += same.size
+        if self.first is None or self.first_float is None:
+            self.first, self.first_float = r, e
+        else:
+            self.varies |= not np.array_equal(r, self.first)
+            self.float_varies |= not np.allclose(e, self.first_float, rtol=1e-3, atol=1e-6)
+
+    @property
+    def db(self) -> float:
+        if self.error == 0.0:
+            return math.inf
+        return 10 * math.log10(max(self.power, 1e-30) / self.error)
+
+    @property
+    def collapsed(self) -> bool:
+        constant = self.float_varies and not self.varies
+        return self.power > 0 and (self.db < COLLAPSED_DB or constant)
+
+    def result(self, name: str) -> OutputError:
+        n = max(self.count, 1)
+        return OutputError(
+            name,
+            None if self.scale is None else self.max / float(self.scale),
+            None if self.scale is None else self.absolute / n / float(self.scale),
+            self.db,
+            self.max,
+            self.same / self.places if self.places else None,
+        )
+
+
+def layer_errors(
+    float_bytes: bytes, emitted: bytes, samples: Sequence[Inputs]
+) -> tuple[LayerError, ...]:
+    """Signal to noise of every tensor that both models have by name, the worst first."""
+    model, float_model = Model.from_bytes(emitted), Model.from_bytes(float_bytes)
+    feed = InputQuantizer(model)
+    float_index = {
+        t.name: i
+        for i, t in enumerate(float_model.main.tensors())
+        if t.dtype == "float32" and not t.is_const
+    }
+    pairs = [
+        (t.name, i, float_index[t.name], Grid.of(t.dtype, t.quant))
+        for i, t in enumerate(model.main.tensors())
+        if t.name in float_index and t.quant is not None and t.dtype in LIMITS and not t.is_const
+    ]
+    a = Runner(float_bytes, keep_intermediates=True)
+    b = Runner(emitted, keep_intermediates=True)
+    sums = {name: [0.0, 0.0] for name, *_ in pairs}
+    for inputs in samples:
+        a.run(inputs)
+        b.run(feed(inputs))
+        for name, i, j, grid in pairs:
+            expected = _wide(a.tensor(j))
+            off = expected - dequantize(b.tensor(i), grid)
+            sums[name][0] += float(np.sum(off * off))
+            sums[name][1] += float(np.sum(expected * expected))
+    errors = [
+        LayerError(n, math.inf if e == 0 else 10 * math.log10(max(p, 1e-30) / e))
+        for n, (e, p) in sums.items()
+    ]
+    return tuple(sorted(errors, key=lambda x: x.sqnr_db))
+
+
+def same_model(source: bytes, prepared: bytes, samples: Sequence[Inputs]) -> None:
+    """Checks that rewriting changed nothing: both float models, run on real samples.
+
+    Raises:
+      TfqError: an output differs by more than float rounding.
+    """
+    if source == prepared:
+        return
+    a, b = Runner(source), Runner(prepared)
+    for inputs in samples:
+        expected, got = a.run(inputs), b.run(inputs)
+        for name, value in expected.items():
+            if value.dtype.kind != "f":
+                continue
+            size = max(float(np.max(np.abs(value), initial=0.0)), 1e-6)
+            far = float(np.max(np.abs(value - got[name]), initial=0.0))
+            if not far <= 1e-3 * size:
+                raise TfqError(
+                    f"A graph rewrite changed output {name!r} by {far:.3g} (its values reach "
+                    f"{size:.3g}). Nothing was written; please report this model."
+                )
