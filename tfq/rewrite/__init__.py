@@ -17,8 +17,22 @@ from tfq.rewrite import (
     fold_scalars,
     fold_shapes,
     fuse_activation,
+    merge_duplicates,
     merge_reshapes,
+    recover_gelu,
+    recover_hard_swish,
+    recover_l2_norm,
+    recover_layer_norm,
+    recover_logistic,
+    recover_prelu,
+    recover_relu,
+    recover_rsqrt,
     remove_identity,
+    replace_add_n,
+    replace_conv3d,
+    replace_conv3d_transpose,
+    replace_neg,
+    replace_square,
 )
 from tfq.rewrite.core import Applied, View
 
@@ -28,12 +42,31 @@ __all__ = ["REWRITES", "Applied", "rewrite"]
 REWRITES: dict[str, Callable[[View], list[Applied]]] = {
     fold_shapes.RULE.name: fold_shapes.RULE.run,
     fold_constants.NAME: fold_constants.run,
-    remove_identity.RULE.name: remove_identity.RULE.run,
-    merge_reshapes.RULE.name: merge_reshapes.RULE.run,
-    fold_scalars.RULE.name: fold_scalars.RULE.run,
-    fold_affine.RULE.name: fold_affine.RULE.run,
-    fold_pad.RULE.name: fold_pad.RULE.run,
-    fuse_activation.RULE.name: fuse_activation.RULE.run,
+    merge_duplicates.NAME: merge_duplicates.run,
+    **{
+        rule.name: rule.run
+        for rule in (
+            remove_identity.RULE,
+            merge_reshapes.RULE,
+            recover_rsqrt.RULE,
+            recover_gelu.RULE,
+            recover_hard_swish.RULE,
+            recover_logistic.RULE,
+            recover_relu.RULE,
+            recover_prelu.RULE,
+            recover_layer_norm.RULE,
+            recover_l2_norm.RULE,
+            replace_square.RULE,
+            replace_neg.RULE,
+            replace_add_n.RULE,
+            replace_conv3d.RULE,
+            replace_conv3d_transpose.RULE,
+            fold_scalars.RULE,
+            fold_affine.RULE,
+            fold_pad.RULE,
+            fuse_activation.RULE,
+        )
+    },
 }
 
 # Every rule shrinks the graph or moves it towards a normal form, so a few rounds suffice; this

@@ -98,6 +98,7 @@ class View:
         self._readers: dict[Tensor, list[Op]] = {}
         self._ops = set(graph.ops)
         self._names = {t.name for t in graph.tensors()}
+        self._order: dict[Op, int] = {}
         for op in graph.ops:
             self._read(op)
 
@@ -136,6 +137,12 @@ class View:
         """Whether one op alone reads `tensor` and nobody sees it from outside."""
         return len(set(self.readers(tensor))) == 1 and tensor not in self._kept
 
+    def position(self, op: Op) -> int:
+        """A number that grows with execution order, valid until the next edit."""
+        if not self._order:
+            self._order = {o: i for i, o in enumerate(self.graph.ops)}
+        return self._order[op]
+
     # --- new things ---
 
     def name(self, hint: str) -> str:
@@ -163,6 +170,7 @@ class View:
         new = list(new)
         at = self.graph.ops.index(old)
         self.graph.ops[at : at + 1] = new
+        self._order = {}
         self._forget(old)
         for op in new:
             self._ops.add(op)
@@ -223,6 +231,7 @@ class View:
 
     def _forget(self, op: Op) -> None:
         self._ops.discard(op)
+        self._order = {}
         for t in op.outputs:
             if self._producers.get(t) is op:
                 del self._producers[t]

@@ -1,0 +1,41 @@
+"""GELU in its tanh form becomes one op.
+
+    x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2  ->  GELU(x, approximate)
+
+in any order and spelling. (The erf form cannot arrive in pieces: there is no ERF op.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfq.graph.model import Op, Tensor
+from tfq.rewrite.cone import cones
+from tfq.rewrite.core import No, Rule, View, new_op
+
+
+@dataclasses.dataclass(frozen=True)
+class _Match:
+    op: Op
+    source: Tensor
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def check(op: Op, view: View) -> _Match | No:
+    for cone in cones(op, view):
+        if not cone.shape and len(cone.ops) > 3 and cone.equals(gelu_tanh):
+            return _Match(op, cone.source)
+    return No("what it computes is not GELU")
+
+
+def apply(m: _Match, view: View) -> None:
+    options = {"approximate": True}
+    view.replace(m.op, [new_op("GELU", [m.source], m.op.outputs[0], "GeluOptions", **options)])
+
+
+RULE = Rule(name="recover_gelu", roots=frozenset({"MUL"}), check=check, apply=apply)
