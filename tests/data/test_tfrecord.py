@@ -1,0 +1,150 @@
+import gzip
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfq.data import ArgSpec, DataOptions, open_data
+from tfq.data.crc32c import masked_crc32c
+from tfq.data.protos import message_class
+from tfq.errors import DataError
+
+X = ArgSpec("x", "x:0", (1, 2, 3), "float32")
+IMAGE = ArgSpec("image", "image:0", (1, 8, 8, 3), "float32")
+
+
+def example(**features):
+    message = message_class("example", "Example")()
+    for name, value in features.items():
+        entry = message.features.feature.add(key=name)
+        if isinstance(value, bytes):
+            entry.value.bytes_list.value.append(value)
+        elif np.asarray(value).dtype.kind == "f":
+            entry.value.float_list.value.extend(np.ravel(value).tolist())
+        else:
+            entry.value.int64_list.value.extend(np.ravel(value).tolist())
+    return message.SerializeToString()
+
+
+def record(data):
+    length = struct.pack("<Q", len(data))
+    return b"".join(
+        [
+            length,
+            struct.pack("<I", masked_crc32c(length)),
+            data,
+            struct.pack("<I", masked_crc32c(data)),
+        ]
+    )
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(*examples, name="data.tfrecord"):
+        path = tmp_path / name
+        path.write_bytes(b"".join(map(record, examples)))
+        return path
+
+    return write
+
+
+VALUES = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+
+
+def test_floats_with_labels_and_other_features(write):
+    path = write(*(example(x=v, label=i, width=7) for i, v in enumerate(VALUES)))
+    source = open_data(path, [X])
+    samples = list(source)
+    assert source.has_labels
+    assert source.count is None
+    np.testing.assert_array_equal(np.concatenate([s.inputs["x"] for s in samples]), VALUES)
+    assert [s.label.tolist() for s in samples] == [[0], [1], [2], [3]]
+
+
+def test_integers_raw_values_and_raw_bytes(write):
+    raw = [example(x=VALUES[0].tobytes()), example(x=bytes(range(6))), example(x=np.arange(6))]
+    samples = list(open_data(write(*raw), [X]))
+    np.testing.assert_array_equal(samples[0].inputs["x"][0], VALUES[0])
+    np.testing.assert_array_equal(samples[1].inputs["x"].ravel(), np.arange(6))
+    np.testing.assert_array_equal(samples[2].inputs["x"].ravel(), np.arange(6))
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_encoded_images(write, kind):
+    value = np.full((16, 16, 3), 51, np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(value).save(stream, kind)
+    path = write(example(image=stream.getvalue(), y=3))
+    (sample,) = open_data(path, [IMAGE], options=DataOptions(scale=1 / 255))
+    np.testing.assert_allclose(sample.inputs["image"], 0.2, atol=0.01)
+    assert sample.inputs["image"].shape == IMAGE.shape
+
+
+def test_gzip(write, tmp_path):
+    path = tmp_path / "zipped.tfrecord.gz"
+    path.write_bytes(gzip.compress(write(example(x=VALUES[0])).read_bytes()))
+    assert len(list(open_data(path, [X]))) == 1
+
+
+def test_shard_name(write):
+    path = write(example(x=VALUES[0]), name="train.tfrecord-00000-of-00010")
+    assert len(list(open_data(path, [X]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"x": np.zeros(5)}, "5 values; input 'x' takes 6"),
+        ({"x": b"12345"}, "5 bytes, which are no JPEG or PNG.* are 24 bytes"),
+        ({"v": np.zeros(6), "w": np.zeros(6)}, "no data for the model's input 'x'"),
+        ({"x": np.zeros(6), "y": b"cat"}, "label is no number"),
+        ({"x": np.full(6, np.nan)}, "Sample 0 of data.tfrecord.*6 NaN"),
+        ({}, "no data"),
+    ],
+)
+def test_records_that_do_not_fit(write, features, message):
+    with pytest.raises(DataError, match=message):
+        list(open_data(write(example(**features)), [X]))
+
+
+def test_damage_never_goes_unseen(write):
+    path = write(*(example(x=v) for v in VALUES))
+    data = path.read_bytes()
+    for length in range(len(data)):
+        if length % (len(data) // 4) == 0:
+            continue  # The end of a record: a shorter file, but a whole one.
+        path.write_bytes(data[:length])
+        with pytest.raises(DataError, match="is damaged"):
+            list(open_data(path, [X]))
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        with pytest.raises(DataError, match="is damaged"):
+            list(open_data(path, [X]))
+
+
+def test_empty_file_and_other_messages(write):
+    with pytest.raises(DataError, match="no records"):
+        open_data(write(), [X])
+    with pytest.raises(DataError, match=r"is no tf\.Example"):
+        open_data(write(b"\xff\xff\xff"), [X])
+
+
+@pytest.mark.slow
+def test_files_that_tensorflow_writes(tmp_path):
+    import tensorflow as tf
+
+    big = np.random.default_rng(0).normal(size=(3, 50_000)).astype(np.float32)
+    path = tmp_path / "t.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for i, value in enumerate(big):
+            features = {
+                "x": tf.train.Feature(float_list=tf.train.FloatList(value=value)),
+                "y": tf.train.Feature(int64_list=tf.train.Int64List(value=[-i])),
+            }
+            message = tf.train.Example(features=tf.train.Features(feature=features))
+            writer.write(message.SerializeToString())
+    samples = list(open_data(path, [ArgSpec("x", "x", (1, 50_000), "float32")]))
+    np.testing.assert_array_equal(np.concatenate([s.inputs["x"] for s in samples]), big)
+    assert [s.label.item() for s in samples] == [0, -1, -2]
