@@ -9,6 +9,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -69,7 +70,9 @@ class Runner:
             "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             "reference": OpResolverType.BUILTIN_REF,
         }[kernels]
-        with native_stderr_silenced():
+        with native_stderr_silenced(), warnings.catch_warnings():
+            # Readable intermediates are "intended for debugging purposes only"; they are the point.
+            warnings.filterwarnings("ignore", ".*preserve_all_tensors")
             try:
                 self._interpreter = Interpreter(
                     model_content=model,

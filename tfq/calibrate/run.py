@@ -1,7 +1,7 @@
 """Running samples through a float model to fill one sketch per tensor.
 
 Memory does not depend on the number of samples: tensors are read in place, in the interpreter's
-own memory, and only sketches are kept (256 KB for each tensor with negative values, 128 KB else).
+own memory, and only sketches are kept (256 KB for each tensor with negative values, else 128 KB).
 """
 
 from __future__ import annotations
@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
+from ai_edge_litert import schema_py_generated as schema
 
 from tfq.calibrate.sketch import MODES, Sketch
 from tfq.calibrate.statistics import Statistics, fingerprint
 from tfq.errors import DataError, ModelError, UsageError, nearest, unknown_option
-from tfq.graph.model import Model, Tensor
+from tfq.graph.model import Model, Op, Tensor
 from tfq.runtime import Runner
+
+_UNBOUNDED = (-np.inf, np.inf)
+_ACTIVATION_BOUNDS = {
+    "RELU": (0.0, np.inf),
+    "RELU6": (0.0, 6.0),
+    "RELU_N1_TO_1": (-1.0, 1.0),
+    "RELU_0_TO_1": (0.0, 1.0),
+}
+_ACTIVATIONS = {v: k for k, v in vars(schema.ActivationFunctionType).items() if k[0] != "_"}
 
 
 def calibrate(
@@ -55,7 +65,7 @@ def calibrate(
     stateful = any(t.is_variable for t in graph.main.tensors()) or any(
         op.name == "VAR_HANDLE" for op in graph.main.ops
     )
-    sketches = {name: Sketch(mode) for name, _ in watched}
+    sketches = {name: Sketch(mode) for name, _, _ in watched}
     expected = {d["name"]: (tuple(d["shape"]), np.dtype(d["dtype"])) for d in runner.inputs}
     count = 0
     for sample in samples:
@@ -64,9 +74,9 @@ def calibrate(
             runner.reset_state()
         runner.set_inputs(sample)
         runner.invoke()
-        for name, index in watched:
+        for name, index, bounds in watched:
             try:
-                sketches[name].update(runner.view(index))
+                sketches[name].update(runner.view(index), bounds)
             except DataError as e:
                 raise _not_finite(name, name in expected, count, str(e)) from None
             except ValueError as e:
@@ -82,12 +92,12 @@ def calibrate(
 
 def _watched(
     model: Model, runner: Runner, tensors: Collection[str] | None
-) -> list[tuple[str, int]]:
-    """Names and interpreter indices of the tensors to look at, inputs first, in order of use."""
+) -> list[tuple[str, int, tuple[float, float]]]:
+    """Name, interpreter index and bounds of each tensor to look at: inputs first, as computed."""
     main = model.main
-    computed: dict[Tensor, None] = dict.fromkeys(main.inputs)
+    computed: dict[Tensor, tuple[float, float]] = dict.fromkeys(main.inputs, _UNBOUNDED)
     for op in main.ops:
-        computed.update(dict.fromkeys(op.outputs))
+        computed.update(dict.fromkeys(op.outputs, _bounds(op)))
     names = [t.name for t in computed if t.dtype == "float32" and t.size]
     if len(set(names)) < len(names):
         name = next(n for n in names if names.count(n) > 1)
@@ -107,7 +117,14 @@ def _watched(
     index: dict[str, int] = {}
     for detail in runner.tensor_details():  # Delegates append tensors; the first one is the file's.
         index.setdefault(detail["name"], detail["index"])
-    return [(name, index[name]) for name in names]
+    bounds = {t.name: b for t, b in computed.items()}
+    return [(name, index[name], bounds[name]) for name in names]
+
+
+def _bounds(op: Op) -> tuple[float, float]:
+    """What the values an op computes cannot lie beyond, by its (fused) activation."""
+    fused = getattr(op.options, "fusedActivationFunction", 0)
+    return _ACTIVATION_BOUNDS.get(op.name if not fused else _ACTIVATIONS[fused], _UNBOUNDED)
 
 
 def _check_sample(

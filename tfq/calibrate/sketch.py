@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ _NEGATIVE_ZERO = 0x8000
 # A tensor without negative values needs the bins of +0 up to the largest float, and that of -0.
 _NONNEGATIVE_BINS = _NEGATIVE_ZERO + 1
 
-_CHUNK = 1 << 17  # Values counted at a time: 1.5 MB of scratch.
+_CHUNK = 1 << 17  # Values counted at a time: 1 MB of scratch.
+_PROBE = 1 << 14  # Values looked at for a known bound before looking at all.
 _SMALL = 1 << 13  # Below this, zeroing and adding whole histograms would dominate.
 
 
@@ -83,11 +85,13 @@ class Sketch:
     def samples(self) -> int:
         return sum(self._minima.values())
 
-    def update(self, values: np.ndarray) -> None:
+    def update(self, values: np.ndarray, bounds: tuple[float, float] = (-np.inf, np.inf)) -> None:
         """Adds one sample's values.
 
         Args:
           values: float32 of any shape; an empty array changes nothing.
+          bounds: what no value can lie beyond, as after RELU6 (0, 6). Where it is reached early,
+            the rest need not be looked at for an extreme; the result is the same.
 
         Raises:
           DataError: a value is NaN or infinite. The sketch is left as it was.
@@ -96,7 +100,8 @@ class Sketch:
         if not flat.size:
             return
         # NaN wins every comparison in numpy's reductions. Adding zero turns -0 into 0.
-        low, high = float(np.min(flat)) + 0.0, float(np.max(flat)) + 0.0
+        low = _extreme(flat, np.min, bounds[0]) + 0.0
+        high = _extreme(flat, np.max, bounds[1]) + 0.0
         if not (np.isfinite(low) and np.isfinite(high)):
             raise DataError(f"holds {'NaN' if np.isnan(low) else 'infinite values'}")
         if self.mode == "full":
@@ -216,6 +221,12 @@ class Sketch:
         return Bins(low, high, (low + high) / 2, counts)
 
 
+def _extreme(flat: np.ndarray, reduce: Callable[[np.ndarray], Any], bound: float) -> float:
+    if np.isfinite(bound) and flat.size > _PROBE and reduce(flat[:_PROBE]) == bound:
+        return bound
+    return float(reduce(flat))
+
+
 def _bin_of(value: float) -> int:
     return int(np.float32(value).view(np.uint32)) >> 16
 
@@ -247,20 +258,19 @@ def _edges() -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Scratch(threading.local):
-    """Per thread: index buffers, and one scipy COO matrix for each histogram size.
+    """Per thread: an index buffer, and a one-row scipy CSR matrix for each histogram size.
 
-    `np.bincount` casts its input to int64 and looks for its extremes first; writing a COO matrix
-    of ones out as a dense column does the same addition from int32 in half the time.
+    `np.bincount` casts its input to int64 and looks for its extremes first; writing a sparse row of
+    ones out as a dense one does the same addition from int32 in half the time.
     """
 
     def __init__(self) -> None:
-        from scipy.sparse import coo_array
+        from scipy.sparse import csr_array
 
-        self.rows = np.zeros(_CHUNK, np.int32)
-        self.columns = np.zeros(_CHUNK, np.int32)
+        self.index = np.zeros(_CHUNK, np.int32)
         self.ones = np.ones(_CHUNK, np.int32)
-        self.matrices = {
-            size: (coo_array((size, 1), dtype=np.int32), np.zeros((size, 1), np.int32))
+        self.rows = {
+            size: (csr_array((1, size), dtype=np.int32), np.zeros((1, size), np.int32))
             for size in (_NONNEGATIVE_BINS, _BINS)
         }
 
@@ -280,17 +290,17 @@ def _tally(flat: np.ndarray, counts: np.ndarray, *, nonnegative: bool) -> None:
     else:
         scratch = _scratch()
         # -0 alone may have its sign bit set in a tensor without negative values.
-        matrix, column = scratch.matrices[_NONNEGATIVE_BINS if nonnegative else _BINS]
-        target = counts[: column.size]
+        matrix, dense = scratch.rows[_NONNEGATIVE_BINS if nonnegative else _BINS]
+        target = counts[: dense.size]
         bits = flat.view(np.uint32)
         for start in range(0, flat.size, _CHUNK):
             chunk = bits[start : start + _CHUNK]
-            rows = scratch.rows[: chunk.size]
-            np.right_shift(chunk, 16, out=rows.view(np.uint32))
-            matrix.coords = (rows, scratch.columns[: chunk.size])
-            matrix.data = scratch.ones[: chunk.size]
-            matrix.toarray(out=column)
-            np.add(target, column[:, 0].view(np.uint32), out=target)
+            index = scratch.index[: chunk.size]
+            np.right_shift(chunk, 16, out=index.view(np.uint32))
+            matrix.indices, matrix.data = index, scratch.ones[: chunk.size]
+            matrix.indptr[1] = chunk.size
+            matrix.toarray(out=dense)
+            np.add(target, dense[0].view(np.uint32), out=target)
     if counts[_NEGATIVE_ZERO]:
         counts[0] += counts[_NEGATIVE_ZERO]
         counts[_NEGATIVE_ZERO] = 0

@@ -7,7 +7,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +21,17 @@ from tfq.errors import DataError, TfqError, UsageError
 _FORMAT = "tfq-statistics"
 _VERSION = 1
 _LISTS = ("bins", "counts", "minima_bins", "minima_counts", "maxima_bins", "maxima_counts")
+# What zipfile, zlib and numpy raise on damaged archives.
+_DAMAGE = (
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def fingerprint(model: bytes) -> str:
@@ -100,7 +113,7 @@ class Statistics(Mapping[str, Sketch]):
             "mode": self.mode,
             "tensors": list(self.sketches),
         }
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
             "count": np.array([s["count"] for s in states], np.int64),
             "extremes": np.array([s["extremes"] for s in states], np.float64).reshape(-1, 2),
@@ -139,11 +152,10 @@ class Statistics(Mapping[str, Sketch]):
         path = Path(path)
         where = f"The statistics in {str(path)!r}"
         try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
+            arrays = _read(path)
         except FileNotFoundError:
             raise UsageError(f"There is no statistics file {str(path)!r}.") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.error) as e:
+        except (OSError, *_DAMAGE) as e:
             raise DataError(f"{where} cannot be read: {e}. Calibrate again.") from None
         try:
             header = json.loads(arrays["header"].tobytes())
@@ -163,6 +175,15 @@ class Statistics(Mapping[str, Sketch]):
         if model is not None:
             statistics.check_model(model, where)
         return statistics
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with open(path, "rb") as file:
+        if file.read(2) != b"PK":
+            raise ValueError("it is not an .npz file")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
 
 
 def _unpack(header: dict, arrays: dict[str, np.ndarray]) -> Statistics:

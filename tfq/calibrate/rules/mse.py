@@ -13,6 +13,7 @@ Costs about 10 ms a tensor; two-sided tensors on asymmetric grids about ten time
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -78,7 +79,7 @@ def _integral(u: np.ndarray, bottom: int, top: int) -> np.ndarray:
     return nearest / 12 + (u - nearest) ** 3 / 3
 
 
-def _search(error, dimensions: int) -> tuple[float, ...]:
+def _search(error: Callable[[tuple[float, ...]], float], dimensions: int) -> tuple[float, ...]:
     """Fractions in (0, 1], one for each dimension, of least `error`; the whole range if equal."""
     count, reach = (33, 8) if dimensions == 1 else (11, 2)
     axis = np.linspace(1.0, _SMALLEST, count)

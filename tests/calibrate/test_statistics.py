@@ -1,0 +1,104 @@
+import contextlib
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tfq.calibrate.sketch import Sketch
+from tfq.calibrate.statistics import Statistics, fingerprint
+from tfq.errors import DataError, TfqError, UsageError
+
+MODEL = b"a model's bytes"
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def statistics_of(samples, mode="full", model=MODEL):
+    """`samples` is a list of maps from tensor name to values."""
+    sketches = {name: Sketch(mode) for name in samples[0]}
+    for sample in samples:
+        for name, values in sample.items():
+            sketches[name].update(np.asarray(values, np.float32))
+    return Statistics(sketches, fingerprint(model), len(samples), mode)
+
+
+@pytest.mark.parametrize("mode", ["full", "minmax"])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(values=st.lists(hnp.arrays(np.float32, 5, elements=FINITE), min_size=1, max_size=4))
+def test_save_and_load_round_trip(tmp_path, mode, values):
+    statistics = statistics_of([{"a": v, "b/c:0": np.abs(v)} for v in values], mode)
+    path = tmp_path / "statistics.npz"
+    statistics.save(path)
+    loaded = Statistics.load(path, model=MODEL)
+    assert loaded == statistics
+    assert list(loaded) == ["a", "b/c:0"]
+    assert [p.name for p in tmp_path.iterdir()] == ["statistics.npz"]
+    assert loaded.merge(statistics).merge(loaded) == statistics.merge(loaded).merge(loaded)
+
+
+def test_a_loaded_file_can_be_filled_further(tmp_path):
+    samples = [{"a": np.linspace(0, k, 9000, dtype=np.float32)} for k in range(1, 4)]
+    statistics_of(samples[:2]).save(tmp_path / "s")
+    loaded = Statistics.load(tmp_path / "s")
+    loaded["a"].update(samples[2]["a"] * -1)
+    expected = statistics_of([*samples[:2], {"a": -samples[2]["a"]}])
+    assert loaded["a"] == expected["a"]
+
+
+def test_merge_refuses_what_does_not_belong_together():
+    one = statistics_of([{"a": [1.0]}])
+    for other, said in (
+        (statistics_of([{"a": [1.0]}], model=b"x"), "model"),
+        (statistics_of([{"a": [1.0]}], "minmax"), "mode"),
+        (statistics_of([{"a": [1.0], "b": [1.0]}]), "tensors, 'b'"),
+    ):
+        with pytest.raises(DataError, match=said):
+            one.merge(other)
+
+
+def test_load_says_what_is_wrong(tmp_path):
+    path = tmp_path / "s.npz"
+    statistics = statistics_of([{"a": [1.0, 2.0]}])
+    statistics.save(path)
+    with pytest.raises(DataError, match=r"s\.npz' were made for another model"):
+        Statistics.load(path, model=b"other")
+    with pytest.raises(UsageError, match="no statistics file"):
+        Statistics.load(tmp_path / "missing.npz")
+    good = path.read_bytes()
+    for damaged in (b"", b"nonsense", good[: len(good) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="cannot be read"):
+            Statistics.load(path)
+    np.savez(path, x=np.zeros(3))
+    with pytest.raises(DataError, match="not statistics"):
+        Statistics.load(path)
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(DataError, match=r"not an \.npz"):
+        Statistics.load(tmp_path / "x.npy")
+    header = {"format": "tfq-statistics", "version": 99}
+    np.savez(path, header=np.frombuffer(json.dumps(header).encode(), np.uint8))
+    with pytest.raises(DataError, match="version 99"):
+        Statistics.load(path)
+
+
+def test_flipped_bytes_never_give_a_traceback(tmp_path):
+    path = tmp_path / "s.npz"
+    statistics_of([{"a": np.linspace(-1, 1, 50), "b": np.zeros(3)}]).save(path)
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(good), 100):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with contextlib.suppress(DataError):  # Some bits of a zip file mean nothing.
+            assert Statistics.load(path).keys() == {"a", "b"}
+
+
+def test_an_unwritable_place(tmp_path):
+    with pytest.raises(TfqError, match="Cannot write"):
+        statistics_of([{"a": [1.0]}]).save(tmp_path / "no" / "such" / "folder.npz")
+    assert list(tmp_path.iterdir()) == []
