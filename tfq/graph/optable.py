@@ -26,11 +26,12 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from tfq.graph.model import Op
 from tfq.graph.versions import feature_version, min_runtime_version
 
-__all__ = ["OP_TABLE", "Kind", "OpSpec", "min_runtime_version", "op_version", "spec"]
+__all__ = ["OP_TABLE", "Kind", "OpSpec", "min_runtime_version", "obstacle", "op_version", "spec"]
 
 
 class Kind(enum.Enum):
@@ -60,11 +61,13 @@ class OpSpec:
       axis: the weights' dimension that may have a scale each; None when only one scale is allowed.
       versions: for "float32" and each activation type, the lowest op version whose kernel does it.
       fixed: for FIXED ops, activation type -> (scale, zero point) of the output.
-      same_inputs: activation types for which the inputs in `data` must share one grid although the
-        outputs do not (int16 comparisons compare raw integers).
+      same_inputs: activation types for which the inputs in `data` must share one grid, of ops whose
+        outputs carry none (comparisons).
+      input_scale: activation type -> [low, high) for the scale of the inputs, outside of which the
+        kernel is wrong or ends the process: CAST the inputs to int32 and compare those.
       reference: False when the reference kernels lack the op or get it wrong.
       lsb: activation type -> distance from the truth, in LSB, where the kernel is coarser than 1.
-      fused_activation: the options have a `fusedActivationFunction`.
+      fused_activation: the integer kernel does the `fusedActivationFunction` of the options.
       elementwise: every output value depends on one value of each (broadcast) input.
       elementwise_unary: y = f(x), value by value: could be a lookup table.
       note: what else a user or the emitter must know.
@@ -80,6 +83,7 @@ class OpSpec:
     versions: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"float32": 1})
     fixed: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
     same_inputs: frozenset[str] = frozenset()
+    input_scale: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     reference: bool = True
     lsb: Mapping[str, int] = dataclasses.field(default_factory=dict)
     fused_activation: bool = False
@@ -93,64 +97,76 @@ class OpSpec:
         return frozenset(self.versions) - {"float32"}
 
 
+_Indices = tuple[int, ...] | None
+
+
 def _v(float32: int, int8: int | None = None, int16: int | None = None) -> dict[str, int]:
     """Lowest versions by type; None where no right kernel exists."""
     found = {"float32": float32, "int8": int8, "int16": int16}
     return {dtype: version for dtype, version in found.items() if version is not None}
 
 
-def _weighted(versions, data, weights, bias, axis, needs_bias=False, note=""):
+def _weighted(
+    versions: dict[str, int], data: int, weights: int, bias: int, axis: int, **more: Any
+) -> OpSpec:
     return OpSpec(
         kind=Kind.WEIGHTED,
+        versions=versions,
         data=(data,),
         weights=weights,
         bias=bias,
         axis=axis,
-        needs_bias=needs_bias,
-        versions=versions,
         fused_activation=True,
-        note=note,
+        **more,
     )
 
 
-def _own(versions, data=(0,), **more):
+def _own(versions: dict[str, int], data: _Indices = (0,), **more: Any) -> OpSpec:
     return OpSpec(kind=Kind.OWN, versions=versions, data=data, **more)
 
 
-def _unary(versions, kind=Kind.OWN, **more):
+def _unary(versions: dict[str, int], kind: Kind = Kind.OWN, **more: Any) -> OpSpec:
     return OpSpec(kind=kind, versions=versions, elementwise=True, elementwise_unary=True, **more)
 
 
-def _binary(versions, **more):
+def _binary(versions: dict[str, int], **more: Any) -> OpSpec:
     return OpSpec(kind=Kind.OWN, versions=versions, data=(0, 1), elementwise=True, **more)
 
 
-def _same(versions, data=(0,), **more):
+def _same(versions: dict[str, int], data: _Indices = (0,), **more: Any) -> OpSpec:
     return OpSpec(kind=Kind.SAME, versions=versions, data=data, **more)
 
 
-def _compare(versions):
+# Comparisons bring both inputs to steps of 1/256 before they look: exact for one grid whose scale
+# is at least that. Their multiplier must be below one; a scale of exactly 1 aborts the process.
+_COMPARABLE = (1 / 256, 1.0)
+
+
+def _compare(versions: dict[str, int], raw: tuple[str, ...] = ("int16",)) -> OpSpec:
+    """`raw`: the types that are compared as they are, at any scale."""
     return OpSpec(
         kind=Kind.INTEGER_OUT,
         versions=versions,
         data=(0, 1),
         outputs=(),
-        same_inputs=frozenset({"int16"}),
+        same_inputs=frozenset({"int8", "int16"}),
+        input_scale={dtype: _COMPARABLE for dtype in ("int8", "int16") if dtype not in raw},
         elementwise=True,
-        note="int16 compares raw integers: one grid for both inputs.",
+        note="Both inputs on one grid; right for its integers CAST to int32 at any scale.",
     )
 
 
-def _structural(note="", data=(), outputs=()):
+def _structural(note: str = "", data: _Indices = (), outputs: _Indices = ()) -> OpSpec:
     return OpSpec(kind=Kind.STRUCTURAL, data=data, outputs=outputs, note=note)
 
 
-def _float(note, data=(0,), **more):
+def _float(note: str, data: _Indices = (0,), **more: Any) -> OpSpec:
     return OpSpec(kind=Kind.FLOAT_ONLY, data=data, note=note, **more)
 
 
 _RECURRENT = "No integer form is emitted; the source is unrolled or its loop body quantized."
 _LOOKUP = "Elementwise: can be computed by other integer ops or a lookup."
+_VARIABLE = "Moves integers as they are: every read and write of a variable needs one grid."
 _POT = "int16 with general scales needs potScaleInt16=False in the options."
 _INTERPOLATED = "int16 interpolates a table of 512 steps: coarse where the function is steep."
 
@@ -160,6 +176,7 @@ _TABLE: dict[str, OpSpec] = {
     "ADD_N": _float("A chain of ADD does the same.", data=None, elementwise=True),
     "ARG_MAX": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
     "ARG_MIN": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
+    "ASSIGN_VARIABLE": _structural(_VARIABLE),
     "ATAN2": _float("Float kernel only.", data=(0, 1), elementwise=True),
     "AVERAGE_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
     "BATCH_MATMUL": _own(_v(1, 2, 3), (0, 1), note="A constant operand has one scale."),
@@ -179,27 +196,35 @@ _TABLE: dict[str, OpSpec] = {
         fixed={"int8": (1.0, 0), "int16": (1.0, 0)},
         versions=_v(1, 3, 1),
         elementwise=True,
-        note="From bool or integers only: the integers themselves, hence scale 1.",
+        note="From bool or integers only: the integers themselves, hence scale 1. Values beyond "
+        "the type wrap around.",
     ),
     "CEIL": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
     "COMPLEX_ABS": _float("Complex numbers have no integer form."),
-    "CONCATENATION": _same(_v(1, 2, 3), None, fused_activation=True),
-    "CONV_2D": _weighted(_v(1, 3, 4), 0, 1, 2, 0, True),
+    "CONCATENATION": _same(_v(1, 2, 3), None),
+    "CONV_2D": _weighted(_v(1, 3, 4), 0, 1, 2, 0, needs_bias=True),
     "CONV_3D": _float("Can be a sum of CONV_2D over depth slices.", weights=1, bias=2, axis=4),
     "CONV_3D_TRANSPOSE": _float("Float kernel only.", data=(2,), weights=1, bias=3),
     "COS": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
     "CUMSUM": _float("A product with a triangular matrix does the same."),
     "DENSIFY": _structural("Weights stored sparse."),
-    "DEPTHWISE_CONV_2D": _weighted(_v(1, 3, 5), 0, 1, 2, 3, True),
+    "DEPTHWISE_CONV_2D": _weighted(
+        _v(1, 3, 5), 0, 1, 2, 3, needs_bias=True, note="Without a bias int8 ends the process."
+    ),
     "DEPTH_TO_SPACE": _same(_v(1, 2), reference=False),
     "DEQUANTIZE": _own(_v(1, 2, 3), outputs=(), note="Leaves the integers."),
     "DILATE": _float("Not emitted."),
-    "DIV": _binary(_v(1, None, 1), fused_activation=True),
+    "DIV": _float(
+        "Garbage where the quotient is below half an LSB; a table of 1 / b and a MUL do it right.",
+        data=(0, 1),
+        fused_activation=True,
+        elementwise=True,
+    ),
     "DYNAMIC_UPDATE_SLICE": _same(_v(1, 1, 4), (0, 1)),
     "ELU": _unary(_v(1, 1), reference=False),
     "EMBEDDING_LOOKUP": _same(_v(1, 1, 1), (1,)),
     "EMBEDDING_LOOKUP_SPARSE": _float("Float kernel only.", data=(3, 4)),
-    "EQUAL": _compare(_v(1, 2, 4)),
+    "EQUAL": _compare(_v(1, 2, 4), raw=()),
     "EXP": _unary(_v(1, 2, 2), lsb={"int16": 4}, note=_INTERPOLATED),
     "EXPAND_DIMS": _same(_v(1, 1, 1)),
     "FAKE_QUANT": _float("Its range is taken as the tensor's grid."),
@@ -210,7 +235,13 @@ _TABLE: dict[str, OpSpec] = {
         _v(1, None, 2), (0, 1), elementwise=True, note="int8 ignores the zero points."
     ),
     "FULLY_CONNECTED": _weighted(
-        _v(1, 4, 7), 0, 1, 2, 0, note="A scale per channel needs version 12 (TensorFlow 2.17)."
+        _v(1, 4, 7),
+        0,
+        1,
+        2,
+        0,
+        note="A scale per channel needs version 12 (TensorFlow 2.17). Computed weights are read as "
+        "activations: their type and grid.",
     ),
     "GATHER": _same(_v(1, 2, 4)),
     "GATHER_ND": _same(_v(1, 1, 3)),
@@ -225,9 +256,7 @@ _TABLE: dict[str, OpSpec] = {
     "HASHTABLE_SIZE": _structural(),
     "IF": _structural("Its branches are graphs of their own.", None, None),
     "IMAG": _float("Complex numbers have no integer form."),
-    "L2_NORMALIZATION": OpSpec(
-        kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (1 / 128, 0)}, fused_activation=True
-    ),
+    "L2_NORMALIZATION": OpSpec(kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (1 / 128, 0)}),
     "L2_POOL_2D": _float("SQRT of AVERAGE_POOL_2D of MUL(x, x).", fused_activation=True),
     "LEAKY_RELU": _unary(_v(1, 1, 2)),
     "LESS": _compare(_v(1, 2, 3)),
@@ -244,7 +273,7 @@ _TABLE: dict[str, OpSpec] = {
     "LSH_PROJECTION": _float("Float kernel only."),
     "LSTM": _float(_RECURRENT),
     "MATRIX_DIAG": _same(_v(1, None, 1), note="int8 fills with the integer 0, not the zero point."),
-    "MATRIX_SET_DIAG": _float("Not emitted.", data=(0, 1)),
+    "MATRIX_SET_DIAG": _same(_v(1, 1, 1), (0, 1)),
     "MAXIMUM": _same(_v(1, 2, 4), (0, 1), elementwise=True),
     "MAX_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
     "MEAN": _own(_v(1, 2, 3)),
@@ -255,19 +284,22 @@ _TABLE: dict[str, OpSpec] = {
     "NEG": _unary(_v(1), Kind.FLOAT_ONLY, note="Negates raw integers; SUB from 0 does it right."),
     "NON_MAX_SUPPRESSION_V4": _float("Float kernel only.", data=(0, 1, 3, 4)),
     "NON_MAX_SUPPRESSION_V5": _float("Float kernel only.", data=(0, 1, 3, 4, 5)),
-    "NOT_EQUAL": _compare(_v(1, 2, 4)),
+    "NOT_EQUAL": _compare(_v(1, 2, 4), raw=()),
     "ONE_HOT": _same(_v(1, 1), (2, 3)),
     "PACK": _same(_v(1, 2, 3), None),
     "PAD": _same(_v(1, 2, 3)),
     "PADV2": _same(_v(1, 2, 3), (0, 2)),
     "POW": _float("MUL, SQRT and RSQRT for constant powers.", data=(0, 1), elementwise=True),
     "PRELU": _binary(_v(1, 1), note="int16 returns garbage without an error."),
-    "QUANTIZE": _own(_v(1, 1, 2), note="From float, or from one grid or integer type to another."),
+    "QUANTIZE": _own(
+        _v(1, 1, 2),
+        note="From float or integers to int8, uint8 or int16; int16 to uint8 takes two.",
+    ),
     "RANDOM_STANDARD_NORMAL": _float("Random numbers have no integer form.", data=()),
     "RANDOM_UNIFORM": _float("Random numbers have no integer form.", data=()),
     "RANGE": _structural(),
     "RANK": _structural(),
-    "READ_VARIABLE": _structural(),
+    "READ_VARIABLE": _structural(_VARIABLE),
     "REAL": _float("Complex numbers have no integer form."),
     "REDUCE_ALL": _structural(),
     "REDUCE_ANY": _structural(),
@@ -302,6 +334,8 @@ _TABLE: dict[str, OpSpec] = {
         kind=Kind.FIXED,
         versions=_v(1, 2, 3),
         fixed={"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
+        lsb={"int16": 18},
+        note="int16 is coarse where the input range is wide: 0.03 % of full scale for +-30.",
     ),
     "SPACE_TO_BATCH_ND": _same(_v(1, 2, 4)),
     "SPACE_TO_DEPTH": _same(_v(1, 2)),
@@ -320,7 +354,7 @@ _TABLE: dict[str, OpSpec] = {
         _v(1, 2, 3),
         Kind.FIXED,
         fixed={"int8": (1 / 128, 0), "int16": (1 / 32768, 0)},
-        lsb={"int16": 2},
+        lsb={"int16": 3},
     ),
     "TILE": _same(_v(1, 3, 1), reference=False),
     "TOPK_V2": _same(_v(1, 2, 3), outputs=(0,)),
@@ -356,6 +390,28 @@ def _activation_dtype(op: Op, row: OpSpec) -> str:
         if tensor is not None:
             return tensor.dtype
     return op.outputs[0].dtype if op.outputs else ""
+
+
+def obstacle(op: Op, dtype: str) -> str:
+    """Why `op` has no right integer kernel on `dtype` activations, or "" when it has one.
+
+    Besides the table this sees what is special about this one op: constants, types, options.
+    """
+    row = spec(op.name)
+    if row is None:
+        return "a custom op" if op.name == "CUSTOM" else "no integer kernel in LiteRT"
+    if row.kind is Kind.STRUCTURAL:
+        return ""
+    if dtype not in row.dtypes:
+        return row.note or f"no {dtype} kernel in LiteRT"
+    if op.name == "CAST" and op.input(0).is_float:
+        return "from float it would return the integers of the grid, not of the values"
+    if row.weights is not None and not op.input(row.weights).is_const:
+        if op.name != "FULLY_CONNECTED":
+            return "its weights are computed, not constant"
+    if not row.fused_activation and getattr(op.options, "fusedActivationFunction", None):
+        return "its integer kernel has no fused activation; write it as an op of its own"
+    return ""
 
 
 def op_version(op: Op) -> int:
