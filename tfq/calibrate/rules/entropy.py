@@ -3,7 +3,9 @@
 Migacz, "8-bit inference with TensorRT", GTC 2017. Magnitudes are put into `bins` even bins. For
 each number i of bins to keep, P is the first i bins with everything beyond added to the last one;
 Q is the same bins without what is beyond, summed to the grid's levels on one side of zero and
-spread evenly over those of their bins that are not empty. The i of least KL(P || Q) wins.
+spread evenly over those of their bins that are not empty. The i of least KL(P || Q) wins, among
+those that clip no more than a tenth of the values: where almost all is clipped, P and Q agree that
+all is in the last bin, and the divergence says nothing.
 
 Exact zeros are left out: they lie on every grid, and the spike that ReLU makes of them would
 otherwise decide alone. With no more bins than levels the divergence is zero everywhere, and the
@@ -21,6 +23,7 @@ from tfq.calibrate.rules.base import RangeRule, require
 from tfq.calibrate.sketch import Bins, Sketch
 
 _STEP = 16  # Bins between two candidates, of `bins`: thresholds 0.4 % of the largest apart.
+_CLIPPED = 0.1  # Share of values that may be clipped at most.
 _SMOOTH = 1e-4  # Share of an average bin that Q gets where only P has something.
 
 
@@ -41,8 +44,9 @@ class Entropy(RangeRule):
         if levels >= self.bins or magnitudes.upper[-1] == 0:
             return sketch.min, sketch.max
         histogram = even_histogram(magnitudes, self.bins)
+        enough = np.searchsorted(np.cumsum(histogram), (1 - _CLIPPED) * histogram.sum()) + 1
         best = min(
-            range(self.bins, levels - 1, -_STEP),
+            range(self.bins, max(levels, int(enough)) - 1, -_STEP),
             key=lambda i: divergence(histogram, i, levels),
         )
         s = float(magnitudes.upper[-1]) * best / self.bins
@@ -58,15 +62,12 @@ def even_histogram(bins: Bins, n: int) -> np.ndarray:
     lower, upper = bins.lower[nonzero], bins.upper[nonzero]
     counts = bins.counts[nonzero].astype(np.float64)
     edges = np.linspace(0.0, float(bins.upper.max()), n + 1)
-    # Bins of both signs overlap, so their cumulative counts are interpolated each and summed;
-    # equal bins are consecutive, so summing equal (lower, upper) first keeps it one pass.
-    order = np.lexsort((upper, lower))
-    lower, upper, counts = lower[order], upper[order], counts[order]
     point = lower == upper
     histogram = np.histogram(lower[point], edges, weights=counts[point])[0].astype(np.float64)
     lower, upper, counts = lower[~point], upper[~point], counts[~point]
     if lower.size:
-        # Density changes at each edge; its double sum is the cumulative count.
+        # Bins of both signs overlap. The density changes at every edge of any; summed twice, the
+        # changes are the cumulative count.
         at = np.concatenate([lower, upper])
         change = np.concatenate([counts / (upper - lower), -counts / (upper - lower)])
         order = np.argsort(at, kind="stable")
