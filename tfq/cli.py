@@ -165,7 +165,7 @@ def _ordered(values: flags.FlagValues) -> list[Any]:
 def help_text(command: Command) -> str:
     """The help of a command: usage, summary, one entry a flag with its default, examples."""
     lines = [f"usage: tfq {command.name} {command.arguments} [flags]".replace("  ", " ")]
-    lines += textwrap.wrap(command.summary, _WIDTH)
+    lines += textwrap.wrap(command.summary, _WIDTH, break_on_hyphens=False)
     lines.append("")
     for flag in _ordered(command.flags):
         lines += _flag_help(flag)
