@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from tfq.errors import unknown_option
 from tfq.graph.model import Model
 from tfq.rewrite import (
+    bound_mask,
     fold_affine,
     fold_constants,
     fold_pad,
@@ -19,6 +20,7 @@ from tfq.rewrite import (
     fuse_activation,
     merge_duplicates,
     merge_reshapes,
+    recover_dense,
     recover_gelu,
     recover_hard_swish,
     recover_l2_norm,
@@ -27,12 +29,18 @@ from tfq.rewrite import (
     recover_prelu,
     recover_relu,
     recover_rsqrt,
+    recover_upsampling,
     remove_identity,
     replace_add_n,
     replace_conv3d,
     replace_conv3d_transpose,
+    replace_cumsum,
+    replace_l2_pool,
+    replace_lrn,
     replace_neg,
+    replace_scatter,
     replace_square,
+    replace_truncation,
 )
 from tfq.rewrite.core import Applied, View
 
@@ -47,7 +55,9 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
         rule.name: rule.run
         for rule in (
             remove_identity.RULE,
+            recover_upsampling.RULE,
             merge_reshapes.RULE,
+            recover_dense.RULE,
             recover_rsqrt.RULE,
             recover_gelu.RULE,
             recover_hard_swish.RULE,
@@ -61,6 +71,12 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
             replace_add_n.RULE,
             replace_conv3d.RULE,
             replace_conv3d_transpose.RULE,
+            replace_cumsum.RULE,
+            replace_l2_pool.RULE,
+            replace_lrn.RULE,
+            replace_scatter.RULE,
+            replace_truncation.RULE,
+            bound_mask.RULE,
             fold_scalars.RULE,
             fold_affine.RULE,
             fold_pad.RULE,
