@@ -145,22 +145,18 @@ def _choose(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> dict[O
             choices[op] = Choice(KEEP_FLOAT, "float32", f"excluded by {rule.regex!r}")
             excluded.update(op.outputs)
     barriers = {t for t in graph.tensors() if t.name in trained} | excluded
-    for chain in find_chains(graph, base, barriers):
+    wide = wide_ops(graph) if base == "int8" else {}
+    chains = {c.end: c for c in find_chains(graph, base, barriers)}
+    for end, chain in chains.items():
         if any(op in choices for op in chain.ops):
             continue
-        # A shorter chain inside a longer one may also end in a table of its own.
-        choices[chain.end] = Choice(
+        choices[end] = Choice(
             LOOKUP,
-            base,
+            "int16" if end in wide else base,
             f"a table over {chain.root.name!r} for {', '.join(o.label for o in chain.ops)}",
             chain,
         )
-    ends = {op: c.chain for op, c in choices.items() if c.mode == LOOKUP and c.chain}
-    for end, chain in ends.items():
-        for op in chain.ops:
-            if op is not end and op not in ends:
-                choices[op] = Choice(INSIDE, base, f"inside the table of {end.outputs[0].name!r}")
-    wide = wide_ops(graph) if base == "int8" else {}
+    _drop_inside(graph, choices, base)
     problems: list[str] = []
     for op in graph.ops:
         if op in choices:
@@ -176,6 +172,28 @@ def _choose(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> dict[O
             f"--allow_float={','.join(sorted({p.split()[0] for p in problems}))}."
         )
     return choices
+
+
+def _drop_inside(graph: Graph, choices: dict[Op, Choice], base: str) -> None:
+    """Marks the ops of which nothing but tables would read the result."""
+    owner: dict[Op, Op] = {}
+    for end, choice in list(choices.items()):
+        if choice.chain is not None:
+            owner.update((op, end) for op in choice.chain.ops if op is not end)
+    consumers = graph.consumers()
+    for op in reversed(graph.ops):
+        if op not in owner or op in choices:
+            continue
+        users = [u for t in op.outputs for u, _ in consumers.get(t, [])]
+        tables = all(
+            u in choices and (choices[u].mode == INSIDE or _in_table(choices[u], op)) for u in users
+        )
+        if users and tables and not any(t in graph.outputs for t in op.outputs):
+            choices[op] = Choice(INSIDE, base, f"inside the table of {owner[op].outputs[0].name!r}")
+
+
+def _in_table(choice: Choice, op: Op) -> bool:
+    return choice.chain is not None and op in choice.chain.ops
 
 
 def _allowed(op: Op, allow: tuple[str, ...]) -> bool:
@@ -202,6 +220,12 @@ def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
         return Choice(PLAIN, "")
     rule = config.rule_for(op.outputs[0].name)
     wanted = (rule.activations if rule else None) or config.scheme.activations
+    if op.name == "CAST":
+        if op.outputs[0].dtype != "float32":
+            return Choice(KEEP_FLOAT, "float32", "a cast from float over more than one tensor")
+        if op.input(0).dtype != "bool":
+            # The grid of a cast is the integers themselves: 16 bits hold more of them.
+            return Choice(INTEGER, "int16", "integers as they are")
     if wide_reason and "int16" in s.dtypes:
         return Choice(INTEGER, "int16", wide_reason)
     if s.kind in (Kind.FLOAT_ONLY, Kind.STRUCTURAL) or not s.dtypes:
@@ -265,9 +289,13 @@ def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> froz
         if choices[op].mode != INSIDE:
             tensors += float_outputs(op)
     for t in tensors:
+        op = producers.get(t)
+        if op is not None and op.name == "CAST" and op.input(0).dtype != "bool":
+            # Not for its range, which is fixed, but to see that the integers fit.
+            sources.add(t)
+            continue
         if groups.find(t) in groups.pinned:
             continue
-        op = producers.get(t)
         s = spec(op.name) if op is not None else None
         moves = op is not None and choices[op].mode == INTEGER and s is not None
         if moves and s is not None and s.kind is Kind.SAME:

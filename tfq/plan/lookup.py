@@ -13,8 +13,13 @@ import dataclasses
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
 
+_LOGICAL = {"LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT"}
+
 # Steep functions: rounding their argument or result to 8 bits in the middle of a chain costs most.
 _STEEP = {"EXP", "LOG", "RSQRT", "SQRT", "POW", "DIV", "SQUARE"}
+
+# Constants that stand for infinity (attention masks): no integer kernel can scale by them.
+_HUGE = 1e4
 
 # A chain this long is better as one table than as a rounding after every op.
 _LONG = 3
@@ -68,7 +73,7 @@ def find_chains(graph: Graph, activations: str, barriers: set[Tensor]) -> list[C
         needed = out in graph.outputs or any(
             u.outputs[0] not in producers or _root(u, roots) is not root for u, _ in users
         )
-        if not needed:
+        if not needed or out.dtype == "bool":
             continue
         chain = _collect(root, op, producers)
         if _worth_it(chain, activations):
@@ -79,21 +84,20 @@ def find_chains(graph: Graph, activations: str, barriers: set[Tensor]) -> list[C
 def _root(op: Op, roots: dict[Tensor, Tensor]) -> Tensor | None:
     """The single tensor that `op`'s output is an elementwise function of, or None."""
     s = spec(op.name)
-    if s is None or not s.elementwise or len(op.outputs) != 1:
+    if s is None or len(op.outputs) != 1 or not (s.elementwise or op.name in _LOGICAL):
         return None
     out = op.outputs[0]
-    if out.dtype != "float32":
-        return None
     found: set[Tensor] = set()
     for t in op.inputs:
         if t is None:
             continue
-        if t.dtype != "float32":
-            return None
         if t.is_const:
             if t.size != 1:
                 return None
             continue
+        # Booleans and integers only count where the chain itself computed them.
+        if t.dtype != "float32" and t not in roots:
+            return None
         found.add(roots.get(t, t))
         if t.shape != out.shape:
             return None
@@ -129,8 +133,7 @@ def _collect(root: Tensor, end: Op, producers: dict[Tensor, Op]) -> Chain:
 
 
 def _worth_it(chain: Chain, activations: str) -> bool:
-    kernels_missing = any(not _has_kernel(op, activations) for op in chain.ops)
-    if kernels_missing:
+    if any(not _has_kernel(op, activations) or _is_mask(op) for op in chain.ops):
         return True
     if activations != "int8":
         # A table of 65,536 entries costs 128 KB: only where nothing else works.
@@ -139,6 +142,18 @@ def _worth_it(chain: Chain, activations: str) -> bool:
     return len(chain.ops) >= _LONG or (steep and len(chain.ops) > 1)
 
 
+def _is_mask(op: Op) -> bool:
+    return op.name == "MUL" and any(
+        t is not None and t.is_const and t.size == 1 and abs(float(t.values().item())) > _HUGE
+        for t in op.inputs
+    )
+
+
 def _has_kernel(op: Op, activations: str) -> bool:
+    if op.name in _LOGICAL:
+        return True
+    if op.name == "CAST" and op.input(0).dtype == "float32":
+        # The kernel would give the stored integers, not what they stand for.
+        return False
     s = spec(op.name)
     return s is not None and s.kind is not Kind.FLOAT_ONLY and activations in s.dtypes

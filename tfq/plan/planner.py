@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,12 +15,16 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import FLOAT, Grid, activation_grid, symmetric_grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.layout import Choice, Layout, data_inputs, float_outputs
+from tfq.plan.masks import find_masks
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
 
 # A multiplier input * weight / output below this contributes nothing to the result, and below
 # 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
 _MIN_MULTIPLIER = 2.0**-20
+
+# XNNPACK refuses multipliers of 256 and more.
+_MAX_MULTIPLIER = 128.0
 
 # Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
 _MAX_BIAS = 2.0**30
@@ -96,6 +100,8 @@ class _PlanMaker:
         """For each group without a fixed grid, the hull of its members' ranges."""
         groups = self.layout.groups
         hulls: dict[Tensor, tuple[float, float]] = {}
+        masked = find_masks(self.graph, self.layout, self._mask_range)
+        self._masked = masked
 
         def widen(t: Tensor, lo: float, hi: float) -> None:
             root = groups.find(t)
@@ -104,8 +110,15 @@ class _PlanMaker:
 
         for t in self.graph.tensors():
             if t in self.layout.sources:
+                if groups.find(t) in groups.pinned:
+                    self._check_fits(t, groups.pinned[groups.find(t)][0])
+                    continue
+                if t in masked.floors:
+                    continue
                 dtype = self.layout.dtypes.get(t, "int8")
                 widen(t, *self._range(t, self._integer(dtype)))
+        for t, floor in masked.floors.items():
+            widen(t, *floor)
         # Constants and inputs from other grids that a shared-grid op reads must fit its grid too.
         # One pass in execution order is enough: an op's inputs are settled before its outputs.
         for op in self.graph.ops:
@@ -118,11 +131,57 @@ class _PlanMaker:
             for i in data_inputs(op, s):
                 t = op.input(i)
                 if t.is_const:
-                    if t.size:
+                    if t.size and (op, i) not in masked.consts:
                         widen(out, float(t.values().min()), float(t.values().max()))
                 elif groups.find(t) is not groups.find(out):
                     widen(out, *self._real_range(t, hulls))
+        self._keep_multipliers(hulls, widen)
         return hulls
+
+    def _keep_multipliers(
+        self,
+        hulls: Mapping[Tensor, tuple[float, float]],
+        widen: Callable[[Tensor, float, float], None],
+    ) -> None:
+        """Widens outputs so narrow, beside their weights, that kernels refuse the multiplier."""
+        groups = self.layout.groups
+        for op in self.graph.ops:
+            s = spec(op.name)
+            choice = self.layout.choices[op]
+            if choice.mode != INTEGER or s is None or s.kind is not Kind.WEIGHTED:
+                continue
+            out, w = op.outputs[0], op.input(s.weights or 0)
+            if groups.find(out) in groups.pinned or not w.is_const or not w.size:
+                continue
+            x = op.input((s.data or (0,))[0])
+            if x.is_const:
+                continue
+            in_lo, in_hi = self._real_range(x, hulls)
+            levels = 2 ** (16 if choice.activations == "int16" else 8)
+            product = (in_hi - in_lo) / levels * float(np.abs(w.values()).max()) / 127
+            span = product / _MAX_MULTIPLIER * levels
+            lo, hi = hulls.get(groups.find(out), (0.0, 0.0))
+            if hi - lo < span:
+                widen(out, lo, lo + span)
+
+    def _check_fits(self, t: Tensor, grid: Grid) -> None:
+        lo, hi = self._range(t, grid.dtype)
+        g_lo, g_hi = grid.range()
+        if lo < g_lo or hi > g_hi:
+            raise TfqError(
+                f"Tensor {t.name!r} is cast from integers that reach {lo:g} to {hi:g}, more than "
+                f"{grid.dtype} holds. Scale them down in the model, or keep the cast float with "
+                f"--allow_float={t.name}."
+            )
+
+    def _mask_range(self, t: Tensor) -> tuple[float, float] | None:
+        """The observed range of a tensor near a softmax, or None when it has none of its own."""
+        if t.is_const:
+            return (float(t.values().min()), float(t.values().max())) if t.size else None
+        sketch = None if self.statistics is None else self.statistics.get(t.name)
+        if sketch is None:
+            return None
+        return self._range(t, self._integer(self.layout.dtypes.get(t, "int8")))
 
     def _real_range(
         self, t: Tensor, hulls: Mapping[Tensor, tuple[float, float]]
@@ -181,6 +240,8 @@ class _PlanMaker:
         if pinned is not None:
             return TensorPlan(activation_grid(*pinned[0].range(), dtype), pinned[1])
         lo, hi = self._hulls.get(root, (0.0, 0.0))
+        if lo == hi:
+            return TensorPlan(activation_grid(0.0, 1.0, dtype), "always zero on the samples")
         name = self.config.calibration.name
         shared = "" if root is t and t in self.layout.sources else ", shared"
         return TensorPlan(activation_grid(lo, hi, dtype), f"{name} [{lo:.6g}, {hi:.6g}]{shared}")
@@ -227,9 +288,9 @@ class _PlanMaker:
             assert choice.chain is not None
             root = choice.chain.root
             edges: dict[int, Grid] = {}
-            needed = self._as(root, choice.activations)
-            if needed != self.tensor(root).grid:
-                edges[0] = needed
+            # A table takes the argument in the width it has.
+            if not self.tensor(root).grid.is_integer:
+                edges[0] = self._as(root, choice.activations)
             return OpPlan(op.label, LOOKUP, edges, root.name, choice.reason)
         s = spec(op.name)
         assert s is not None
@@ -255,14 +316,16 @@ class _PlanMaker:
         for i in data_inputs(op, s):
             t = op.input(i)
             if t.is_const:
-                edges[i] = shared or self._const_grid(t, choice.activations)
+                edges[i] = shared or self._const_grid(t, choice.activations, (op, i))
                 continue
             needed = shared or self._as(t, choice.activations)
             if needed != self.tensor(t).grid:
                 edges[i] = needed
         return edges
 
-    def _const_grid(self, t: Tensor, dtype: str) -> Grid:
+    def _const_grid(self, t: Tensor, dtype: str, use: tuple[Op, int] | None = None) -> Grid:
+        if use is not None and use in self._masked.consts:
+            return activation_grid(*self._masked.consts[use], dtype)
         if t.name in self.trained:
             grid = self.trained[t.name]
             if grid.dtype == dtype:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from tfq.graph.model import Graph, Op, Tensor
 
 _MOVES = {"RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE"}
-_REDUCTIONS = {"MEAN", "SUM"}
+_REDUCTIONS = {"MEAN", "SUM", "AVERAGE_POOL_2D"}
 _AFFINE = {"MUL", "ADD", "SUB", "DIV"}
 REASON = "part of a normalization: 8 bits cannot hold a variance"
 

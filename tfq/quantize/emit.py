@@ -58,6 +58,7 @@ class _Emitter:
         self.on_grid: dict[tuple[Tensor, Grid], Tensor] = {}
         self.consts: dict[tuple[Tensor, Grid], Tensor] = {}
         self.biases: dict[str, Tensor] = {}
+        self.producers = model.main.producers()
         self.taken = {t.name for t in model.main.tensors()}
 
     def run(self) -> Emitted:
@@ -305,7 +306,25 @@ class _Emitter:
         else:
             out_grid = None
             y = self.tensors[out] = dataclasses.replace(out)
-        self.ops += lookup_ops(root, ops, x, in_grid, y, out_grid, self._unique)
+        positive = self._is_positive(root)
+        self.ops += lookup_ops(
+            root, ops, x, in_grid, y, out_grid, self._unique, positive=positive
+        )
+
+    def _is_positive(self, t: Tensor) -> bool:
+        """Whether `t` is a mean or sum of squares, whatever the samples were."""
+        for _ in range(4):
+            op = self.producers.get(t)
+            if op is None:
+                return False
+            if op.name in ("SQUARED_DIFFERENCE", "ABS", "RELU"):
+                return True
+            if op.name == "MUL":
+                return op.inputs[0] is op.inputs[1]
+            if op.name not in ("MEAN", "SUM", "RESHAPE", "AVERAGE_POOL_2D"):
+                return False
+            t = op.input(0)
+        return False
 
 
 def _chains(graph: Graph, plan: Plan) -> dict[Op, list[Op]]:

@@ -1,5 +1,8 @@
 """A chain of elementwise float ops as a table over the integers of its input.
 
+For an int16 x that cannot be negative (a variance) the table starts at zero and MAXIMUM takes the
+place of ADD, which halves its 128 KB.
+
 The table is computed by the float kernels themselves: the chain is run once, in the interpreter,
 on the real value of every integer that the input can take. At run time CAST turns the integer into
 an index, ADD makes it start at zero, and GATHER reads the table:
@@ -49,17 +52,18 @@ def chain_values(root: Tensor, ops: list[Op], x: np.ndarray) -> np.ndarray:
     return Runner(model.to_bytes(), kernels="builtin").run({"x": x})[result.name]
 
 
-def make_table(root: Tensor, ops: list[Op], grid: Grid, out_grid: Grid | None) -> np.ndarray:
-    """The chain's results for every integer of `grid`, from the lowest.
+def make_table(
+    root: Tensor, ops: list[Op], grid: Grid, out_grid: Grid | None, lowest: int
+) -> np.ndarray:
+    """The chain's results for every integer of `grid`, from `lowest`.
 
     Where the float function is undefined (the logarithm of a negative number) the entry is the
     nearest defined one, since such an input is only reached by rounding.
 
     Returns:
-      shape [2^bits], of `out_grid`'s dtype, or of the chain's own when `out_grid` is None.
+      shape [entries], of `out_grid`'s dtype, or of the chain's own when `out_grid` is None.
     """
-    lo, hi = LIMITS[grid.dtype]
-    q = np.arange(lo, hi + 1, dtype=np.int32)
+    q = np.arange(lowest, LIMITS[grid.dtype][1] + 1, dtype=np.int32)
     y = chain_values(root, ops, dequantize(q, grid))
     if out_grid is None:
         return y
@@ -81,14 +85,28 @@ def lookup_ops(
     y: Tensor,
     out_grid: Grid | None,
     unique: Callable[[str], str],
+    *,
+    positive: bool = False,
 ) -> list[Op]:
-    """The emitted ops that compute `y` from the integer tensor `x` through a table."""
-    table = make_table(root, ops, grid, out_grid)
+    """The emitted ops that compute `y` from the integer tensor `x` through a table.
+
+    Args:
+      root, ops: the float chain.
+      x, grid: its emitted argument.
+      y, out_grid: its emitted result; None when the chain gives integers or bools.
+      unique: makes a tensor name unique.
+      positive: `x` stands for values that are never negative.
+    """
+    half = positive and grid.dtype == "int16" and grid.zero_point == (0,)
+    lowest = 0 if half else LIMITS[grid.dtype][0]
+    table = make_table(root, ops, grid, out_grid, lowest)
     quant = out_grid.quant() if out_grid is not None else None
     values = Tensor(unique(f"{y.name}/table"), table.shape, y.dtype, table, quant)
     index = Tensor(unique(f"{y.name}/index"), x.shape, "int32", signature=x.signature)
     shifted = Tensor(unique(f"{y.name}/row"), x.shape, "int32", signature=x.signature)
-    offset = np.array(-LIMITS[grid.dtype][0], numpy_dtype("int32"))
+    offset = np.array(-lowest, numpy_dtype("int32"))
+    name = "tfq/zero" if half else f"tfq/table_offset_{grid.dtype}"
+    options = options_type("MaximumMinimumOptions" if half else "AddOptions")()
     cast = options_type("CastOptions")()
     cast.inDataType, cast.outDataType = DTYPE_CODES[x.dtype], DTYPE_CODES["int32"]
     gather = options_type("GatherOptions")()
@@ -96,10 +114,10 @@ def lookup_ops(
     return [
         Op("CAST", [x], [index], cast),
         Op(
-            "ADD",
-            [index, Tensor("tfq/table_offset_" + grid.dtype, (), "int32", offset)],
+            "MAXIMUM" if half else "ADD",
+            [index, Tensor(unique(name), (), "int32", offset)],
             [shifted],
-            options_type("AddOptions")(),
+            options,
         ),
         Op("GATHER", [values, shifted], [y], gather),
     ]
