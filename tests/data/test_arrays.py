@@ -152,3 +152,11 @@ def test_header_that_claims_too_much(tmp_path):
         archive.writestr("x.npy", buffer.getvalue())
     with pytest.raises(DataError, match="too short for an array"):
         read(tmp_path / "d.npz")
+
+
+def test_header_that_cannot_be_parsed(tmp_path):
+    np.save(tmp_path / "d.npy", np.zeros((3, 4, 3)))
+    data = (tmp_path / "d.npy").read_bytes()
+    (tmp_path / "d.npy").write_bytes(data.replace(b"(3, 4, 3), }", b"(3, 4, 3(, }"))
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path / "d.npy")

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +23,13 @@ import numpy as np
 from tfq.data.fit import Element, Fitter, bind
 from tfq.data.source import Reading
 from tfq.errors import DataError
+from tfq.files import explain
 
-_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
-"""What reading a damaged file raises (RuntimeError: encrypted, NotImplementedError: method)."""
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
+    RuntimeError,  # zipfile: encrypted, or compressed by an unknown method.
+    tokenize.TokenError,  # numpy: a header that is no Python literal.
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,6 +196,8 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError as e:
+        raise DataError(f"{path} cannot be read: {explain(e)}") from None
     except _DAMAGE as e:
         reason = str(e).strip().rstrip(".") or type(e).__name__
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -73,15 +74,15 @@ def open_data(
 def saved_data_path(saved_model_dir: str | os.PathLike[str]) -> Path | None:
     """The samples inside a SavedModel folder, or None if it has none."""
     path = Path(saved_model_dir) / SAVED_NAME
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | None) -> Reading:
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         saved = saved_data_path(path)
         return open_npz(saved, fitter) if saved else open_folder(path, fitter, options, limit)
-    if path.exists():
+    if os.path.exists(path):
         if path.suffix == ".npz":
             return open_npz(path, fitter)
         if path.suffix == ".npy":
@@ -92,8 +93,9 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
     if match := _CALLABLE.fullmatch(name):
         return open_object(_import(*match.groups()), fitter, name, limit is not None)
     close = nearest(name, ["synthetic"])
-    if not close and path.parent.is_dir():
-        close = nearest(path.name, [p.name for p in path.parent.iterdir()])
+    if not close:
+        with contextlib.suppress(OSError):  # There may be no such folder to look for it in.
+            close = nearest(path.name, os.listdir(path.parent))
     raise DataError(f"There is no data at {name!r}. Give {_FORMS}.{close}")
 
 

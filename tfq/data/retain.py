@@ -42,12 +42,15 @@ class RetainedSamples:
         self.limit = limit
         self.max_bytes = max_bytes
         self._salt = _mix(seed)
-        self._heap: list[tuple[int, int, Sample]] = []  # (-priority, -index, sample)
+        # (-priority, -index, number, sample): the number keeps samples from being compared.
+        self._heap: list[tuple[int, int, int, Sample]] = []
+        self._offered = 0
         self._bytes = 0
 
     def offer(self, sample: Sample) -> None:
         """Considers `sample` (each index is to be offered once). O(log limit)."""
-        entry = (-_mix(sample.index ^ self._salt), -sample.index, sample)
+        entry = (-_mix(sample.index ^ self._salt), -sample.index, self._offered, sample)
+        self._offered += 1
         heapq.heappush(self._heap, entry)
         self._bytes += sample.nbytes
         while self._heap and len(self._heap) > self.limit:
@@ -56,12 +59,12 @@ class RetainedSamples:
             self._drop()
 
     def _drop(self) -> None:
-        self._bytes -= heapq.heappop(self._heap)[2].nbytes
+        self._bytes -= heapq.heappop(self._heap)[3].nbytes
 
     @property
     def samples(self) -> list[Sample]:
         """The samples kept, in the order of their index."""
-        return sorted((entry[2] for entry in self._heap), key=lambda s: s.index)
+        return sorted((entry[3] for entry in self._heap), key=lambda s: s.index)
 
     def __len__(self) -> int:
         return len(self._heap)
