@@ -247,7 +247,7 @@ def test_robust_keeps_what_many_samples_reach():
 
 def test_robust_with_few_samples_wants_more_evidence():
     rng = np.random.default_rng(0)
-    for n, kept, dropped in ((10, 8, 100), (20, 3, 30)):
+    for n, kept, dropped in ((10, 8, 3000), (20, 3, 100), (50, 1.2, 20)):
         for factor in (kept, dropped):
             samples = activations(n, rng, 0.05)
             samples[3] *= factor
@@ -262,7 +262,7 @@ def test_robust_mostly_keeps_heavy_tails():
         rng = np.random.default_rng(seed)
         sketch = sketch_of(*(rng.pareto(3, (200, 1)) + 1), mode="minmax")
         rejected += Robust()(sketch, bits=8, symmetric=False)[1] < sketch.max
-    assert rejected <= 12
+    assert rejected <= 30  # One of 200 samples, in 15 % of the tensors at worst.
 
 
 def test_robust_says_how_far_it_goes():

@@ -23,10 +23,10 @@ class Robust(RangeRule):
         u[k-th largest] - u[next] >= max(gap, spread * IQR) * max(1, enough / n)
 
     That is: they are few, and an empty stretch sets them apart, wide in itself and wide for how
-    much samples differ anyway. Heavy tails leave no such stretch. With few samples the stretch must
-    be wider: with 10 of them and the defaults a factor of 13, with 200 of 1.7. Nothing rejected
-    gives the exact minimum and maximum; otherwise the range ends at the upper edge of the bin that
-    holds the largest extreme kept (at most 0.8 % beyond it).
+    much samples differ anyway. Tails, even heavy ones, seldom leave such a stretch. With few
+    samples it must be wider: with the defaults a factor of at least 32 among 10, of 5.7 among 20,
+    of 1.4 from 100 on. Nothing rejected gives the exact minimum and maximum; otherwise the range
+    ends at the upper edge of the bin of the largest extreme kept (at most 0.8 % beyond it).
 
     The rule looks at whole samples, not at values, because a rare peak of every sample is what the
     network's decisions hang on, while a broken sample is broken everywhere.
@@ -35,9 +35,9 @@ class Robust(RangeRule):
     name: ClassVar[str] = "robust"
     needs_histogram: ClassVar[bool] = False
     share: float = 0.02
-    gap: float = 0.75
-    spread: float = 3.0
-    enough: int = 50
+    gap: float = 0.5
+    spread: float = 2.0
+    enough: int = 100
 
     def __post_init__(self) -> None:
         require(0 <= self.share < 0.5, self.name, "share", "in [0, 0.5)", self.share)
