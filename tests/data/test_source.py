@@ -49,7 +49,7 @@ def test_limit_counts_samples_not_batches():
     source = open_data(X, [BATCH4], limit=5)
     assert source.count == 2
     assert [s.real for s in source] == [4, 1]
-    assert source.description == "the array, 5 samples"
+    assert source.description == "data (ndarray), 5 samples"
 
 
 def test_limit_must_be_positive():

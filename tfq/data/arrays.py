@@ -108,7 +108,7 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
         if column.dtype.kind not in "biuf" and column.dtype.name != "bfloat16":
             raise DataError(
                 f"{what}: {bound[spec.name]!r} has dtype {column.dtype}, which input "
-                f"{spec.name!r} ({spec.dtype}) cannot take. Save it as numbers."
+                f"{spec.name!r} ({spec.dtype}) cannot take. Give real numbers."
             )
         if column.shape and column.shape[0] and not fitter.split_shape(column.shape[1:], spec):
             message = fitter.shape_message(spec, column.shape[1:])

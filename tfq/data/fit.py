@@ -201,6 +201,8 @@ class Fitter:
         hint = ""
         if math.prod(received) == math.prod(shape) > 0:
             hint = " The number of values is right: reshape or transpose the samples."
+        elif len(received) == len(shape) == 3 and received[:2] == shape[:2]:
+            hint = " Only the number of channels is wrong."
         elif len(received) == len(shape) >= 2:
             hint = " Resize the samples to what the model takes."
         return (

@@ -33,31 +33,28 @@ def open_object(data: Any, fitter: Fitter, what: str = "", limited: bool = False
     Raises:
       DataError: it is nothing that holds samples, or they do not fit the model.
     """
-    if hasattr(data, "as_numpy_iterator"):
-        return _open_dataset(data, fitter, what or "the tf.data.Dataset", limited)
     if callable(data) and not isinstance(data, Iterable):
         return _open_callable(data, fitter, what, limited)
+    what = what or f"data ({type(data).__name__})"
+    if hasattr(data, "as_numpy_iterator"):
+        return _open_dataset(data, fitter, what, limited)
     if isinstance(data, Mapping):
-        return columns_reading(memory_columns(data, what or "data"), fitter, what or "the dict")
+        return columns_reading(memory_columns(data, what), fitter, what)
     if _is_array(data):
-        return _open_array(data, fitter, what or "the array")
+        return _open_array(data, fitter, what)
     if isinstance(data, list) and _is_numbers(data):
-        return _open_array(np.array(data), fitter, what or "the list")
+        return _open_array(np.array(data), fitter, what)
     if isinstance(data, list | tuple):
         columns = _columns(data, fitter)
         if columns is not None:
-            return columns_reading(memory_columns(columns, what or "data"), fitter, what or "data")
-        if not data:
-            raise DataError(f"{what or 'The list'} has no samples. Give at least one.")
-        return _stream(lambda: iter(data), fitter, what or "the list", True)
+            return columns_reading(memory_columns(columns, what), fitter, what)
+        return _stream(lambda: iter(data), fitter, what, True)
     if isinstance(data, Iterator):
-        return _stream(lambda: data, fitter, what or f"the {type(data).__name__}", False)
+        return _stream(lambda: data, fitter, what, False)
     if isinstance(data, Iterable):
-        return _stream(lambda: iter(data), fitter, what or type(data).__name__, True)
+        return _stream(lambda: iter(data), fitter, what, True)
     if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return _stream(
-            lambda: (data[i] for i in range(len(data))), fitter, what or type(data).__name__, True
-        )
+        return _stream(lambda: (data[i] for i in range(len(data))), fitter, what, True)
     raise DataError(
         f"data cannot be read. Give a path, an array, a dict of arrays, a tf.data.Dataset, a "
         f"generator or a function that returns one. Received: {type(data).__name__}."
