@@ -40,6 +40,5 @@ def unknown_option(what: str, received: object, options: Iterable[str]) -> Usage
     """The error for a value that is none of `options`, naming all of them and the nearest."""
     names = list(options)
     return UsageError(
-        f"Unknown {what} {received!r}. Choose one of: {', '.join(names)}."
-        f"{nearest(received, names)}"
+        f"Unknown {what} {received!r}. Choose one of: {', '.join(names)}.{nearest(received, names)}"
     )

@@ -494,7 +494,9 @@ class _Writer:
                     known = set(tensors)
                     for t in [*s.inputs.values(), *s.outputs.values()]:
                         if t not in known:
-                            raise ModelError(f"Signature {s.key!r} names a tensor not in its graph.")
+                            raise ModelError(
+                                f"Signature {s.key!r} names a tensor not in its graph."
+                            )
             table = {t: n for n, t in enumerate(tensors)}
             index.append(table)
             flat.subgraphs.append(self._graph(graph, tensors, table))
