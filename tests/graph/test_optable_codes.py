@@ -59,9 +59,7 @@ def unary_cases() -> list[Any]:
     for case in CASES:
         row = OP_TABLE[case.op]
         for dtype in sorted(row.dtypes):
-            # Tables of 512 steps are as coarse as the function is steep: no bound to test.
-            interpolated = dtype == "int16" and case.op in ("EXP", "LOG", "RSQRT")
-            if row.elementwise_unary and row.kind is not Kind.FLOAT_ONLY and not interpolated:
+            if row.elementwise_unary and row.kind is not Kind.FLOAT_ONLY:
                 for kernels in KERNELS if row.reference else KERNELS[:2]:
                     found.append(pytest.param(case, dtype, kernels, id=f"{case}-{dtype}-{kernels}"))
     return found
@@ -71,6 +69,8 @@ def unary_cases() -> list[Any]:
 @pytest.mark.parametrize(("low", "high"), [(-2.0, 3.0), (-9.0, 7.0), (-0.3, 30.0)])
 def test_every_code(case: Case, dtype: str, kernels: str, low: float, high: float) -> None:
     row = OP_TABLE[case.op]
+    if (case.op, dtype, high) == ("EXP", "int16", 30.0):
+        pytest.skip("over a range where it grows by 10^13, 512 steps are too few")
     positive = case.op in ("LOG", "RSQRT", "SQRT")
     quant = grid(0.0 if positive else low, high, dtype)
     q = codes(dtype)

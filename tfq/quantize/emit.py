@@ -12,8 +12,19 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 
+import numpy as np
+
 from tfq.errors import TfqError
-from tfq.graph.model import Graph, Model, Op, Signature, Tensor, numpy_dtype, options_type
+from tfq.graph.model import (
+    DTYPE_CODES,
+    Graph,
+    Model,
+    Op,
+    Signature,
+    Tensor,
+    numpy_dtype,
+    options_type,
+)
 from tfq.graph.numerics import Grid, quantize
 from tfq.graph.optable import Kind, min_runtime_version, op_version, spec
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan
@@ -238,6 +249,8 @@ class _Emitter:
                 inputs.append(self._read(t, grid))
         if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:
             self._own_bias(op, s.bias, inputs)
+        if s is not None and s.input_scale:
+            inputs = self._comparable(inputs, s.input_scale)
         outputs = []
         for t in op.outputs:
             if t.dtype == "float32":
@@ -250,6 +263,28 @@ class _Emitter:
                 op, inputs=inputs, outputs=outputs, options=_integer_options(op.options)
             )
         )
+
+    def _comparable(
+        self, inputs: list[Tensor | None], scales: Mapping[str, tuple[float, float]]
+    ) -> list[Tensor | None]:
+        """The sides of a comparison, as int32 where its kernel cannot take their scale."""
+        sides = [t for t in inputs if t is not None and t.quant is not None]
+        if not sides or sides[0].dtype not in scales:
+            return inputs
+        low, high = scales[sides[0].dtype]
+        if all(low <= float(t.quant.scale[0]) < high for t in sides if t.quant is not None):
+            return inputs
+        return [self._as_int32(t) if t in sides else t for t in inputs]
+
+    def _as_int32(self, t: Tensor) -> Tensor:
+        wide = Tensor(self._unique(f"{t.name}/int32"), t.shape, "int32")
+        if t.is_const:
+            wide.data = t.values().astype(np.int32)
+            return wide
+        options = options_type("CastOptions")()
+        options.inDataType, options.outDataType = DTYPE_CODES[t.dtype], DTYPE_CODES["int32"]
+        self.ops.append(Op("CAST", [t], [wide], options))
+        return wide
 
     def _own_bias(self, op: Op, i: int, inputs: list[Tensor | None]) -> None:
         """Gives the op a bias tensor that no other op reads, so that it can be corrected."""
@@ -307,9 +342,7 @@ class _Emitter:
             out_grid = None
             y = self.tensors[out] = dataclasses.replace(out)
         positive = self._is_positive(root)
-        self.ops += lookup_ops(
-            root, ops, x, in_grid, y, out_grid, self._unique, positive=positive
-        )
+        self.ops += lookup_ops(root, ops, x, in_grid, y, out_grid, self._unique, positive=positive)
 
     def _is_positive(self, t: Tensor) -> bool:
         """Whether `t` is a mean or sum of squares, whatever the samples were."""
