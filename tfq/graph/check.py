@@ -95,10 +95,10 @@ def _check_structure(model: Model, where: str) -> None:
                 )
         known = {t for t in graph.tensors() if t.is_const or t.is_variable} | set(graph.inputs)
         for op in graph.ops:
-            for tensor in op.inputs:
-                if tensor is not None and tensor not in known and tensor.size:
+            for read in op.inputs:
+                if read is not None and read not in known and read.size:
                     raise ModelError(
-                        f"Cannot read {where}: {op.label} reads {tensor.name!r} before anything "
+                        f"Cannot read {where}: {op.label} reads {read.name!r} before anything "
                         "computes it; the file is damaged. Export or copy it again."
                     )
             known.update(op.outputs)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfq.errors import ModelError, UsageError
+from tfq.errors import ModelError, UsageError, nearest
 from tfq.graph.check import check_runs
 from tfq.graph.model import Model
 from tfq.sources import client, flatbuffer, memory, static_shapes
@@ -132,8 +132,6 @@ def _kind_of_path(path: Path) -> str:
     """Raises UsageError unless there is something at `path` that looks like a model."""
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        from tfq.errors import nearest
-
         raise UsageError(f"There is no model at {path}.{nearest(path.name, siblings)}")
     if path.is_dir():
         if any((path / name).exists() for name in ("saved_model.pb", "saved_model.pbtxt")):
@@ -164,6 +162,7 @@ def _load_tflite(content: bytes, path: str | None, signature: str | None, batch:
     before = (len(model.signatures), len(model.graphs))
     key, warnings = flatbuffer.keep_signature(model, signature)
     changed = before != (len(model.signatures), len(model.graphs))
+    flatbuffer.refuse_strings(model, where)
     widened = flatbuffer.widen_float16(model)
     if widened:
         warnings.append(f"{widened} constants are float16; widened to float32.")
@@ -205,7 +204,7 @@ def _convert(
         kind,
         path,
         answer["signature"],
-        layer_names(model),
+        layer_names(model, answer["layers"]),
         data if data is not None and data.is_file() else None,
         answer["checks"],
         tuple(answer["warnings"]),

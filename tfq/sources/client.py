@@ -15,6 +15,8 @@ import tfq.errors
 from tfq.errors import ModelError, TfqError
 from tfq.sources.causes import last_errors, signal_name
 
+_COMMAND = [sys.executable, "-m", "tfq.sources.worker"]
+
 
 def run_worker(
     request: dict[str, Any], folder: Path, progress: Callable[[str], None] | None = None
@@ -39,7 +41,7 @@ def run_worker(
     stage = "starting"
     with open(log_path, "wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "tfq.sources.worker", str(request_path), str(answer_path)],
+            [*_COMMAND, str(request_path), str(answer_path)],
             stdin=subprocess.PIPE,  # Its end tells the worker that this process is gone.
             stdout=subprocess.PIPE,
             stderr=log,

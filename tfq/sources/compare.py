@@ -103,11 +103,9 @@ def _draw(
     inputs = {}
     for arg in interface.inputs:
         dtype = numpy_dtype(arg.dtype)
-        if dtype.kind in "fcV":
-            value = rng.uniform(low, high, arg.shape)
-        else:
-            value = rng.integers(0, 2, arg.shape)
-        inputs[arg.name] = np.asarray(value, dtype)
+        floats = dtype.kind in "fcV"
+        drawn = rng.uniform(low, high, arg.shape) if floats else rng.integers(0, 2, arg.shape)
+        inputs[arg.name] = np.asarray(drawn, dtype)
     return inputs
 
 

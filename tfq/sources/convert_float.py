@@ -36,16 +36,13 @@ def convert(entry: Entry, scratch: Path) -> bytes:
     return model
 
 
-def restore_names(
-    model: bytes, entry: Entry, input_names: dict[str, str], output_names: dict[str, str]
-) -> bytes:
+def restore_names(model: bytes, entry: Entry) -> bytes:
     """Puts the user's argument and output names, in their order, into the signature.
 
     Raises:
       ModelError: the converter lost an argument.
     """
-    inputs = _renamed(entry.input_names, input_names)
-    outputs = _renamed(entry.output_names, output_names)
+    inputs, outputs = entry.input_names, entry.output_names
     parsed = Model.from_bytes(model)
     if not parsed.signatures:
         raise ModelError("TensorFlow's converter wrote no signature.")
@@ -61,13 +58,6 @@ def restore_names(
     signature.inputs = {inputs[s]: signature.inputs[s] for s in inputs if s in signature.inputs}
     signature.outputs = {outputs[s]: signature.outputs[s] for s in outputs}
     return parsed.to_bytes()
-
-
-def _renamed(names: dict[str, str], again: dict[str, str]) -> dict[str, str]:
-    """`names` with values renamed by `again`, in the order of `again`."""
-    place = {name: i for i, name in enumerate(again)}
-    ordered = sorted(names.items(), key=lambda item: place.get(item[1], 0))
-    return {safe: again.get(name, name) for safe, name in ordered}
 
 
 def _convert_folder(folder: Path, key: str) -> bytes:

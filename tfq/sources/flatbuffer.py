@@ -44,6 +44,16 @@ def refuse_quantized(model: Model, where: str) -> None:
                 _refuse(where, op, tensor, "it computes on quantized integers")
 
 
+def refuse_strings(model: Model, where: str) -> None:
+    """Raises ModelError when an input or output holds no numbers."""
+    for tensor in [*model.main.inputs, *model.main.outputs]:
+        if tensor.dtype in ("string", "resource", "variant"):
+            raise ModelError(
+                f"{where}: {tensor.name!r} is of type {tensor.dtype}, which has no integer form. "
+                "Export the part of the model that takes and gives numbers."
+            )
+
+
 def _refuse(where: str, op: Op, tensor: Tensor, what: str) -> None:
     raise ModelError(
         f"{where} is already quantized: {what}, first at {op.label} with tensor {tensor.name!r} "

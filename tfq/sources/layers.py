@@ -15,7 +15,7 @@ _ROOT = re.compile(r"^(model|functional|sequential)(_\d+)*$")
 # Scopes inside a Keras layer that name no layer.
 _INNER = re.compile(
     r"^(batchnorm|moments|Tensordot|MatMul|Reshape|ReadVariableOp|while|"
-    r"Fake\w+|[A-Z]\w*|truediv|add|sub|mul|Cast)(_\d+)*$"
+    r"Fake\w+|[A-Z]\w*|truediv|Cast)(_\d+)*$"
 )
 
 
@@ -45,11 +45,43 @@ def layer_of(tensor_name: str, root: str = "") -> str:
     return ""
 
 
-def layer_names(model: Model) -> dict[str, str]:
-    """Layer paths by tensor name, for every tensor of every graph whose name holds one."""
+def layer_names(model: Model, known: Iterable[str] = ()) -> dict[str, str]:
+    """Layer paths by tensor name, for every tensor of every graph whose name holds one.
+
+    Keras 3 enters the scope of each layer twice while tracing, so that its layer "conv" shows as
+    "conv_1" in every tensor name. That is undone where `known` proves it, or where every name
+    ends in "_1".
+
+    Args:
+      model: the converted model.
+      known: names of the layers that the source has, where the source could tell.
+    """
     names = [t.name for graph in model.graphs for t in graph.tensors()]
     root = _common_scope(names)
-    return {name: layer for name in names if (layer := layer_of(name, root))}
+    found = {name: layer for name in names if (layer := layer_of(name, root))}
+    layers = set(known)
+    if _shifted({part for path in found.values() for part in path.split("/")}, layers):
+        found = {name: _unshift(path) for name, path in found.items()}
+    return {name: _from_first_known(path, layers) for name, path in found.items()}
+
+
+def _shifted(parts: set[str], known: set[str]) -> bool:
+    if known:
+        return any(p not in known and p.endswith("_1") and p[:-2] in known for p in parts)
+    return len(parts) > 1 and all(p.endswith("_1") for p in parts)
+
+
+def _unshift(path: str) -> str:
+    return "/".join(p.removesuffix("_1") for p in path.split("/"))
+
+
+def _from_first_known(path: str, known: set[str]) -> str:
+    """Drops the scopes before the first part that is a layer: those of the model itself."""
+    parts = path.split("/")
+    for i, part in enumerate(parts):
+        if part in known:
+            return "/".join(parts[i:])
+    return path
 
 
 def _parts(piece: str) -> list[str]:

@@ -56,6 +56,7 @@ def save_object(source: Any, kind: str, folder: Path, batch: int) -> dict[str, A
         "signature": entry.key,
         "input_names": entry.input_names,
         "output_names": entry.output_names,
+        "layers": entry.layers,
     }
 
 

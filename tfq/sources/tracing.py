@@ -31,6 +31,7 @@ class Entry:
       input_names: the user's name for each safe name, in the order of the source.
       output_names: likewise.
       owner: what holds the variables and tables that the function reads.
+      layers: names of the layers, or of the scopes of variables where layers are not known.
     """
 
     key: str
@@ -38,12 +39,25 @@ class Entry:
     input_names: dict[str, str]
     output_names: dict[str, str]
     owner: Any = None
+    layers: list[str] = dataclasses.field(default_factory=list)
 
     def save(self, folder: Path) -> None:
         """Writes a SavedModel whose only signature is this entry."""
         module = tf.Module()
         module.owner = self.owner
         tf.saved_model.save(module, str(folder), signatures={self.key: self.function})
+
+    def rename(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+        """Gives arguments the user's names, in the order of `inputs` and `outputs`."""
+        self.input_names = _renamed(self.input_names, inputs)
+        self.output_names = _renamed(self.output_names, outputs)
+
+
+def _renamed(names: dict[str, str], again: Mapping[str, str]) -> dict[str, str]:
+    """`names` with values renamed by `again`, in the order of `again`."""
+    place = {name: i for i, name in enumerate(again)}
+    ordered = sorted(names.items(), key=lambda item: place.get(item[1], 0))
+    return {safe: again.get(name, name) for safe, name in ordered}
 
 
 def trace(
@@ -173,7 +187,9 @@ def trace_keras(model: Any, *, batch: int) -> Entry:
         return name_outputs(results, known_outputs)
 
     try:
-        return trace(call, specs, batch=batch, owner=model)
+        entry = trace(call, specs, batch=batch, owner=model)
+        entry.layers = [layer.name for layer in model._flatten_layers(include_self=False)]
+        return entry
     except ModelError:
         raise
     except (TypeError, ValueError, RuntimeError, AttributeError, tf.errors.OpError) as e:
@@ -274,35 +290,30 @@ def _specs(structure: Any) -> Any:
 def trace_signature(function: Any, *, key: str, batch: int, owner: Any) -> Entry:
     """A SavedModel's signature function, or any concrete function with named tensor arguments."""
     args, kwargs = function.structured_input_signature or ((), {})
-    positional = list(tf.nest.flatten(args))
-    specs: dict[str, Any] = {}
-    for i, spec in enumerate(positional):
-        specs[(getattr(spec, "name", None) or f"input_{i}").split(":")[0]] = spec
-    count = len(specs)
-    if count != len(positional):
-        raise ModelError("The function has several arguments of the same name.")
     # SavedModels keep arguments and outputs in maps without an order: sorted, 2 before 10.
     kwargs = {name: kwargs[name] for name in sorted(kwargs, key=_natural)}
-    specs.update(kwargs)
-    for name, spec in specs.items():
-        if not isinstance(spec, tf.TypeSpec):
-            raise ModelError(
-                f"Argument {name!r} of the function is not a tensor but {spec!r}. Convert a "
-                "function whose arguments are all tensors."
-            )
+    # Arguments that are no tensors (training=False) were fixed when the function was traced.
+    positional = [
+        (i, (getattr(spec, "name", None) or f"input_{i}").split(":")[0])
+        for i, spec in enumerate(tf.nest.flatten(args))
+        if isinstance(spec, tf.TypeSpec)
+    ]
+    flat_args = tf.nest.flatten(args)
+    specs = {name: flat_args[i] for i, name in positional}
+    specs |= {name: spec for name, spec in kwargs.items() if isinstance(spec, tf.TypeSpec)}
 
     def call(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        named = list(tensors.values())
-        structure = tf.nest.pack_sequence_as(args, named[:count])
-        keyword = dict(zip(kwargs, named[count:], strict=True))
-        results = name_outputs(function(*structure, **keyword))
+        values = list(flat_args)
+        for i, name in positional:
+            values[i] = tensors[name]
+        keyword = {name: tensors.get(name, value) for name, value in kwargs.items()}
+        results = name_outputs(function(*tf.nest.pack_sequence_as(args, values), **keyword))
         return {name: results[name] for name in sorted(results, key=_natural)}
 
-    # `trace` hands tensors over in its own order; `specs` fixes ours.
-    def ordered(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return call({name: tensors[name] for name in specs})
-
-    return trace(ordered, specs, batch=batch, key=key, owner=owner)
+    entry = trace(call, specs, batch=batch, key=key, owner=owner)
+    scopes = {v.name.split("/")[-2] for v in function.variables if "/" in v.name}
+    entry.layers = sorted(scopes)
+    return entry
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -11,9 +11,10 @@ of its own. The request is a JSON object:
     shown       what to call the source in errors
     scratch     an empty folder
     input_names, output_names   the user's names for those in the file (optional)
+    layers      names of layers that the source has (optional)
 
-The answer is a JSON object: `signature`, `checks`, `warnings`, `timings` in seconds; or `error`
-with `type` and `message`. Lines on stdout name the stage entered.
+The answer is a JSON object: `signature`, `checks`, `layers`, `warnings`, `timings` in seconds; or
+`error` with `type` and `message`. Lines on stdout name the stage entered.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
     stages.enter("convert", "Converting to float .tflite")
     model = convert_float.convert(entry, Path(request["scratch"]))
     stages.enter("compare", "Comparing with the source")
+    entry.rename(request.get("input_names") or {}, request.get("output_names") or {})
     checks, notes = compare.compare(entry, model)
-    model = convert_float.restore_names(
-        model, entry, request.get("input_names") or {}, request.get("output_names") or {}
-    )
+    model = convert_float.restore_names(model, entry)
     Path(request["output"]).write_bytes(model)
     stages.leave()
     return {
         "signature": entry.key,
         "checks": checks,
+        "layers": request.get("layers") or entry.layers,
         "warnings": [*warnings, *notes],
         "timings": stages.timings,
     }

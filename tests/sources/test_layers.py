@@ -1,0 +1,54 @@
+import pytest
+
+from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.sources.layers import layer_names, layer_of
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("model/conv2d_1/Relu;model/conv2d_1/BiasAdd", "conv2d_1"),
+        ("functional_1/block/dense/MatMul", "block/dense"),
+        ("StatefulPartitionedCall/functional_1/conv/convolution", "conv"),
+        ("functional_1/bn/batchnorm/mul_1", "bn"),
+        ("functional_1/add_1/Add", "add_1"),
+        ("functional_1/lstm/while/lstm_cell/MatMul", "lstm/while/lstm_cell"),
+        ("arith.constant12", ""),
+        ("arith.constant;model/dense/MatMul", "dense"),
+        ("tfl.pseudo_const3", ""),
+        ("StatefulPartitionedCall:0", ""),
+        ("serving_default_x:0", ""),
+        ("functional_1/Relu", ""),
+        ("conv/Relu", "conv"),
+    ],
+)
+def test_layer_of(name, layer):
+    assert layer_of(name) == layer
+
+
+def named(*names: str) -> Model:
+    x = Tensor("x", (1,), "float32")
+    tensors = [Tensor(n, (1,), "float32") for n in names]
+    return Model([Graph("main", [Op("ABS", [x], [t]) for t in tensors], [x], tensors)])
+
+
+def test_the_models_own_scope_is_found():
+    names = layer_names(named("my_net/conv/Relu", "my_net/conv/BiasAdd", "my_net/dense/MatMul"))
+    assert sorted(set(names.values())) == ["conv", "dense"]
+
+
+def test_scopes_entered_twice_are_undone():
+    names = layer_names(named("functional_1/conv_1/Relu", "functional_1/dense_1/MatMul"))
+    assert sorted(names.values()) == ["conv", "dense"]
+
+
+def test_known_layers_decide_what_a_number_means():
+    tensors = named("functional_1/dense_1/MatMul", "functional_1/dense_1_1/MatMul")
+    assert sorted(layer_names(tensors, ["dense", "dense_1"]).values()) == ["dense", "dense_1"]
+    tensors = named("functional_1/dense/MatMul", "functional_1/dense_1/MatMul")
+    assert sorted(layer_names(tensors, ["dense", "dense_1"]).values()) == ["dense", "dense_1"]
+
+
+def test_scopes_before_the_first_known_layer_are_dropped():
+    names = layer_names(named("net/inner/conv/Relu"), ["conv"])
+    assert list(names.values()) == ["conv"]
