@@ -139,6 +139,14 @@ def test_errors_of_the_call():
         calibrate(b"not a model", draw(1))
 
 
+def test_tensors_that_share_a_name_are_refused():
+    x, y, z = (Tensor(n, (2,), "float32") for n in ("x", "same", "same"))
+    ops = [Op("TANH", [x], [y]), Op("TANH", [y], [z])]
+    model = Model([Graph("main", ops, [x], [z])]).to_bytes()
+    with pytest.raises(ModelError, match="2 tensors are named 'same'"):
+        calibrate(model, [{"x": np.zeros(2, np.float32)}])
+
+
 def test_variables_start_afresh_for_each_sample():
     # SVDF adds up the last two inputs, so a second sample would see the first one.
     x, out = Tensor("x", (1, 2), "float32"), Tensor("out", (1, 2), "float32")

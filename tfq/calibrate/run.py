@@ -6,6 +6,7 @@ own memory, and only sketches are kept (256 KB for each tensor with negative val
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
@@ -99,12 +100,6 @@ def _watched(
     for op in main.ops:
         computed.update(dict.fromkeys(op.outputs, _bounds(op)))
     names = [t.name for t in computed if t.dtype == "float32" and t.size]
-    if len(set(names)) < len(names):
-        name = next(n for n in names if names.count(n) > 1)
-        raise ModelError(
-            f"Several tensors are named {name!r}, so their statistics cannot be told apart. "
-            "Give every tensor a name of its own."
-        )
     if tensors is not None:
         for name in tensors:
             if name not in names:
@@ -114,6 +109,13 @@ def _watched(
                 )
         wanted = set(tensors)
         names = [n for n in names if n in wanted]
+    uses = Counter(t.name for t in main.tensors())
+    for name in names:
+        if uses[name] > 1:
+            raise ModelError(
+                f"{uses[name]} tensors are named {name!r}, so their statistics cannot be told "
+                "apart. Give every tensor a name of its own."
+            )
     index: dict[str, int] = {}
     for detail in runner.tensor_details():  # Delegates append tensors; the first one is the file's.
         index.setdefault(detail["name"], detail["index"])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from tfq.calibrate.sketch import MODES, Sketch
-from tfq.errors import DataError, TfqError, UsageError
+from tfq.errors import DataError
+from tfq.files import atomic_writer, read_bytes
 
 _FORMAT = "tfq-statistics"
 _VERSION = 1
@@ -101,9 +101,8 @@ class Statistics(Mapping[str, Sketch]):
         """Writes a compressed `.npz` of exactly this name; an existing file is replaced whole.
 
         Raises:
-          TfqError: the file cannot be written.
+          TfqError: the file cannot be written (UsageError where its folder does not exist).
         """
-        path = Path(path)
         states = [sketch.state() for sketch in self.sketches.values()]
         header = {
             "format": _FORMAT,
@@ -123,19 +122,8 @@ class Statistics(Mapping[str, Sketch]):
             arrays[key] = np.concatenate([s[key] for s in states] or [[]]).astype(dtype)
             if key.endswith("bins"):
                 arrays[f"{key}_size"] = np.array([s[key].size for s in states], np.int64)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            os.replace(temporary, path)
-        except OSError as e:
-            raise TfqError(
-                f"Cannot write the statistics to {str(path)!r}: {e.strerror or e}. "
-                "Give a path in a writable folder with space left."
-            ) from None
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        with atomic_writer(path) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, model: bytes | None = None) -> Statistics:
@@ -146,16 +134,14 @@ class Statistics(Mapping[str, Sketch]):
           model: the float model the statistics must belong to; None accepts any.
 
         Raises:
-          UsageError: there is no such file.
+          UsageError: there is no such file, or it cannot be opened.
           DataError: the file is damaged, of a later version, or made for another model.
         """
-        path = Path(path)
-        where = f"The statistics in {str(path)!r}"
+        where = f"The statistics in {os.fspath(path)!r}"
+        content = read_bytes(path)
         try:
-            arrays = _read(path)
-        except FileNotFoundError:
-            raise UsageError(f"There is no statistics file {str(path)!r}.") from None
-        except (OSError, *_DAMAGE) as e:
+            arrays = _arrays(content)
+        except _DAMAGE as e:
             raise DataError(f"{where} cannot be read: {e}. Calibrate again.") from None
         try:
             header = json.loads(arrays["header"].tobytes())
@@ -177,13 +163,11 @@ class Statistics(Mapping[str, Sketch]):
         return statistics
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with open(path, "rb") as file:
-        if file.read(2) != b"PK":
-            raise ValueError("it is not an .npz file")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    if content[:2] != b"PK":
+        raise ValueError("it is not an .npz file")
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
 
 
 def _unpack(header: dict, arrays: dict[str, np.ndarray]) -> Statistics:
