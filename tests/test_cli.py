@@ -1,6 +1,7 @@
 """The plumbing of the commands: flags, errors as exit codes, progress, and `tfq` itself."""
 
 import errno
+import re
 import signal
 import subprocess
 import sys
@@ -118,16 +119,32 @@ def test_progress_is_quiet_without_a_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_progress_on_a_terminal_shows_stage_and_share(capfd, monkeypatch):
+def test_progress_on_a_terminal_shows_stages_and_what_is_left(capfd, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "100")
     with cli.Progress(enabled=True) as progress:
         progress("Reading")
-        progress("Calibrating", 1, 4)
-        time.sleep(0.3)
+        for done in range(8):
+            progress("Calibrating", done, 32)
+            time.sleep(0.25)
     err = capfd.readouterr().err
+    assert "Reading" in err
     assert "Calibrating" in err
-    assert "25%" in err
+    assert re.search(r"\d+ %, about \d+ s left", err)
+
+
+@pytest.mark.parametrize(
+    ("clock", "text"),
+    [
+        ((None, 0, 12.3, None), "12 s"),
+        ((10, 0, 0.2, None), "0 s"),
+        ((10, 40, 8.0, 12.0), "40 %, about 12 s left"),
+        ((10, 40, 80.0, 125.0), "40 %, about 2:05 min left"),
+        ((10, 100, 20.0, 0.0), "20 s"),
+    ],
+)
+def test_clock(clock, text):
+    assert cli._clock(*clock) == text
 
 
 def tfq(*argv):

@@ -238,16 +238,34 @@ class Progress:
 
     def _start(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.text import Text
+
+        class Clock(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                passed = task.finished_time if task.finished else task.elapsed
+                return Text(_clock(task.total, task.percentage, passed, task.time_remaining))
 
         # Its own copy of the terminal: native code's noise is silenced by redirecting descriptor 2.
         self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
         self._display = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            Clock(),
             console=Console(file=self._file),
             transient=True,
         )
         self._display.start()
+
+
+def _clock(
+    total: float | None, percentage: float, elapsed: float | None, remaining: float | None
+) -> str:
+    """What stands behind a bar: the time so far; between start and end the share and time left."""
+    if total is None or percentage >= 100 or (elapsed or 0) < 1 or remaining is None:
+        return _seconds(elapsed or 0)
+    return f"{percentage:.0f} %, about {_seconds(remaining)} left"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds // 60:.0f}:{seconds % 60:02.0f} min"
