@@ -65,6 +65,16 @@ def keras_models() -> dict[str, tuple[list, tuple[int, ...], type]]:
             (1, STEPS),
             tf.int32,
         ),
+        "conv_lstm": (
+            [layers.ConvLSTM2D(3, 3, padding="same", return_sequences=True)],
+            (1, 4, 6, 6, 2),
+            tf.float32,
+        ),
+        "rnn_cells": (
+            [layers.RNN([layers.LSTMCell(6), layers.GRUCell(5)], return_sequences=True)],
+            x,
+            tf.float32,
+        ),
         "gru": ([layers.GRU(UNITS)], x, tf.float32),
         "gru_reset_before": (
             [layers.GRU(UNITS, reset_after=False, return_sequences=True)],
@@ -78,11 +88,13 @@ def keras_models() -> dict[str, tuple[list, tuple[int, ...], type]]:
 def main() -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     for name, (layers, shape, dtype) in keras_models().items():
+        keras.utils.clear_session()
         keras.utils.set_random_seed(7)
         entry = keras.Input(shape[1:], batch_size=shape[0], dtype=dtype.name)
         model = keras.Sequential([entry, *layers])
         from_function(name, lambda x, m=model: m(x, training=False), shape, dtype)
 
+    keras.utils.clear_session()
     keras.utils.set_random_seed(7)
     entry = keras.Input((STEPS, FEATURES), batch_size=1)
     model = keras.Model(entry, keras.layers.LSTM(UNITS, return_state=True)(entry))
@@ -94,6 +106,7 @@ def main() -> None:
         "fused_lstm_sequences": layers.LSTM(UNITS, return_sequences=True),
         "fused_bidirectional": layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True)),
     }.items():
+        tf_keras.backend.clear_session()
         tf_keras.utils.set_random_seed(7)
         model = tf_keras.Sequential([tf_keras.Input((STEPS, FEATURES), batch_size=1), layer])
         with tempfile.TemporaryDirectory() as folder:
@@ -120,6 +133,28 @@ def main() -> None:
         return tf.while_loop(lambda i, y: i < 4, outer, [0, x])[1]
 
     from_function("while_nested", nested, (1, 4))
+
+    def backwards(x):
+        array, state = tf.TensorArray(tf.float32, 6, element_shape=(1, 4)), tf.zeros((1, 4))
+        for i in tf.range(6):
+            state = tf.tanh(x[:, i] + state)
+            array = array.write(5 - i, state)
+        return array.stack(), state
+
+    from_function("while_tensor_array", backwards, (1, 6, 4))
+
+    def growing(x):
+        rows, i = tf.zeros((0, 4)), tf.constant(0)
+        while i < 6:
+            tf.autograph.experimental.set_loop_options(
+                shape_invariants=[(rows, tf.TensorShape([None, 4]))]
+            )
+            if i % 2 == 0:
+                rows = tf.concat([rows, tf.nn.relu(x[:, i])], 0)
+            i += 1
+        return rows
+
+    from_function("while_growing", growing, (1, 6, 4))
 
 
 if __name__ == "__main__":

@@ -139,6 +139,48 @@ def test_nested_loops():
     assert_same(before, model.to_bytes())
 
 
+def test_tensor_array_becomes_one_concatenation():
+    model = load("while_tensor_array")
+    before = model.to_bytes()
+    assert len(unroll_while.apply(model).done) == 1
+    ops = count(model)
+    assert (ops["TANH"], ops["CONCATENATION"]) == (6, 1)
+    assert not {"SLICE", "SCATTER_ND", "DYNAMIC_UPDATE_SLICE"} & set(ops)
+    assert_same(before, model.to_bytes())
+
+
+def test_growing_result_and_branch_on_the_counter():
+    """Shapes that were dynamic in the loop are static without it; IF goes with the counter."""
+    model = load("while_growing")
+    before = model.to_bytes()
+    assert len(unroll_while.apply(model).done) == 1
+    assert count(model)["RELU"] == 3
+    assert model.main.outputs[0].shape == (3, 4)
+    assert all(t.signature is None for t in model.main.tensors())
+    assert_same(before, model.to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "times"), [("conv_lstm", "CONV_2D", 27), ("rnn_cells", "TANH", 30)]
+)
+def test_other_cells(name, op, times):
+    model = load(name)
+    before = model.to_bytes()
+    assert len(unroll_while.apply(model).done) == 1
+    assert count(model)[op] == times
+    assert_same(before, model.to_bytes())
+
+
+def test_graph_that_calls_itself():
+    model = if_model(constant("condition", True, "bool"))
+    inner = model.graphs[1]
+    options = options_type("IfOptions")()
+    options.thenSubgraphIndex = options.elseSubgraphIndex = 1
+    condition = constant("again", True, "bool")
+    inner.ops = [Op("IF", [condition, inner.inputs[0]], inner.outputs, options)]
+    assert "nested more than" in unroll_while.apply(model).left[0][1]
+
+
 def test_loop_on_data_stays_with_a_reason():
     model = load("while_on_data")
     before = model.to_bytes()

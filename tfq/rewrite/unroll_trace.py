@@ -71,6 +71,13 @@ def has_static_shape(t: Tensor) -> bool:
     return t.signature is None and t.has_rank
 
 
+# What a graph that calls itself would otherwise not end at.
+_MAX_DEPTH = 16
+
+# How many inputs the ops take that views see through.
+_ARITY = {"DYNAMIC_UPDATE_SLICE": 3, "GATHER": 2, "SLICE": 3}
+
+
 class Tracer:
     """Records the ops of a graph with its loops and branches inlined.
 
@@ -90,6 +97,7 @@ class Tracer:
         self._views: dict[Tensor, tuple[Piece, ...]] = {}
         self._virtual: set[Tensor] = set()
         self._following = False
+        self._depth = 0
         self._made: dict[tuple[int, ...], list[Tensor]] = {}
         # Keeps what `_made` names by id alive.
         self._held: list[object] = []
@@ -120,7 +128,15 @@ class Tracer:
             self._following = False
 
     def _enter(self, op: Op, inputs: list[Tensor | None], suffix: str) -> list[Tensor]:
-        return (self._while if op.name == "WHILE" else self._if)(op, inputs, suffix)
+        if op.options is None or not inputs:
+            raise UnrollError("it names no graphs")
+        if self._depth == _MAX_DEPTH:
+            raise UnrollError(f"loops and branches are nested more than {_MAX_DEPTH} deep")
+        self._depth += 1
+        try:
+            return (self._while if op.name == "WHILE" else self._if)(op, inputs, suffix)
+        finally:
+            self._depth -= 1
 
     def _while(self, op: Op, inputs: list[Tensor | None], suffix: str) -> list[Tensor]:
         cond = self._subgraph(op.options.condSubgraphIndex)
@@ -128,8 +144,8 @@ class Tracer:
         state: list[Tensor] = [self._present(t, op) for t in inputs]
         step = 0
         while True:
-            verdict = self.inline(cond, state, f"{suffix}/cond_{step}")[0]
-            if verdict.data is None:
+            verdict = next(iter(self.inline(cond, state, f"{suffix}/cond_{step}")), None)
+            if verdict is None or verdict.data is None:
                 raise UnrollError(
                     "how often it runs depends on the input, so it has no fixed length"
                     if step == 0
@@ -270,9 +286,11 @@ class Tracer:
                 Tensor(self._names.fresh(t.name + suffix), v.shape, t.dtype, v)
                 for t, v in zip(op.outputs, values, strict=True)
             ]
-        if len(op.outputs) != 1 or any(t is None for t in inputs[:1]):
-            return None
         present = [t for t in inputs if t is not None]
+        if len(op.outputs) != 1 or not present:
+            return None
+        if len(present) != _ARITY.get(op.name, len(present)) or len(present) != len(inputs):
+            return None
         result: Tensor | None = None
         if op.name in ("ADD", "SUB", "MUL") and len(present) == 2:
             result = self._with_zeros(op, present[0], present[1], suffix)
