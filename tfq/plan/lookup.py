@@ -21,6 +21,9 @@ _STEEP = {"EXP", "LOG", "RSQRT", "SQRT", "POW", "DIV", "SQUARE"}
 # Constants that stand for infinity (attention masks): no integer kernel can scale by them.
 _HUGE = 1e4
 
+# An integer kernel further than this from the truth, in LSB, is as good as none.
+_COARSE = 16
+
 # A chain this long is better as one table than as a rounding after every op.
 _LONG = 3
 
@@ -156,4 +159,6 @@ def _has_kernel(op: Op, activations: str) -> bool:
         # The kernel would give the stored integers, not what they stand for.
         return False
     s = spec(op.name)
-    return s is not None and s.kind is not Kind.FLOAT_ONLY and activations in s.dtypes
+    if s is None or s.kind is Kind.FLOAT_ONLY or activations not in s.dtypes:
+        return False
+    return s.lsb.get(activations, 1) <= _COARSE

@@ -23,8 +23,8 @@ from tfq.plan.scheme import Config
 # 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
 _MIN_MULTIPLIER = 2.0**-20
 
-# XNNPACK refuses multipliers of 256 and more.
-_MAX_MULTIPLIER = 128.0
+# XNNPACK refuses multipliers of 256 and more, int16 kernels those above 1 that overflow.
+_MAX_MULTIPLIER = {"int8": 128.0, "int16": 1.0}
 
 # Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
 _MAX_BIAS = 2.0**30
@@ -159,9 +159,9 @@ class _PlanMaker:
             in_lo, in_hi = self._real_range(x, hulls)
             levels = 2 ** (16 if choice.activations == "int16" else 8)
             product = (in_hi - in_lo) / levels * float(np.abs(w.values()).max()) / 127
-            span = product / _MAX_MULTIPLIER * levels
+            span = product / _MAX_MULTIPLIER[choice.activations] * levels
             lo, hi = hulls.get(groups.find(out), (0.0, 0.0))
-            if hi - lo < span:
+            if 0.0 < hi - lo < span:
                 widen(out, lo, lo + span)
 
     def _check_fits(self, t: Tensor, grid: Grid) -> None:
@@ -313,6 +313,8 @@ class _PlanMaker:
         edges = {}
         outs = float_outputs(op)
         shared = self.tensor(outs[0]).grid if s.kind is Kind.SAME and outs else None
+        if choice.activations in s.same_inputs:
+            shared = self._hull_grid(op, data_inputs(op, s), choice.activations)
         for i in data_inputs(op, s):
             t = op.input(i)
             if t.is_const:
@@ -322,6 +324,18 @@ class _PlanMaker:
             if needed != self.tensor(t).grid:
                 edges[i] = needed
         return edges
+
+    def _hull_grid(self, op: Op, inputs: list[int], dtype: str) -> Grid:
+        """One grid for all data inputs of an op that compares their integers as they are."""
+        lo = hi = 0.0
+        for i in inputs:
+            t = op.input(i)
+            if t.is_const:
+                ends = float(t.values().min()), float(t.values().max())
+            else:
+                ends = self._as(t, dtype).range()
+            lo, hi = min(lo, ends[0]), max(hi, ends[1])
+        return activation_grid(lo, hi, dtype)
 
     def _const_grid(self, t: Tensor, dtype: str, use: tuple[Op, int] | None = None) -> Grid:
         if use is not None and use in self._masked.consts:

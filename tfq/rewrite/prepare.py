@@ -40,8 +40,7 @@ def prepare(source: bytes, *, integer: bool = True) -> Prepared:
 
     Args:
       source: a float `.tflite` file, with a static batch.
-      integer: False for schemes that compute in float: loops stay loops, ops keep their form, and
-        only trained ranges are taken out.
+      integer: False for schemes that compute in float: loops, ops and trained quantizers stay.
 
     Raises:
       ModelError: the source is damaged, or its trained ranges contradict each other.
@@ -64,7 +63,7 @@ def prepare(source: bytes, *, integer: bool = True) -> Prepared:
         model, applied = rewrite(model)
         applied = (*unrolled, *applied)
     unique_names(model.main)
-    trained = take_trained_ranges(model)
+    trained = take_trained_ranges(model) if integer else Trained({})
     if integer:
         add_biases(model.main)
     data = model.to_bytes()

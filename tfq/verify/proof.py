@@ -146,8 +146,8 @@ def prove(
         real = dequantized(model, result)
         for name, meter in meters.items():
             meter.add(expected[name], real[name])
-        # The reference kernels are slow: a few samples show whether they agree.
-        if plain is not None and n < 2:
+        # The reference kernels take seconds on large models; one sample shows whether they agree.
+        if plain is not None and n == 0:
             plain.reset_state()
             for name, value in plain.run(fed).items():
                 far = float(np.max(np.abs(_wide(value) - _wide(result[name])), initial=0.0))
