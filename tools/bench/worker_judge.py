@@ -1,0 +1,91 @@
+"""Judges emitted models: error against the float source, task scores; a bad one may abort it."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import time
+
+import jobs
+import litert_model
+import notes
+import numpy as np
+
+
+def _lsb(grid: litert_model.Grid | None, reference: np.ndarray) -> float:
+    """What one LSB of an output is: its grid's step; 1 for integers; 1/255 of a float's range."""
+    if grid is not None:
+        return grid.scale
+    if not np.issubdtype(reference.dtype, np.floating):
+        return 1.0
+    return float(np.ptp(reference)) / 255 or 1.0
+
+
+def errors(job: jobs.Job) -> dict:
+    """Largest and mean output error in LSB on `samples` samples of `data` put on the input grid."""
+    judged = litert_model.LiteRtModel(pathlib.Path(job["out"]))
+    source = litert_model.LiteRtModel(pathlib.Path(job["model"]))
+    differences: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+    references: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+    for sample in jobs.Samples(job["data"], job["samples"]):
+        grids = judged.input_grids
+        inputs = {k: v if (grid := grids[k]) is None else grid.snap(v) for k, v in sample.items()}
+        expected, got = source.run(inputs), judged.run(inputs)
+        for name, value in expected.items():
+            difference = got[name].astype(np.float64) - value.astype(np.float64)
+            differences[name].append(np.abs(difference).ravel())
+            references[name].append(value.ravel())
+    in_lsb = np.concatenate(
+        [
+            np.concatenate(differences[k])
+            / _lsb(judged.output_grids[k], np.concatenate(references[k]))
+            for k in differences
+        ]
+    )
+    if not np.isfinite(in_lsb).all():
+        raise ValueError("the outputs are not finite")
+    return {"max_lsb": float(in_lsb.max()), "mean_lsb": float(in_lsb.mean())}
+
+
+def score(job: jobs.Job) -> dict:
+    """Per test sample the counts that a metric is made of; `task` is "top1" or "notes"."""
+    model = litert_model.LiteRtModel(pathlib.Path(job["out"]))
+    with np.load(job["data"]) as file:
+        x, truth = file["x0"][: job["samples"]], file["y"][: job["samples"]]
+    counts = []
+    for i, label in enumerate(truth):
+        outputs = model.run({"x0": x[i : i + 1]})
+        if job["task"] == "notes":
+            found = notes.transcribe(outputs["note"][0], outputs["onset"][0])
+            counts.append(notes.match(label, found))
+        else:
+            counts.append((int(np.argmax(outputs["y0"])) == int(label), 1))
+    return {"counts": np.array(counts, int).tolist()}
+
+
+def latency(job: jobs.Job) -> dict:
+    """Milliseconds per invocation with a new sample each time; `out` is the model."""
+    model = litert_model.LiteRtModel(pathlib.Path(job["out"]))
+    samples = jobs.Samples(job["data"], job["samples"])
+    for sample in samples:
+        model.run(sample)
+    return {"ms": samples.ms_per_sample(job["warmup"]), "peak_rss_mb": jobs.peak_rss_mb()}
+
+
+def interleaved(job: jobs.Job) -> dict:
+    """Milliseconds per invocation of `files` in turn: `blocks` figures for each of them."""
+    loaded = {k: litert_model.LiteRtModel(pathlib.Path(p)) for k, p in job["files"].items()}
+    ms: dict[str, list[float]] = {k: [] for k in loaded}
+    for block in range(job["blocks"] + 1):
+        for name, model in loaded.items():
+            started = time.perf_counter()
+            for _ in range(job["per_block"]):
+                model.invoke()
+            if block:  # The first one warms up.
+                ms[name].append(1000 * (time.perf_counter() - started) / job["per_block"])
+    return {"ms": ms}
+
+
+if __name__ == "__main__":
+    actions = {"errors": errors, "score": score, "latency": latency, "interleaved": interleaved}
+    jobs.serve(actions)
