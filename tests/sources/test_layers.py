@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.model import Graph, Model, Op, Signature, Tensor
 from tfq.sources.layers import layer_names, layer_of
 
 
@@ -49,6 +50,15 @@ def test_known_layers_decide_what_a_number_means():
     assert sorted(layer_names(tensors, ["dense", "dense_1"]).values()) == ["dense", "dense_1"]
 
 
-def test_scopes_before_the_first_known_layer_are_dropped():
-    names = layer_names(named("net/inner/conv/Relu"), ["conv"])
-    assert list(names.values()) == ["conv"]
+def test_an_output_has_the_layer_of_its_weights():
+    model = named("StatefulPartitionedCall:0")
+    op = model.main.ops[0]
+    op.inputs.append(Tensor("functional_1/head/MatMul1", (1,), "float32", np.ones(1, np.float32)))
+    assert layer_names(model)["StatefulPartitionedCall:0"] == "head"
+
+
+def test_an_output_named_after_a_layer():
+    model = named("StatefulPartitionedCall:0")
+    model.signatures = [Signature("serving_default", {}, {"probs": model.main.outputs[0]})]
+    assert layer_names(model, ["probs"]) == {"StatefulPartitionedCall:0": "probs"}
+    assert layer_names(model) == {}

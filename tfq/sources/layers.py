@@ -62,7 +62,19 @@ def layer_names(model: Model, known: Iterable[str] = ()) -> dict[str, str]:
     layers = set(known)
     if _shifted({part for path in found.values() for part in path.split("/")}, layers):
         found = {name: _unshift(path) for name, path in found.items()}
-    return {name: _from_first_known(path, layers) for name, path in found.items()}
+    # The model's outputs are named after the signature: their weights know the layer.
+    for graph in model.graphs:
+        for op in graph.ops:
+            weights = [t.name for t in op.inputs if t is not None and t.is_const]
+            layer = next((found[n] for n in weights if n in found), "")
+            for tensor in op.outputs:
+                if layer and tensor.name not in found:
+                    found[tensor.name] = layer
+    for signature in model.signatures:
+        for name, tensor in signature.outputs.items():
+            if name in layers:
+                found.setdefault(tensor.name, name)
+    return found
 
 
 def _shifted(parts: set[str], known: set[str]) -> bool:
@@ -73,15 +85,6 @@ def _shifted(parts: set[str], known: set[str]) -> bool:
 
 def _unshift(path: str) -> str:
     return "/".join(p.removesuffix("_1") for p in path.split("/"))
-
-
-def _from_first_known(path: str, known: set[str]) -> str:
-    """Drops the scopes before the first part that is a layer: those of the model itself."""
-    parts = path.split("/")
-    for i, part in enumerate(parts):
-        if part in known:
-            return "/".join(parts[i:])
-    return path
 
 
 def _parts(piece: str) -> list[str]:
