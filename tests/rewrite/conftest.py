@@ -106,7 +106,12 @@ class Net:
         )
 
     def rewritten(
-        self, outputs: Tensor | list[Tensor], *names: str, tol: float = 1e-5, spread: float = 2.0
+        self,
+        outputs: Tensor | list[Tensor],
+        *names: str,
+        tol: float = 1e-5,
+        spread: float = 2.0,
+        activations: str = "int8",
     ) -> list[str]:
         """The op names after the rewrites `names`, having checked the numbers and the names.
 
@@ -123,7 +128,7 @@ class Net:
         before = model.to_bytes()
         skip = [n for n in REWRITES if n not in names]
         assert len(skip) == len(REWRITES) - len(names), "an unknown rewrite"
-        self.model, self.applied = rewrite(model, skip=skip)
+        self.model, self.applied = rewrite(model, skip=skip, activations=activations)
         after = self.model.to_bytes()
         assert model.to_bytes() == before, "the model given was changed"
         self.same(before, after, tol, spread)

@@ -56,7 +56,22 @@ for name, (shape, layers) in MODELS.items():
     (pathlib.Path(sys.argv[1]) / (name + ".tflite")).write_bytes(data)
 """
 
-NAMES = ["layer_norm", "group_norm", "rms_norm", "unit_norm", "conv3d", "conv3d_transpose", "upsampling", "mobilenet", "separable1d", "prelu", "cumsum", "lrn", "softsign", "sort"]  # fmt: skip
+NAMES = [
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "unit_norm",
+    "conv3d",
+    "conv3d_transpose",
+    "upsampling",
+    "mobilenet",
+    "separable1d",
+    "prelu",
+    "cumsum",
+    "lrn",
+    "softsign",
+    "sort",
+]
 
 
 @pytest.fixture(scope="module")

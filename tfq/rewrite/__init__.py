@@ -12,7 +12,9 @@ from tfq.errors import unknown_option
 from tfq.graph.model import Model
 from tfq.rewrite import (
     bound_mask,
+    expand_prelu,
     fold_affine,
+    fold_affine_forward,
     fold_constants,
     fold_pad,
     fold_scalars,
@@ -30,6 +32,7 @@ from tfq.rewrite import (
     recover_relu,
     recover_rsqrt,
     recover_upsampling,
+    recover_variance,
     remove_identity,
     replace_add_n,
     replace_conv3d,
@@ -65,6 +68,7 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
             recover_logistic.RULE,
             recover_relu.RULE,
             recover_prelu.RULE,
+            recover_variance.RULE,
             recover_layer_norm.RULE,
             recover_l2_norm.RULE,
             replace_square.RULE,
@@ -81,35 +85,46 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
             bound_mask.RULE,
             fold_scalars.RULE,
             fold_affine.RULE,
+            fold_affine_forward.RULE,
             fold_pad.RULE,
             fuse_activation.RULE,
+            expand_prelu.RULE,
         )
     },
 }
+
+# Rewrites to or from ops whose integer kernel has 8 bits only, by what activations are held in.
+_NOT_FOR = {"int8": {"expand_prelu"}, "int16": {"recover_prelu"}}
 
 # Every rule shrinks the graph or moves it towards a normal form, so a few rounds suffice; this
 # only bounds the damage of two rules that undo each other.
 _ROUNDS = 50
 
 
-def rewrite(model: Model, *, skip: Collection[str] = ()) -> tuple[Model, tuple[Applied, ...]]:
+def rewrite(
+    model: Model, *, skip: Collection[str] = (), activations: str = "int8"
+) -> tuple[Model, tuple[Applied, ...]]:
     """Applies all rewrites to a float model until none applies any more.
 
     Args:
       model: left as it is.
       skip: names of rewrites to leave out.
+      activations: what the model will compute in, "int8" or "int16".
 
     Returns:
       The rewritten copy, computing the same up to float rounding under the same tensor names at
       inputs, outputs and signatures; and what was applied, in order.
 
     Raises:
-      UsageError: `skip` names no rewrite.
+      UsageError: `skip` names no rewrite, or `activations` is neither.
     """
+    if activations not in _NOT_FOR:
+        raise unknown_option("activation type", activations, _NOT_FOR)
     for name in skip:
         if name not in REWRITES:
             raise unknown_option("rewrite", name, REWRITES)
-    runs = [run for name, run in REWRITES.items() if name not in skip]
+    without = {*skip, *_NOT_FOR[activations]}
+    runs = [run for name, run in REWRITES.items() if name not in without]
     result = model.copy()
     applied: list[Applied] = []
     for i, graph in enumerate(result.graphs):

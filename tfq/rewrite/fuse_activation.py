@@ -3,8 +3,8 @@
     RELU(f(x))  ->  f(x) with a fused RELU          likewise RELU6, RELU_N1_TO_1
 
 for the ops whose integer kernels clamp for free; a RESHAPE or TRANSPOSE between the two is stepped
-over. The op before must have no activation yet, or one
-that the new one absorbs: RELU6(RELU(y)) = RELU6(y), RELU(RELU6(y)) = RELU6(y).
+over. The op before must have no activation yet, or one that the new one absorbs:
+RELU6(RELU(y)) = RELU6(y), RELU(RELU6(y)) = RELU6(y).
 """
 
 from __future__ import annotations
