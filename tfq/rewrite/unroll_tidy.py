@@ -140,9 +140,11 @@ def _row_of(t: Tensor, makers: dict[Tensor, Op]) -> tuple[Tensor, int] | None:
 
 def _project_all_steps(graph: Graph, names: Names) -> None:
     makers = graph.producers()
+    outputs = set(graph.outputs)
     groups: dict[tuple, list[tuple[Op, int]]] = defaultdict(list)
     for op in graph.ops:
-        if op.name != "FULLY_CONNECTED" or op.input(1).data is None:
+        # A graph output stays the tensor it is, even where two products are the same.
+        if op.name != "FULLY_CONNECTED" or op.input(1).data is None or op.outputs[0] in outputs:
             continue
         row = _row_of(op.input(0), makers)
         if row is None or len(row[0].shape) != 3:
@@ -223,12 +225,11 @@ def _insert(
             op.inputs = [None if t is None else same.get(t, t) for t in op.inputs]
             ops.append(op)
     graph.ops = ops
-    graph.outputs = [same.get(t, t) for t in graph.outputs]
 
 
 def _unpack_rows(graph: Graph, names: Names) -> None:
     makers = graph.producers()
-    live = {t for op in graph.ops for t in op.inputs if t is not None} | set(graph.outputs)
+    live = {t for op in graph.ops for t in op.inputs if t is not None} - set(graph.outputs)
     groups: dict[Tensor, list[tuple[Op, int]]] = defaultdict(list)
     for op in graph.ops:
         row = _row_of(op.outputs[0], makers) if op.outputs else None
