@@ -12,6 +12,8 @@ from tfq.errors import unknown_option
 from tfq.graph.model import Model
 from tfq.rewrite import (
     bound_mask,
+    expand_l2_norm,
+    expand_log_softmax,
     expand_prelu,
     fold_affine,
     fold_affine_forward,
@@ -46,7 +48,7 @@ from tfq.rewrite import (
     replace_square,
     replace_truncation,
 )
-from tfq.rewrite.core import Applied, View
+from tfq.rewrite.core import Applied, View, copy_model
 
 __all__ = ["REWRITES", "Applied", "rewrite"]
 
@@ -88,13 +90,18 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
             fold_affine_forward.RULE,
             fold_pad.RULE,
             fuse_activation.RULE,
+            expand_l2_norm.RULE,
+            expand_log_softmax.RULE,
             expand_prelu.RULE,
         )
     },
 }
 
 # Rewrites to or from ops whose integer kernel has 8 bits only, by what activations are held in.
-_NOT_FOR = {"int8": {"expand_prelu"}, "int16": {"recover_prelu"}}
+_NOT_FOR = {
+    "int8": {"expand_l2_norm", "expand_log_softmax", "expand_prelu"},
+    "int16": {"recover_l2_norm", "recover_prelu"},
+}
 
 # Every rule shrinks the graph or moves it towards a normal form, so a few rounds suffice; this
 # only bounds the damage of two rules that undo each other.
@@ -125,7 +132,7 @@ def rewrite(
             raise unknown_option("rewrite", name, REWRITES)
     without = {*skip, *_NOT_FOR[activations]}
     runs = [run for name, run in REWRITES.items() if name not in without]
-    result = model.copy()
+    result = copy_model(model)
     applied: list[Applied] = []
     for i, graph in enumerate(result.graphs):
         kept = [
