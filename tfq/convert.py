@@ -222,7 +222,8 @@ class _Run:
 
         start = time.perf_counter()
         self.progress("Rewriting the graph", 0, None)
-        prepared = prepare(loaded.model, integer=self.integer)
+        activations = self.config.scheme.activations if self.integer else "int8"
+        prepared = prepare(loaded.model, integer=self.integer, activations=activations)
         self._timed("prepare", start)
         return prepared
 

@@ -35,7 +35,7 @@ class Prepared:
     left: tuple[tuple[str, str], ...]
 
 
-def prepare(source: bytes, *, integer: bool = True) -> Prepared:
+def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -> Prepared:
     """Rewrites a float model.
 
     Args:
@@ -60,7 +60,7 @@ def prepare(source: bytes, *, integer: bool = True) -> Prepared:
             )
             for where in done
         )
-        model, applied = rewrite(model)
+        model, applied = rewrite(model, activations=activations)
         applied = (*unrolled, *applied)
     unique_names(model.main)
     trained = take_trained_ranges(model) if integer else Trained({})
