@@ -41,6 +41,7 @@ _OPTIONS = {
     "BATCH_MATMUL": "BatchMatMulOptions",
     "LEAKY_RELU": "LeakyReluOptions",
     "GELU": "GeluOptions",
+    "BUCKETIZE": "BucketizeOptions",
 }
 
 
