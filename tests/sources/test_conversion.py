@@ -183,6 +183,34 @@ def test_keras_recurrent_layers_become_loops_with_constant_weights(convert, laye
     assert done.answer["checks"]["max_rel_diff"] < 1e-5
 
 
+def test_a_loop_traced_with_a_free_batch_gets_the_batch(convert, tmp_path):
+    import keras
+
+    x = keras.Input((5, 3))
+    y = keras.layers.LSTM(4, return_sequences=True)(x)
+    keras.Model(x, keras.layers.Dense(2)(y)).export(tmp_path / "lstm", verbose=False)
+    done = convert(tmp_path / "lstm", "saved_model", batch=2)
+    assert not [name for graph in done.ops for name in graph if "CUSTOM" in name]
+    assert done.model.main.outputs[0].shape == (2, 5, 2)
+    assert done.answer["checks"]["max_rel_diff"] < 1e-5
+
+
+def test_custom_layers_in_a_file_have_a_way_out(convert, tmp_path):
+    import keras
+
+    class Twice(keras.layers.Layer):
+        def call(self, x):
+            return x * 2
+
+    x = keras.Input((4,))
+    model = keras.Model(x, Twice()(x))
+    model.save(tmp_path / "m.keras")
+    assert convert(model).ops == [["MUL"]]
+    keras.saving.get_custom_objects().clear()
+    with pytest.raises(ModelError, match=r"Could not locate class 'Twice'.*pass the model object"):
+        convert(tmp_path / "m.keras", "keras")
+
+
 def test_tf_keras_lstm_is_fused(convert):
     """Its state tensors outlive an invocation, which must not look like a wrong conversion."""
     import tf_keras

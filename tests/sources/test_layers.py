@@ -62,3 +62,7 @@ def test_an_output_named_after_a_layer():
     model.signatures = [Signature("serving_default", {}, {"probs": model.main.outputs[0]})]
     assert layer_names(model, ["probs"]) == {"StatefulPartitionedCall:0": "probs"}
     assert layer_names(model) == {}
+
+
+def test_ops_inside_a_known_layer_are_left_out():
+    assert list(layer_names(named("model/scale/mul/y"), ["scale"]).values()) == ["scale"]

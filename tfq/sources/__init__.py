@@ -184,6 +184,8 @@ def _convert(
     progress: Callable[[str], None] | None,
     source: Any = None,
 ) -> Source:
+    if scratch is not None and not os.access(scratch, os.W_OK):
+        raise UsageError(f"Cannot write to the scratch folder {scratch}.")
     with tempfile.TemporaryDirectory(prefix="tfq_", dir=scratch) as name:
         folder = Path(name)
         if source is not None:

@@ -53,7 +53,10 @@ def first_lines(text: str) -> str:
             continue
         if re.match(r"^(in user code:|Detected at node .* defined at)", stripped):
             continue
-        lines.append(stripped)
+        stripped, cut, _ = stripped.partition("Full object config:")  # Keras: pages of JSON.
+        lines.append(stripped.strip())
+        if cut:
+            break
     return shorten(" ".join(lines))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -20,7 +21,8 @@ def convert(entry: Entry, scratch: Path) -> bytes:
 
     Variables read inside loops (Keras LSTM and GRU) do not freeze in the converter and would come
     out as VAR_HANDLE and BATCH_MATMUL. When nothing assigns to them they are frozen beforehand,
-    which gives FULLY_CONNECTED with constant weights.
+    which gives FULLY_CONNECTED with constant weights. A loop traced with a free batch holds lists
+    whose element shapes are constants with the batch unknown; these get the batch at that point.
 
     Raises:
       ModelError: the converter's root cause.
@@ -28,10 +30,9 @@ def convert(entry: Entry, scratch: Path) -> bytes:
     folder = scratch / "traced"
     entry.save(folder)
     model = _convert_folder(folder, entry.key)
-    if _holds_variables(model) and not holds_state(entry.function):
-        frozen = _freeze(entry)
+    if _half_converted(model) and not holds_state(entry.function):
         folder = scratch / "frozen"
-        frozen.save(folder)
+        _freeze(entry).save(folder)
         model = _convert_folder(folder, entry.key)
     return model
 
@@ -77,24 +78,52 @@ def _convert_folder(folder: Path, key: str) -> bytes:
     raise ModelError(f"TensorFlow's converter failed: {root_cause(first)}") from None
 
 
-def _holds_variables(model: bytes) -> bool:
-    return any(op.name == "VAR_HANDLE" for g in Model.from_bytes(model).graphs for op in g.ops)
+def _half_converted(model: bytes) -> bool:
+    """Whether variables stayed variables, or lists of a loop stayed TensorFlow's."""
+    ops = [op for graph in Model.from_bytes(model).graphs for op in graph.ops]
+    return any(op.name == "VAR_HANDLE" or op.custom_code.startswith("FlexTensorList") for op in ops)
+
+
+# Which input of a list op is its element shape.
+_ELEMENT_SHAPE = {"TensorListReserve": 0, "TensorListStack": 1, "TensorListFromTensor": 1}
 
 
 def _freeze(entry: Entry) -> Entry:
-    """The same function with its variables as constants."""
+    """The same function with its variables as constants and its lists with static elements."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
     frozen = convert_variables_to_constants_v2(entry.function, lower_control_flow=False)
-    order = [t.name.split(":")[0] for t in frozen.inputs]
-    outputs = sorted(entry.function.structured_outputs)
-    specs = {t.name.split(":")[0]: tf.TensorSpec(t.shape, t.dtype) for t in frozen.inputs}
+    graph = frozen.graph.as_graph_def()
+    _set_list_batch(graph, entry.batch)
+    feeds = [t.name for t in frozen.inputs]
+    fetches = [t.name for t in frozen.outputs]
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    pruned = wrapped.prune(feeds, fetches)
+    order = [name.split(":")[0] for name in feeds]
+    outputs = sorted(entry.function.structured_outputs)  # As TensorFlow flattens a dict.
+    specs = {n: tf.TensorSpec(t.shape, t.dtype) for n, t in zip(order, frozen.inputs, strict=True)}
 
     def call(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        results = frozen(*[tensors[n] for n in order])
+        results = pruned(*[tensors[n] for n in order])
         return dict(zip(outputs, results, strict=True))
 
-    traced = trace(call, specs, batch=1, key=entry.key, owner=frozen)
+    traced = trace(call, specs, batch=1, key=entry.key)
     return Entry(entry.key, traced.function, entry.input_names, entry.output_names)
+
+
+def _set_list_batch(graph: Any, batch: int) -> None:
+    """Writes the batch into element shapes that start with -1. The comparison with the source
+    would show a list for which that is not the batch."""
+    nodes = {n.name: n for n in graph.node}
+    for node in graph.node:
+        if node.op not in _ELEMENT_SHAPE:
+            continue
+        shape = nodes.get(node.input[_ELEMENT_SHAPE[node.op]].split(":")[0])
+        if shape is None or shape.op != "Const":
+            continue
+        values = tf.make_ndarray(shape.attr["value"].tensor).copy()
+        if values.ndim == 1 and values.size and values[0] == -1:
+            values[0] = batch
+            shape.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values))

@@ -62,6 +62,7 @@ def layer_names(model: Model, known: Iterable[str] = ()) -> dict[str, str]:
     layers = set(known)
     if _shifted({part for path in found.values() for part in path.split("/")}, layers):
         found = {name: _unshift(path) for name, path in found.items()}
+    found = {name: _to_last_known(path, layers) for name, path in found.items()}
     # The model's outputs are named after the signature: their weights know the layer.
     for graph in model.graphs:
         for op in graph.ops:
@@ -85,6 +86,15 @@ def _shifted(parts: set[str], known: set[str]) -> bool:
 
 def _unshift(path: str) -> str:
     return "/".join(p.removesuffix("_1") for p in path.split("/"))
+
+
+def _to_last_known(path: str, known: set[str]) -> str:
+    """Drops what follows the last part that is a layer: ops inside it ("scale/mul")."""
+    parts = path.split("/")
+    for end in range(len(parts), 0, -1):
+        if parts[end - 1] in known:
+            return "/".join(parts[:end])
+    return path
 
 
 def _parts(piece: str) -> list[str]:

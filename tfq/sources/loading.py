@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,11 @@ def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
         first = root_cause(e)
     else:
         return trace_keras(model, batch=batch), []
+    if _written_by_keras_3(path):
+        raise ModelError(
+            f"{shown} cannot be loaded: {first} For custom layers, pass the model object itself, "
+            "or the SavedModel that model.export writes."
+        )
     try:
         import tf_keras
     except ImportError:
@@ -101,6 +108,16 @@ def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
     return trace_keras(model, batch=batch), [
         f"Keras 3 cannot load {shown} ({first.rstrip('.')}); loaded it with tf_keras."
     ]
+
+
+def _written_by_keras_3(path: str) -> bool:
+    """Whether a `.keras` archive says so; tf_keras has nothing to add then."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = json.loads(archive.read("metadata.json"))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return False
+    return str(metadata.get("keras_version", "")).startswith("3")
 
 
 def _frozen_graph(path: str, shown: str, batch: int) -> Entry:

@@ -32,6 +32,7 @@ class Entry:
       output_names: likewise.
       owner: what holds the variables and tables that the function reads.
       layers: names of the layers, or of the scopes of variables where layers are not known.
+      batch: the batch size that took the place of a free one.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Entry:
     output_names: dict[str, str]
     owner: Any = None
     layers: list[str] = dataclasses.field(default_factory=list)
+    batch: int = 1
 
     def save(self, folder: Path) -> None:
         """Writes a SavedModel whose only signature is this entry."""
@@ -87,7 +89,7 @@ def trace(
         return {safe: tf.identity(results[name]) for safe, name in outputs.items()}
 
     function = entry.get_concrete_function(**static)
-    return Entry(key, function, inputs, outputs, owner)
+    return Entry(key, function, inputs, outputs, owner, batch=batch)
 
 
 def static_shape(spec: tf.TensorSpec, name: str, batch: int) -> list[int]:
