@@ -274,9 +274,13 @@ def _tie(
             continue
         for t in outs[1:]:
             groups.tie(outs[0], t)
-        for i in data_inputs(op, s):
-            t = op.input(i)
-            if not t.is_const and dtypes.get(t) == choice.activations:
+        data = [op.input(i) for i in data_inputs(op, s)]
+        data = [t for t in data if not t.is_const and dtypes.get(t) == choice.activations]
+        pins = [groups.pinned.get(groups.find(t)) for t in data]
+        alike = len({p[0] for p in pins if p is not None}) == 1 and None not in pins
+        for t, pin in zip(data, pins, strict=True):
+            # A sigmoid's fixed grid would cut off what it is concatenated with: it is requantized.
+            if pin is None or alike or len(op.inputs) == 1:
                 groups.tie(t, outs[0])
     return groups
 
