@@ -47,6 +47,7 @@ from tfq.rewrite import (
     replace_neg,
     replace_scatter,
     replace_square,
+    replace_transpose,
     replace_truncation,
 )
 from tfq.rewrite.core import Applied, View, copy_model
@@ -63,6 +64,7 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
         for rule in (
             remove_identity.RULE,
             recover_upsampling.RULE,
+            replace_transpose.RULE,
             merge_reshapes.RULE,
             recover_dense.RULE,
             recover_rsqrt.RULE,
