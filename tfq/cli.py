@@ -184,6 +184,8 @@ def _flag_help(flag: Any) -> list[str]:
         left = f"  --{flag.name}" + ("" if default in (None, "") else f"={default}")
     text = " ".join(flag.help.split()).removesuffix(_REPEATABLE)
     body = textwrap.wrap(text, _WIDTH - _HELP_COLUMN) or [""]
+    if len(left) >= _HELP_COLUMN and len(body) == 1 and len(left) + 2 + len(body[0]) <= _WIDTH:
+        return [f"{left}  {body[0]}"]
     if len(left) >= _HELP_COLUMN:
         return [left, *(" " * _HELP_COLUMN + line for line in body)]
     first = f"{left:<{_HELP_COLUMN}}{body[0]}".rstrip()

@@ -22,42 +22,40 @@ def _list(name: str, text: str) -> flags.FlagHolder:
     return flags.DEFINE_list(name, [], text, flag_values=FLAGS)
 
 
-_DATA = _string(
-    "data", None, ".npz, .npy, .tfrecord, image folder, package.module:callable, or synthetic"
-)
-_OUTPUT = _string("output", None, "the .tflite to write; by default SOURCE's name in this folder")
-_SCHEME = _string("scheme", "int8", "int8, int16x8, dynamic, weight_only, float16 or float32")
+_DATA = _string("data", None, ".npz, .npy, .tfrecord, image folder, module:callable, synthetic")
+_OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite, in this folder")
+_SCHEME = _string("scheme", "int8", "or int16x8, dynamic, weight_only, float16, float32")
 _CALIBRATION = _string(
     "calibration",
     "robust",
-    "robust, minmax, moving_average, percentile[:P], mse, entropy, octav, mean_std[:L]",
+    "or minmax, moving_average, percentile[:P], mse, entropy, octav, mean_std[:L]",
 )
-_WEIGHTS = _string("weights", "minmax", "scales of weights: minmax or mse")
-_GRANULARITY = _string("granularity", "per_channel", "of weights: per_channel or per_tensor")
-_DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU wants per_tensor")
-_BIAS = _string("bias_correction", "sequential", "sequential or none")
-_INPUT_TYPE = _string("input_type", None, "int8, uint8, int16 or float32; default: the scheme's")
+_WEIGHTS = _string("weights", "minmax", "scales of weights; or mse")
+_GRANULARITY = _string("granularity", "per_channel", "of weights; or per_tensor")
+_DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU: per_tensor")
+_BIAS = _string("bias_correction", "sequential", "or none")
+_INPUT_TYPE = _string("input_type", None, "int8, uint8, int16, float32; default: the scheme's")
 _OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
 _INPUT_RANGE = flags.DEFINE_list(
-    "input_range", None, "LO,HI: real values that the input's integers span", flag_values=FLAGS
+    "input_range", None, "LO,HI: the real values that the input spans", flag_values=FLAGS
 )
-_ALLOW = _list("allow_float", "op names or regexes of outputs that may stay float")
-_EXCLUDE = _list("exclude", "regexes of outputs whose ops to keep float")
-_SIGNATURE = _string("signature", None, "which signature to convert")
-_BATCH = flags.DEFINE_integer("batch", 1, "batch size", flag_values=FLAGS)
+_ALLOW = _list("allow_float", "ops, or regexes of outputs, that may stay float")
+_EXCLUDE = _list("exclude", "regexes of outputs of layers to keep float")
+_SIGNATURE = _string("signature", None, "default: serving_default, or the first")
+_BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
 _RESIZE = flags.DEFINE_list(
-    "resize", None, "H,W: images; by default the input's", flag_values=FLAGS
+    "resize", None, "H,W of images; default: the input's", flag_values=FLAGS
 )
-_CROP = _string("crop", None, "images: none, center or pad")
+_CROP = _string("crop", None, "of images: none (the default), center, pad")
 _SCALE = flags.DEFINE_list(
-    "scale", None, "images: pixel = (byte - mean) * scale", flag_values=FLAGS
+    "scale", None, "of images: value = (byte - mean) * scale; default 1", flag_values=FLAGS
 )
 _MEAN = flags.DEFINE_list(
-    "mean", None, "images: subtracted; one, or one a channel", flag_values=FLAGS
+    "mean", None, "of images: one, or one a channel; default 0", flag_values=FLAGS
 )
-_STATISTICS = _string("statistics", None, "statistics file to start from")
-_STATISTICS_OUT = _string("statistics_out", None, "write statistics (with histograms) here")
+_STATISTICS = _string("statistics", None, "start from this statistics file")
+_STATISTICS_OUT = _string("statistics_out", None, "write statistics here")
 _PLAN = _string("plan", None, "replay this plan")
 _PLAN_OUT = _string("plan_out", None, "write the plan (JSON) here")
 _SUMMARY = _string("summary_json", None, "write the summary (JSON) here")
@@ -73,7 +71,8 @@ def _numbers(flag: flags.FlagHolder, count: tuple[int, ...] | None) -> tuple[flo
     if not values or (count is not None and len(values) not in count):
         raise UsageError(
             f"--{flag.name} takes {' or '.join(map(str, count)) if count else 'one or more'} "
-            f"number(s) separated by commas. Received: {','.join(flag.value)!r}."
+            f"number{'s' * (count != (1,))} separated by commas. "
+            f"Received: {','.join(flag.value)!r}."
         )
     return values
 
@@ -155,9 +154,10 @@ def _scalar(values: tuple[float, ...] | None) -> float | tuple[float, ...] | Non
 COMMAND = cli.Command(
     "convert",
     "SOURCE",
-    "Converts a SavedModel, .keras, .h5, .pb or float .tflite to a proven full-integer .tflite.",
+    "Converts a SavedModel, .keras, .h5, .pb or float .tflite to a proven .tflite.",
     FLAGS,
     _run,
+    ("tfq convert model.keras --data=samples.npz --output=model.tflite",),
 )
 
 

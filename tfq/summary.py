@@ -7,15 +7,17 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.data import SampleSource
 from tfq.graph.integers import float_tensors
-from tfq.graph.model import Model
+from tfq.graph.interface import ArgSpec, read_interface
+from tfq.graph.model import Model, Tensor
 from tfq.plan.plan import Plan
 from tfq.plan.planner import count_modes
-from tfq.plan.scheme import Config
+from tfq.plan.scheme import SCHEMES, Config
 from tfq.quantize.bias import Correction
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
@@ -23,6 +25,10 @@ from tfq.verify.accuracy import Accuracy
 from tfq.verify.proof import Proof
 
 VERSION = 1
+
+_WIDTH = 80
+_INDENT = 12  # Where the text of a row begins.
+_ROWS = 16  # Rows of one kind that are shown; the summary has all of them.
 
 
 def make_summary(
@@ -44,6 +50,8 @@ def make_summary(
     """Everything known about a conversion as JSON-ready data; README lists the keys."""
     integer = config.scheme.compute == "integer"
     left = float_tensors(emitted)
+    interface = read_interface(emitted, source.signature)
+    names = {a.tensor_name: a.name for a in interface.outputs}
     counts = collections.Counter(op.label for g in emitted.graphs for op in g.ops)
     return {
         "version": VERSION,
@@ -65,6 +73,8 @@ def make_summary(
             .rstrip(b"\0")
             .decode(),
             "ops": dict(sorted(counts.items())),
+            "inputs": [_argument(a, emitted.main.inputs) for a in interface.inputs],
+            "outputs": [_argument(a, emitted.main.outputs) for a in interface.outputs],
         },
         "plan": {
             "modes": count_modes(plan),
@@ -97,16 +107,33 @@ def make_summary(
         "proof": {
             "samples": proof.samples,
             "held_back": proof.held_back,
-            "outputs": [_finite(dataclasses.asdict(o)) for o in proof.outputs],
-            "reference_kernels_lsb": dict(proof.kernels_lsb),
+            "outputs": [
+                {**_finite(dataclasses.asdict(o)), "name": names.get(o.name, o.name)}
+                for o in proof.outputs
+            ],
+            "reference_kernels_lsb": {names.get(n, n): v for n, v in proof.kernels_lsb.items()},
             "reference_note": proof.reference_note,
-            "collapsed": list(proof.collapsed),
+            "collapsed": [names.get(n, n) for n in proof.collapsed],
             "worst_layers": [_finite(dataclasses.asdict(e)) for e in proof.worst_layers],
         },
         "accuracy": None if accuracy is None else dataclasses.asdict(accuracy),
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
         "warnings": list(warnings),
         "versions": {p: _version(p) for p in ("tfq", "ai-edge-litert", "tensorflow", "numpy")},
+    }
+
+
+def _argument(spec: ArgSpec, tensors: Sequence[Tensor]) -> dict[str, Any]:
+    """How to feed an input, or read an output: real = (integer - zero_point) * scale."""
+    found = next((t for t in tensors if t.name == spec.tensor_name), None)
+    quant = None if found is None else found.quant
+    return {
+        "name": spec.name,
+        "tensor": spec.tensor_name,
+        "dtype": spec.dtype,
+        "shape": list(spec.shape),
+        "scale": None if quant is None else float(quant.scale[0]),
+        "zero_point": None if quant is None else int(quant.zero_point[0]),
     }
 
 
@@ -129,19 +156,13 @@ def _version(package: str) -> str | None:
 
 
 def lines(summary: Mapping[str, Any]) -> list[str]:
-    """The summary as a person reads it at the end of `tfq convert`."""
+    """The summary as a person reads it at the end of `tfq convert`, at most 80 columns wide."""
     source, model, plan = summary["source"], summary["model"], summary["plan"]
     scheme = summary["config"]["scheme"]
-    ratio = source["float_bytes"] / model["bytes"]
-    kind = "full integer" if model["full_integer"] else f"{model['float_tensors']} float tensors"
     rows = [
-        ("scheme", f"{scheme}: {kind}"),
-        (
-            "size",
-            f"{_size(source['float_bytes'])} -> {_size(model['bytes'])} ({ratio:.1f} times smaller)"
-            if ratio >= 1
-            else f"{_size(source['float_bytes'])} -> {_size(model['bytes'])}",
-        ),
+        ("scheme", f"{scheme}: {_kind(scheme, model)}"),
+        ("size", _sizes(source["float_bytes"], model["bytes"])),
+        *_interface(model),
         ("ops", _ops(model["ops"])),
     ]
     data = summary["data"]
@@ -161,13 +182,70 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
                 f"answer on {accuracy['agreement']:.1%} of {accuracy['samples']} samples",
             )
         )
-    out = [f"  {name:<9} {text}" for name, text in rows]
-    for name, island in list(plan["float_islands"].items())[:20]:
-        out.append(f"  float     {island['op']} at {name}: {island['reason']}")
-    out += [f"  WARNING   {w}" for w in summary["warnings"]]
-    spent = ", ".join(f"{k} {v:.1f}" for k, v in summary["seconds"].items() if v >= 0.05)
-    out.append(f"  seconds   {sum(summary['seconds'].values()):.1f}: {spent}")
-    return out
+    islands = plan["float_islands"].items()
+    rows += [("float", f"{i['op']} at {name}: {i['reason']}") for name, i in islands]
+    spent = [f"{k.replace('_', ' ')} {v:.1f}" for k, v in summary["seconds"].items() if v >= 0.05]
+    total = f"{sum(summary['seconds'].values()):.1f}"
+    rows.append(("seconds", f"{total}: {', '.join(spent)}" if spent else total))
+    rows += [("WARNING", w) for w in summary["warnings"]]
+    return [line for name, text in _shortened(rows) for line in _row(name, text)]
+
+
+def _shortened(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    shown: list[tuple[str, str]] = []
+    seen: collections.Counter[str] = collections.Counter()
+    totals = collections.Counter(name for name, _ in rows)
+    for name, text in rows:
+        seen[name] += 1
+        if seen[name] <= _ROWS or name == "WARNING":
+            shown.append((name, text))
+        elif seen[name] == _ROWS + 1:
+            shown.append((name, f"and {totals[name] - _ROWS} more (--summary_json has them)"))
+    return shown
+
+
+def _row(name: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=f"  {name:<{_INDENT - 2}}",
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _kind(scheme: str, model: Mapping[str, Any]) -> str:
+    if model["full_integer"]:
+        return "full integer"
+    help_text = SCHEMES[scheme].help
+    if SCHEMES[scheme].compute != "integer":
+        return help_text
+    return f"NOT full integer, {model['float_tensors']} float tensors"
+
+
+def _sizes(before: int, after: int) -> str:
+    ratio = before / after
+    return f"{_size(before)} -> {_size(after)}" + (
+        f" ({ratio:.1f} times smaller)" if ratio >= 1.05 else ""
+    )
+
+
+def _interface(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            what,
+            f"{a['name']}: {a['dtype']} [{','.join(map(str, a['shape']))}]"
+            + (
+                ""
+                if a["scale"] is None
+                else f", real = (q {'-' if a['zero_point'] >= 0 else '+'} {abs(a['zero_point'])})"
+                f" * {a['scale']:.6g}"
+            ),
+        )
+        for what, arguments in (("input", model["inputs"]), ("output", model["outputs"]))
+        for a in arguments
+    ]
 
 
 def _size(n: int) -> str:
@@ -183,13 +261,13 @@ def _ops(counts: Mapping[str, int]) -> str:
 
 def _correction(c: Mapping[str, Any]) -> str:
     if not c["layers"]:
-        return "correction did not lower the error on unseen samples; none kept"
+        return "not corrected: it would not lower the error on unseen samples"
     gain = (1 - c["error_after"] / c["error_before"]) * 100 if c["error_before"] else 0.0
     return f"{c['layers']} layers corrected; output error power {gain:.0f}% lower on unseen samples"
 
 
 def _errors(proof: Mapping[str, Any]) -> list[str]:
-    where = "samples that calibration did not see" if proof["held_back"] else "samples"
+    where = f"{'unseen ' if proof['held_back'] else ''}sample{'s' * (proof['samples'] != 1)}"
     texts = []
     for o in proof["outputs"]:
         db = "exact" if o["sqnr_db"] is None else f"{o['sqnr_db']:.1f} dB"
