@@ -154,7 +154,7 @@ def convert_model(
     chosen = run.plan(prepared, stats, given)
     emitted = run.emit(prepared, chosen)
     correction = run.correct(prepared, emitted, bias_correction, stream)
-    model = run.write(emitted)
+    model = run.write(emitted, chosen)
     proof = run.prove(loaded, prepared, model, stream)
     accuracy = run.accuracy(prepared, model, stream)
     summary = run.summary(
@@ -381,16 +381,12 @@ class _Run:
         self._timed("bias_correction", start)
         return correction
 
-    def write(self, emitted: Emitted) -> bytes:
+    def write(self, emitted: Emitted, plan: Plan) -> bytes:
         from tfq.verify.proof import check_full_integer
 
         start = time.perf_counter()
         if self.integer:
-            allowed = self.config.allow_float
-            boundary = "float32" in (self.config.input_type, self.config.output_type)
-            check_full_integer(
-                emitted.model, {a: "allowed" for a in allowed} or ({"io": ""} if boundary else {})
-            )
+            check_full_integer(emitted, plan)
         model = emitted.model.to_bytes()
         self._timed("write", start)
         return model

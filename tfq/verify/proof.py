@@ -18,7 +18,9 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import spec
+from tfq.plan.plan import Plan
 from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.emit import Emitted
 from tfq.runtime import Runner
 
 Inputs = Mapping[str, np.ndarray]
@@ -80,31 +82,50 @@ class Proof:
     worst_layers: tuple[LayerError, ...]
 
 
-def check_full_integer(model: Model, allowed: Mapping[str, str]) -> tuple[str, ...]:
+# Ops whose work is done in other subgraphs.
+_CONTROL = ("CALL", "CALL_ONCE", "IF", "WHILE")
+
+
+def check_full_integer(emitted: Emitted, plan: Plan) -> tuple[str, ...]:
     """Looks at every tensor of every subgraph.
 
+    A tensor may be float where the plan keeps an op float that reads or writes it, and at the
+    model's boundary where the plan has float inputs or outputs. Nothing else may.
+
     Args:
-      model: the emitted model.
-      allowed: op outputs that the user let stay float -> reason.
+      emitted: the emitted model.
+      plan: what it was emitted from.
 
     Returns:
       Names of the float tensors there are; empty for a full-integer model.
 
     Raises:
-      TfqError: a float tensor that nobody allowed.
+      TfqError: a float tensor that nobody chose.
     """
-    found = float_tensors(model)
-    if found and not allowed:
+    main = emitted.model.main
+    boundary = {n for n, g in (*plan.inputs.items(), *plan.outputs.items()) if not g.is_integer}
+    chosen = {t for t in (*main.inputs, *main.outputs) if t.name in boundary}
+    results = {emitted.tensors[name] for name in plan.float_ops if name in emitted.tensors}
+    control = False
+    for op in main.ops:
+        if any(t in results for t in op.outputs):
+            chosen.update(t for t in (*op.inputs, *op.outputs, *op.intermediates) if t is not None)
+            control |= op.name in _CONTROL
+    if control:
+        chosen.update(t for g in emitted.model.graphs[1:] for t in g.tensors())
+    found = float_tensors(emitted.model)
+    wrong = [f for f in found if f.tensor not in chosen]
+    if wrong:
         lines = [
             f"  {tensor.name!r} in {graph}" + (f", from {op.label}" if op is not None else "")
-            for graph, tensor, op in found[:10]
+            for graph, tensor, op in wrong[:10]
         ]
         raise TfqError(
-            f"{len(found)} tensor(s) of the emitted model are not integer:\n"
+            f"{len(wrong)} tensor(s) of the emitted model are not integer:\n"
             + "\n".join(lines)
             + "\nPlease report this model; --allow_float=OP lets the op stay float until then."
         )
-    return tuple(tensor.name for _, tensor, _ in found)
+    return tuple(f.tensor.name for f in found)
 
 
 def prove(
