@@ -112,10 +112,12 @@ def weight_grid(scales: np.ndarray, dtype: str, axis: int | None) -> Grid:
     )
 
 
-def _along_axis(values: tuple[float, ...] | tuple[int, ...], axis: int | None, ndim: int):
+def _along_axis(
+    values: tuple[float, ...] | tuple[int, ...], axis: int | None, ndim: int
+) -> np.ndarray | np.float64:
     array = np.asarray(values, np.float64)
     if axis is None or array.size == 1:
-        return array.reshape(-1)[0]
+        return np.float64(array.reshape(-1)[0])
     shape = [1] * ndim
     shape[axis] = array.size
     return array.reshape(shape)

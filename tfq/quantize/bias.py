@@ -39,6 +39,10 @@ _CLIP_SAMPLES = 16
 
 Inputs = Mapping[str, np.ndarray]
 
+# Per channel: means over the samples of fit and of check; the same and the unclipped share.
+_Means = tuple[np.ndarray, np.ndarray]
+_Shifts = tuple[np.ndarray, np.ndarray, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Correction:
@@ -187,7 +191,14 @@ def _channel_means(values: np.ndarray, channels: int) -> np.ndarray:
     return means * (channels / flat.size)
 
 
-def _float_means(float_model, float_bytes, layers, fit, check, tick):
+def _float_means(
+    float_model: Model,
+    float_bytes: bytes,
+    layers: Sequence[_Layer],
+    fit: Sequence[Inputs],
+    check: Sequence[Inputs],
+    tick: Callable[[], None],
+) -> tuple[list[_Means], list[dict[str, np.ndarray]]]:
     """Per layer (mean over fit, mean over check) per channel, and the outputs on check."""
     runner = Runner(float_bytes, keep_intermediates=True)
     names = [t.name for t in float_model.main.outputs if t.dtype == "float32"]
@@ -207,7 +218,15 @@ def _float_means(float_model, float_bytes, layers, fit, check, tick):
     return [(sums[0][k] / len(fit), sums[1][k] / len(check)) for k in range(len(layers))], outputs
 
 
-def _measure(float_model, emitted, layers, fit, check, outputs, tick):
+def _measure(
+    float_model: Model,
+    emitted: Emitted,
+    layers: Sequence[_Layer],
+    fit: Sequence[Inputs],
+    check: Sequence[Inputs],
+    outputs: Sequence[Inputs],
+    tick: Callable[[], None],
+) -> tuple[list[_Shifts], float]:
     """Runs the integer model: per layer (fit mean, check mean, unclipped share), and the error."""
     data = emitted.model.to_bytes()
     runner = Runner(data, keep_intermediates=True)
@@ -241,7 +260,7 @@ def _measure(float_model, emitted, layers, fit, check, outputs, tick):
     return shifts, error / max(power, 1e-30)
 
 
-def _apply(layer: _Layer, measured, expected) -> bool:
+def _apply(layer: _Layer, measured: _Shifts, expected: _Means) -> bool:
     """Moves the biases of one layer where unseen samples agree; whether any changed."""
     mean_fit, mean_check, share = measured
     off_fit, off_check = expected[0] - mean_fit, expected[1] - mean_check
