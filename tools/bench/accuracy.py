@@ -20,6 +20,7 @@ import numpy as np
 import stats
 
 TASKS = {
+    "digits_example": "examples/digits",
     "digits": "digits CNN",
     "digits_outlier": "digits, one calibration sample of 200 times 20",
     "digits_imbalance": "digits, channels scaled by 2^-4..2^4",

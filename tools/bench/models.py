@@ -3,7 +3,7 @@
 Each model is a folder with `saved_model/`, `float.tflite` (converted from that SavedModel without
 optimizations), `calibration.npz` and `test.npz` (arrays named as the inputs; `y` holds labels).
 
-    python tools/bench/models.py [--only=mobilenet_v2,digits,fashion,basic_pitch,coverage]
+    python tools/bench/models.py [--only=digits,basic_pitch]
 """
 
 from __future__ import annotations
@@ -247,6 +247,31 @@ def build_digits() -> None:
     _write_keras("digits_imbalance", model, {"x0": x[:200], "y": y[:200]}, test)
 
 
+def build_example() -> None:
+    """The trained model of examples/digits; 200 of its training samples calibrate, 297 test."""
+    import importlib.util
+
+    import tensorflow as tf
+
+    folder = pathlib.Path(__file__).resolve().parent.parent.parent / "examples" / "digits"
+    spec = importlib.util.spec_from_file_location("train", folder / "train.py")
+    train = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(folder.parent.parent))
+    spec.loader.exec_module(train)
+    x, y, x_held, y_held = train.load()
+    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    function = loaded.signatures["serving_default"]
+    ((argument, _),) = function.structured_input_signature[1].items()
+    _write(
+        "digits_example",
+        lambda x: {"y0": next(iter(function(**{argument: x}).values()))},
+        [tf.TensorSpec((1, 8, 8, 1), tf.float32, name="x0")],
+        list(loaded.variables),
+        {"x0": x[:200], "y": y[:200]},
+        {"x0": x_held, "y": y_held},
+    )
+
+
 def _idx(name: str) -> np.ndarray:
     data = gzip.decompress((FASHION / f"{name}.gz").read_bytes())
     rank = data[3]
@@ -304,6 +329,7 @@ def build_basic_pitch() -> None:
 
 BUILDERS: dict[str, Callable[[], None]] = {
     "mobilenet_v2": build_mobilenet_v2,
+    "digits_example": build_example,
     "digits": build_digits,
     "digits_outlier": build_digits,
     "digits_imbalance": build_digits,
@@ -331,7 +357,7 @@ def prepare_coverage() -> list[Prepared]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["mobilenet_v2", "digits", "fashion", "basic_pitch", "coverage"]
+    names = ["mobilenet_v2", "digits_example", "digits", "fashion", "basic_pitch", "coverage"]
     parser.add_argument("--only", default=",".join(names), help="names, separated by commas")
     for name in parser.parse_args().only.split(","):
         if name == "coverage" or name.startswith("coverage/"):

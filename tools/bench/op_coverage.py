@@ -101,10 +101,8 @@ def totals(rows: dict[str, dict[str, Row]], converter: str) -> dict[str, Any]:
         "integer but for inputs and outputs": sum(r.integer in ("yes", "core") for r in of),
         f"of these within {TOLERANCE_LSB:g} LSB": sum(e <= TOLERANCE_LSB for e in errors),
         "float islands": sum(r.integer == "no" for r in of),
-        "refused with an error": sum(
-            not r.integer and not r.error.startswith("process") for r in of
-        ),
-        "crashed": sum(r.error.startswith("process") for r in of),
+        "refused with an error": sum(not r.integer for r in of) - crashes,
+        "crashed": crashes,
         "emitted but does not run": sum(bool(r.integer and r.error) for r in of),
         "median of the largest errors, LSB": round(statistics.median(errors), 2) if errors else "-",
     }
