@@ -16,18 +16,29 @@ from tfq.graph.numerics import Grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.lookup import Chain, find_chains
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
+from tfq.plan.power import REASON as POWER
+from tfq.plan.power import find_powers, linear_before
 from tfq.plan.precision import wide_ops
 from tfq.plan.scheme import Config
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """How one op will be emitted: mode, the dtype it computes in, and why if it is unusual."""
+    """How one op will be emitted.
+
+    Attributes:
+      mode: one of the plan's modes.
+      activations: the dtype it computes in.
+      reason: why, if that is unusual.
+      chain: for LOOKUP, what the table is of.
+      terms: for sums of squares in int32, how many squares a result sums.
+    """
 
     mode: str
     activations: str
     reason: str = ""
     chain: Chain | None = None
+    terms: int = 1
 
 
 class Groups:
@@ -147,6 +158,13 @@ def _choose(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> dict[O
     barriers = {t for t in graph.tensors() if t.name in trained} | excluded
     wide = wide_ops(graph) if base == "int8" else {}
     chains = {c.end: c for c in find_chains(graph, base, barriers)}
+    powers = find_powers(graph, chains.values()) if base in ("int8", "int16") else []
+    for power in powers:
+        if any(op in choices for op in power.ops) or power.square.input(0).name in trained:
+            continue
+        for op in power.ops:
+            choices[op] = Choice(INTEGER, "int32", POWER, terms=power.terms)
+        wide.update(dict.fromkeys(linear_before(graph, power), POWER))
     for end, chain in chains.items():
         if any(op in choices for op in chain.ops):
             continue
@@ -269,6 +287,8 @@ def _tie(
         choice, s = choices[op], spec(op.name)
         if choice.mode != INTEGER or s is None or s.kind is not Kind.SAME:
             continue
+        if choice.activations == "int32":
+            continue
         outs = float_outputs(op)
         if not outs:
             continue
@@ -290,7 +310,7 @@ def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> froz
     sources = set()
     tensors = [t for t in graph.inputs if t.dtype == "float32"]
     for op in graph.ops:
-        if choices[op].mode != INSIDE:
+        if choices[op].mode != INSIDE and choices[op].activations != "int32":
             tensors += float_outputs(op)
     for t in tensors:
         op = producers.get(t)

@@ -40,6 +40,7 @@ class OpPlan:
         differs from the grid on which the input is produced.
       root: for LOOKUP, the tensor that the table is a function of.
       reason: why, when it is not the ordinary integer kernel.
+      terms: for x * x in int32, how many such products are summed: what bounds |x|.
     """
 
     op: str
@@ -47,6 +48,7 @@ class OpPlan:
     edges: Mapping[int, Grid] = dataclasses.field(default_factory=dict)
     root: str | None = None
     reason: str = ""
+    terms: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +173,8 @@ def _op_out(op: OpPlan) -> dict[str, Any]:
         out["root"] = op.root
     if op.reason:
         out["reason"] = op.reason
+    if op.terms != 1:
+        out["terms"] = op.terms
     return out
 
 
@@ -183,4 +187,5 @@ def _op_in(body: Mapping[str, Any]) -> OpPlan:
         {int(i): _grid_in(g) for i, g in body.get("inputs", {}).items()},
         body.get("root"),
         body.get("reason", ""),
+        int(body.get("terms", 1)),
     )

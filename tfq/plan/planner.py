@@ -17,6 +17,7 @@ from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.layout import Choice, Layout, data_inputs, float_outputs
 from tfq.plan.masks import find_masks
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
+from tfq.plan.power import largest_square_root
 from tfq.plan.scheme import Config
 
 # A multiplier input * weight / output below this contributes nothing to the result, and below
@@ -233,6 +234,8 @@ class _PlanMaker:
         return self._grids[t]
 
     def _integer_grid(self, t: Tensor, dtype: str) -> TensorPlan:
+        if dtype == "int32":
+            return self._power_grid(t)
         root = self.layout.groups.find(t)
         pinned = self.layout.groups.pinned.get(root)
         if pinned is not None and pinned[0].dtype == dtype:
@@ -245,6 +248,23 @@ class _PlanMaker:
         name = self.config.calibration.name
         shared = "" if root is t and t in self.layout.sources else ", shared"
         return TensorPlan(activation_grid(lo, hi, dtype), f"{name} [{lo:.6g}, {hi:.6g}]{shared}")
+
+    def _power_grid(self, t: Tensor) -> TensorPlan:
+        """The grid of a sum of squares: the square of its argument's."""
+        op = self._producers[t]
+        if op.name != "MUL":
+            return self.tensor(op.input(0))
+        scale = self._square_argument(op).scale[0]
+        grid = Grid("int32", (float(np.float32(scale * scale)),), (0,))
+        return TensorPlan(grid, self.layout.choices[op].reason)
+
+    def _square_argument(self, op: Op) -> Grid:
+        """The int16 grid on which x * x reads x, coarse enough for the sum to fit 32 bits."""
+        own = self._as(op.input(0), "int16")
+        largest = largest_square_root(self.layout.choices[op].terms)
+        if largest == 32767:
+            return own
+        return symmetric_grid(own.range()[1] * 32767 / largest, "int16")
 
     def _as(self, t: Tensor, dtype: str) -> Grid:
         """The grid on which an op that computes in `dtype` reads the computed tensor `t`."""
@@ -294,6 +314,12 @@ class _PlanMaker:
             return OpPlan(op.label, LOOKUP, edges, root.name, choice.reason)
         s = spec(op.name)
         assert s is not None
+        if choice.activations == "int32":
+            squares = op.name == "MUL" and self.tensor(op.input(0)).grid != (
+                argument := self._square_argument(op)
+            )
+            edges = {0: argument, 1: argument} if squares else {}
+            return OpPlan(op.label, INTEGER, edges, reason=choice.reason, terms=choice.terms)
         if s.kind is Kind.WEIGHTED:
             edges = self._weighted_edges(op, s, choice)
         else:

@@ -20,14 +20,16 @@ from tfq.graph.model import (
     Graph,
     Model,
     Op,
+    Quant,
     Signature,
     Tensor,
     numpy_dtype,
     options_type,
 )
-from tfq.graph.numerics import Grid, quantize
+from tfq.graph.numerics import LIMITS, Grid, quantize
 from tfq.graph.optable import Kind, min_runtime_version, op_version, spec
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan
+from tfq.plan.power import largest_square_root
 from tfq.quantize.table import lookup_ops
 
 
@@ -139,7 +141,8 @@ class _Emitter:
             name,
             like.shape,
             grid.dtype,
-            quant=grid.quant(),
+            # Sums of squares are plain integers to their kernels.
+            quant=None if grid.dtype == "int32" else grid.quant(),
             is_variable=like.is_variable,
             signature=like.signature,
             has_rank=like.has_rank,
@@ -189,6 +192,14 @@ class _Emitter:
         if target.dtype.startswith("float"):
             op = Op("DEQUANTIZE", [source], [target], options_type("DequantizeOptions")())
         else:
+            if source.dtype == "int16" and target.dtype == "uint8" and target.quant is not None:
+                # There is no kernel from int16 to uint8; int8 holds the same 256 values.
+                shifted = Quant(target.quant.scale, target.quant.zero_point - 128)
+                between = dataclasses.replace(
+                    target, name=self._unique(f"{target.name}/int8"), dtype="int8", quant=shifted
+                )
+                self._convert(source, between)
+                source = between
             op = Op("QUANTIZE", [source], [target], options_type("QuantizeOptions")())
         self.ops.append(op)
 
@@ -249,6 +260,10 @@ class _Emitter:
                 inputs.append(self._read(t, grid))
         if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:
             self._own_bias(op, s.bias, inputs)
+        if op.name == "MUL" and self._grid_of(op.outputs[0]).dtype == "int32":
+            x = inputs[0]
+            assert x is not None
+            inputs = [self._square_root(x, plan.terms)] * 2
         if s is not None and s.input_scale:
             inputs = self._comparable(inputs, s.input_scale)
         outputs = []
@@ -263,6 +278,23 @@ class _Emitter:
                 op, inputs=inputs, outputs=outputs, options=_integer_options(op.options)
             )
         )
+
+    def _square_root(self, x: Tensor, terms: int) -> Tensor:
+        """The int32 values of `x`, bounded so that a sum of `terms` squares does not overflow."""
+        y = self._as_int32(x)
+        if terms == 1:
+            return y
+        largest = largest_square_root(terms)
+        for name, bound in (("MAXIMUM", -largest), ("MINIMUM", largest)):
+            if name == "MINIMUM" and largest == LIMITS["int16"][1]:
+                break
+            limit = np.array(bound, np.int32)
+            out = Tensor(self._unique(f"{x.name}/{name.lower()}"), x.shape, "int32")
+            const = Tensor(self._unique(f"tfq/{name.lower()}"), (), "int32", limit)
+            options = options_type("MaximumMinimumOptions")()
+            self.ops.append(Op(name, [y, const], [out], options))
+            y = out
+        return y
 
     def _comparable(
         self, inputs: list[Tensor | None], scales: Mapping[str, tuple[float, float]]
@@ -393,5 +425,5 @@ def _integer_options(options: object) -> object:
     if hasattr(options, "potScaleInt16"):
         # The converter's default asks int16 kernels for power-of-two scales.
         options = copy.copy(options)
-        options.potScaleInt16 = False  # type: ignore[attr-defined]
+        options.potScaleInt16 = False
     return options

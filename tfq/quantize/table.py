@@ -1,15 +1,18 @@
-"""A chain of elementwise float ops as a table over the integers of its input.
-
-For an int16 x that cannot be negative (a variance) the table starts at zero and MAXIMUM takes the
-place of ADD, which halves its 128 KB.
+"""A chain of elementwise float ops as a table over the integers of its argument.
 
 The table is computed by the float kernels themselves: the chain is run once, in the interpreter,
-on the real value of every integer that the input can take. At run time CAST turns the integer into
-an index, ADD makes it start at zero, and GATHER reads the table:
+on the real value of every integer that the argument can take. At run time the argument becomes a
+row number and GATHER reads the table, so the result is within half a step of the float function of
+the quantized argument:
 
-    y = table[int32(x) - min]
+    int8, int16     row = int32(x) - min                        256 or 65,536 rows
+    int16, x >= 0   row = max(int32(x), 0)                      32,768 rows (a variance)
+    int32, x >= 0   row = x                  for x < 2^15       98,304 rows (a power)
+                          (x >> 8)  + 2^15   for x < 2^23
+                          (x >> 16) + 2^16   above
 
-so the result is within half a step of the float function of the quantized input.
+The rows of the last grow with x: each is right for its middle and 0.4 % wide, while the smallest x
+have a row each.
 """
 
 from __future__ import annotations
@@ -19,9 +22,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfq.graph.model import DTYPE_CODES, Graph, Model, Op, Tensor, numpy_dtype, options_type
+from tfq.graph.model import DTYPE_CODES, Graph, Model, Op, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, dequantize, quantize
 from tfq.runtime import Runner
+
+Unique = Callable[[str], str]
+
+# Each of the three parts of a power's table has so many rows.
+_PART = 2**15
 
 
 def chain_values(root: Tensor, ops: list[Op], x: np.ndarray) -> np.ndarray:
@@ -52,19 +60,31 @@ def chain_values(root: Tensor, ops: list[Op], x: np.ndarray) -> np.ndarray:
     return Runner(model.to_bytes(), kernels="builtin").run({"x": x})[result.name]
 
 
+def row_values(grid: Grid, positive: bool) -> np.ndarray:
+    """The integer that each row of a table stands for, shape [rows]."""
+    if grid.dtype == "int32":
+        middle = np.arange(_PART, dtype=np.int64)
+        return np.concatenate([middle, (middle << 8) + 2**7, (middle << 16) + 2**15])
+    lo, hi = LIMITS[grid.dtype]
+    return np.arange(0 if _is_half(grid, positive) else lo, hi + 1, dtype=np.int64)
+
+
+def _is_half(grid: Grid, positive: bool) -> bool:
+    return positive and grid.dtype == "int16" and grid.zero_point == (0,)
+
+
 def make_table(
-    root: Tensor, ops: list[Op], grid: Grid, out_grid: Grid | None, lowest: int
+    root: Tensor, ops: list[Op], grid: Grid, out_grid: Grid | None, *, positive: bool = False
 ) -> np.ndarray:
-    """The chain's results for every integer of `grid`, from `lowest`.
+    """The chain's results for the integers that the rows stand for.
 
     Where the float function is undefined (the logarithm of a negative number) the entry is the
-    nearest defined one, since such an input is only reached by rounding.
+    nearest defined one, since such an argument is only reached by rounding.
 
     Returns:
-      shape [entries], of `out_grid`'s dtype, or of the chain's own when `out_grid` is None.
+      shape [rows], of `out_grid`'s dtype, or of the chain's own when `out_grid` is None.
     """
-    q = np.arange(lowest, LIMITS[grid.dtype][1] + 1, dtype=np.int32)
-    y = chain_values(root, ops, dequantize(q, grid))
+    y = chain_values(root, ops, dequantize(row_values(grid, positive), grid))
     if out_grid is None:
         return y
     y = y.astype(np.float64)
@@ -84,7 +104,7 @@ def lookup_ops(
     grid: Grid,
     y: Tensor,
     out_grid: Grid | None,
-    unique: Callable[[str], str],
+    unique: Unique,
     *,
     positive: bool = False,
 ) -> list[Op]:
@@ -97,27 +117,54 @@ def lookup_ops(
       unique: makes a tensor name unique.
       positive: `x` stands for values that are never negative.
     """
-    half = positive and grid.dtype == "int16" and grid.zero_point == (0,)
-    lowest = 0 if half else LIMITS[grid.dtype][0]
-    table = make_table(root, ops, grid, out_grid, lowest)
+    table = make_table(root, ops, grid, out_grid, positive=positive)
     quant = out_grid.quant() if out_grid is not None else None
     values = Tensor(unique(f"{y.name}/table"), table.shape, y.dtype, table, quant)
-    index = Tensor(unique(f"{y.name}/index"), x.shape, "int32", signature=x.signature)
-    shifted = Tensor(unique(f"{y.name}/row"), x.shape, "int32", signature=x.signature)
-    offset = np.array(-lowest, numpy_dtype("int32"))
-    name = "tfq/zero" if half else f"tfq/table_offset_{grid.dtype}"
-    options = options_type("MaximumMinimumOptions" if half else "AddOptions")()
-    cast = options_type("CastOptions")()
-    cast.inDataType, cast.outDataType = DTYPE_CODES[x.dtype], DTYPE_CODES["int32"]
+    rows = _Rows(x, y.name, unique)
+    if grid.dtype == "int32":
+        row = rows.of_power()
+    elif _is_half(grid, positive):
+        row = rows.binary("MAXIMUM", rows.cast(), 0, "MaximumMinimumOptions")
+    else:
+        row = rows.binary("ADD", rows.cast(), -LIMITS[grid.dtype][0], "AddOptions")
     gather = options_type("GatherOptions")()
     gather.axis = 0
-    return [
-        Op("CAST", [x], [index], cast),
-        Op(
-            "MAXIMUM" if half else "ADD",
-            [index, Tensor(unique(name), (), "int32", offset)],
-            [shifted],
-            options,
-        ),
-        Op("GATHER", [values, shifted], [y], gather),
-    ]
+    return [*rows.ops, Op("GATHER", [values, row], [y], gather)]
+
+
+class _Rows:
+    """Builds the integer ops that turn an argument into row numbers."""
+
+    def __init__(self, x: Tensor, name: str, unique: Unique):
+        self.x, self.name, self.unique = x, name, unique
+        self.ops: list[Op] = []
+
+    def _new(self, what: str, dtype: str = "int32") -> Tensor:
+        name = self.unique(f"{self.name}/{what}")
+        return Tensor(name, self.x.shape, dtype, signature=self.x.signature)
+
+    def cast(self) -> Tensor:
+        out = self._new("index")
+        options = options_type("CastOptions")()
+        options.inDataType, options.outDataType = DTYPE_CODES[self.x.dtype], DTYPE_CODES["int32"]
+        self.ops.append(Op("CAST", [self.x], [out], options))
+        return out
+
+    def binary(self, op: str, x: Tensor, value: int, options: str, dtype: str = "int32") -> Tensor:
+        """`op(x, value)`."""
+        const = Tensor(self.unique(f"tfq/{value}"), (), "int32", np.array(value, np.int32))
+        out = self._new(op.lower(), dtype)
+        self.ops.append(Op(op, [x, const], [out], options_type(options)()))
+        return out
+
+    def of_power(self) -> Tensor:
+        row = self.x
+        for bits in (8, 16):
+            shifted = self.binary("RIGHT_SHIFT", self.x, bits, "RightShiftOptions")
+            above = self.binary("ADD", shifted, bits // 8 * _PART, "AddOptions")
+            below = self.binary("LESS", self.x, _PART << (bits - 8), "LessOptions", "bool")
+            row_or_above = self._new("row")
+            options = options_type("SelectV2Options")()
+            self.ops.append(Op("SELECT_V2", [below, row, above], [row_or_above], options))
+            row = row_or_above
+        return row

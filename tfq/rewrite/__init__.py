@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from tfq.errors import unknown_option
 from tfq.graph.model import Model
 from tfq.rewrite import (
-    bound_mask,
     expand_l2_norm,
     expand_log_softmax,
     expand_prelu,
@@ -36,6 +35,7 @@ from tfq.rewrite import (
     recover_upsampling,
     recover_variance,
     remove_identity,
+    sink_moves,
     replace_add_n,
     replace_bucketize,
     replace_conv3d,
@@ -88,7 +88,7 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
             replace_scatter.RULE,
             replace_truncation.RULE,
             replace_div.RULE,
-            bound_mask.RULE,
+            sink_moves.RULE,
             fold_scalars.RULE,
             fold_affine.RULE,
             fold_affine_forward.RULE,

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq.errors import ModelError
-from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.model import Graph, Model, Op, Tensor, options_type
 from tfq.graph.numerics import Grid, asymmetric_grid
 
 _SIGNED = {"uint8": ("int8", 128), "uint4": ("int4", 8), "int8": ("int8", 0), "int4": ("int4", 0)}
@@ -77,13 +77,30 @@ def _take_pairs(graph: Graph, grids: dict[Tensor, Grid]) -> None:
             continue
         if not users or any(u.name != "DEQUANTIZE" for u, _ in users) or q in graph.outputs:
             continue
-        x = op.input(0)
-        _record(grids, x, _signed(q.dtype, Grid.of(q.dtype, q.quant)))
+        _record(grids, op.input(0), _signed(q.dtype, Grid.of(q.dtype, q.quant)))
         for user, _ in users:
-            graph.replace_uses(user.outputs[0], x)
+            _bypass(graph, grids, op, user)
             gone.add(user)
         gone.add(op)
     graph.ops = [op for op in graph.ops if op not in gone]
+
+
+def _bypass(graph: Graph, grids: dict[Tensor, Grid], first: Op, last: Op) -> None:
+    """Makes the readers of what `last` writes read what `first` reads."""
+    x, y = first.input(0), last.outputs[0]
+    if y not in graph.outputs:
+        graph.replace_uses(y, x)
+        return
+    # A graph output, which signatures hold and whose name users read: x becomes y.
+    producer = next((op for op in graph.ops if x in op.outputs), None)
+    if producer is None or x in graph.outputs:
+        shape = Tensor(f"{y.name}/shape", (len(x.shape),), "int32", np.array(x.shape, np.int32))
+        at = graph.ops.index(last) + 1
+        graph.ops.insert(at, Op("RESHAPE", [x, shape], [y], options_type("ReshapeOptions")()))
+        return
+    producer.outputs = [y if t is x else t for t in producer.outputs]
+    graph.replace_uses(x, y)
+    _record(grids, y, grids.pop(x))
 
 
 def _take_fake_quant(graph: Graph, grids: dict[Tensor, Grid]) -> None:
@@ -91,9 +108,8 @@ def _take_fake_quant(graph: Graph, grids: dict[Tensor, Grid]) -> None:
     for op in graph.ops:
         if op.name != "FAKE_QUANT" or op.options.numBits != 8:
             continue
-        x = op.input(0)
-        _record(grids, x, asymmetric_grid(float(op.options.min), float(op.options.max)))
-        graph.replace_uses(op.outputs[0], x)
+        _record(grids, op.input(0), asymmetric_grid(float(op.options.min), float(op.options.max)))
+        _bypass(graph, grids, op, op)
         gone.add(op)
     graph.ops = [op for op in graph.ops if op not in gone]
 
