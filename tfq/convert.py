@@ -13,7 +13,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfq.errors import DataError, TfqError, UsageError, unknown_option
@@ -40,7 +39,7 @@ Progress = Callable[[str, int, int | None], None]
 BIAS_CORRECTION = ("sequential", "none")
 
 # Samples kept for bias correction and proof: as many as say something, as few as memory allows.
-_RETAINED = 64
+_RETAINED = 256
 _PROOF = 32
 
 
@@ -128,11 +127,17 @@ def convert_model(
       TfqError: ops that cannot become integer and were not allowed to stay float.
     """
     from tfq.calibrate.rules import get_rule
+    from tfq.convert_arguments import check_plan_options, check_types, load_plan
+    from tfq.plan.patterns import check_regexes, check_rules, strings, unused_allowances
     from tfq.plan.planner import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
 
     if bias_correction not in BIAS_CORRECTION:
         raise unknown_option("bias_correction", bias_correction, BIAS_CORRECTION)
+    allowed, excluded = strings("allow_float", allow_float), strings("exclude", exclude)
+    check_regexes("allow_float", allowed)
+    check_regexes("exclude", excluded)
+    check_types(rules, input_range, samples, data_options, statistics, plan)
     config = Config(
         scheme=get_scheme(scheme),
         calibration=get_rule(calibration),
@@ -142,13 +147,18 @@ def convert_model(
         input_type=input_type,
         output_type=output_type,
         input_range=input_range,
-        allow_float=tuple(allow_float) + tuple(exclude),
-        rules=(*rules, *exclude_rules(tuple(exclude))),
+        allow_float=(*allowed, *excluded),
+        rules=(*rules, *exclude_rules(excluded)),
     )
+    given = load_plan(plan)
+    if given is not None:
+        check_plan_options(given, config)
     run = _Run(config, progress or (lambda stage, done, total: None))
-    given = _load_plan(plan)
     loaded = run.source(source, signature, batch)
     prepared = run.prepare(loaded)
+    if given is None:
+        check_rules(prepared.model.main, config.rules, excluded)
+        run.warnings += unused_allowances(prepared.model.main, allowed)
     stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
     stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
     chosen = run.plan(prepared, stats, given)
@@ -161,18 +171,6 @@ def convert_model(
         loaded, prepared, chosen, emitted, model, stream, correction, proof, accuracy
     )
     return ConversionResult(model, chosen, summary, stats)
-
-
-def _load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
-    from tfq.plan.plan import Plan
-
-    if plan is None or isinstance(plan, Plan):
-        return plan
-    try:
-        text = Path(plan).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise UsageError(f"Cannot read the plan {os.fspath(plan)}: {e}.") from None
-    return Plan.from_json(text, where=os.fspath(plan))
 
 
 @dataclasses.dataclass
@@ -212,7 +210,12 @@ class _Run:
 
         start = time.perf_counter()
         self.progress("Loading the model", 0, None)
-        loaded = load_source(source, signature=signature, batch=batch)
+        loaded = load_source(
+            source,
+            signature=signature,
+            batch=batch,
+            progress=lambda stage: self.progress(stage, 0, None),
+        )
         self.warnings += loaded.warnings
         self._timed("source", start)
         return loaded
@@ -365,17 +368,18 @@ class _Run:
     def correct(
         self, prepared: Prepared, emitted: Emitted, how: str, data: _Samples
     ) -> Correction | None:
-        from tfq.quantize.bias import correct_biases
+        from tfq.quantize.bias import affordable, correct_biases
 
         if how == "none" or not self.integer or data.stream.synthetic:
             return None
         start = time.perf_counter()
+        fit, check = affordable(prepared.model.main, data.fit, data.check)
         correction = correct_biases(
             prepared.model,
             prepared.bytes,
             emitted,
-            data.fit,
-            data.check,
+            fit,
+            check,
             progress=lambda done, total: self.progress("Correcting biases", done, total),
         )
         self._timed("bias_correction", start)

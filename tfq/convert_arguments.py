@@ -1,0 +1,77 @@
+"""What `convert_model` was called with: wrong types and contradictions, found before the work."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+from tfq.calibrate.statistics import Statistics
+from tfq.data import DataOptions
+from tfq.errors import UsageError
+from tfq.files import read_bytes
+from tfq.plan.plan import Plan
+from tfq.plan.scheme import Config, LayerRule
+
+
+def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    where = os.fspath(plan)
+    try:
+        text = read_bytes(where).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{where} is not a plan. Write one with --plan_out.") from None
+    return Plan.from_json(text, where=where)
+
+
+def check_types(
+    rules: object,
+    input_range: object,
+    samples: object,
+    data_options: object,
+    statistics: object,
+    plan: object,
+) -> None:
+    """Raises UsageError for an argument of a type that would fail far from the call."""
+    if not isinstance(rules, Sequence) or not all(isinstance(r, LayerRule) for r in rules):
+        raise UsageError(f"rules is a list of LayerRule. Received: {rules!r}.")
+    if input_range is not None and not (
+        isinstance(input_range, Sequence)
+        and len(input_range) == 2
+        and all(isinstance(v, int | float) for v in input_range)
+    ):
+        raise UsageError(f"input_range is two numbers, (lo, hi). Received: {input_range!r}.")
+    if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int)):
+        raise UsageError(f"samples is a whole number. Received: {samples!r}.")
+    for what, value, kinds in (
+        ("data_options", data_options, (DataOptions,)),
+        ("statistics", statistics, (Statistics, str, os.PathLike)),
+        ("plan", plan, (Plan, str, os.PathLike)),
+    ):
+        if value is not None and not isinstance(value, kinds):
+            names = " or ".join(k.__name__ for k in kinds)
+            raise UsageError(f"{what} is a {names}. Received: {value!r}.")
+
+
+def check_plan_options(plan: Plan, config: Config) -> None:
+    """A replayed plan has decided already; an option that says otherwise would be ignored.
+
+    Raises:
+      UsageError: the scheme is another, or an option was given that the plan was not made with.
+    """
+    default, asked = Config().as_dict(), config.as_dict()
+    scheme = plan.config.get("scheme")
+    if asked["scheme"] != scheme:
+        raise UsageError(
+            f"The plan was made with scheme={scheme}. Received: scheme={asked['scheme']}. "
+            f"Say --scheme={scheme}, or make a new plan."
+        )
+    # The plan's own record went through JSON.
+    asked, default = json.loads(json.dumps(asked)), json.loads(json.dumps(default))
+    for name, value in asked.items():
+        if value != default[name] and value != plan.config.get(name):
+            raise UsageError(
+                f"A plan is replayed as it is, so {name} would have no effect. Leave it out, edit "
+                f"the plan, or make a new one with --plan_out. Received: {name}={value!r}."
+            )
