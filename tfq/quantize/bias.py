@@ -13,7 +13,7 @@ It goes in rounds: the layers are cut into as many stretches as there are rounds
 corrects stretch k and everything before it, so that later layers are measured on inputs that are
 already corrected. A channel's correction is kept only where it lowers that channel's mean error on
 samples that it was not computed from, and a round only where the model's output error on those
-samples falls.
+samples falls. (Of outputs behind a softmax or sigmoid the error is that of its argument.)
 
 Cost: rounds + 1 runs of the integer model and one of the float model over the samples.
 """
@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfq.graph.model import Model, Tensor
+from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize, quantize
 from tfq.graph.optable import Kind, spec
 from tfq.quantize.emit import Emitted
@@ -59,6 +59,24 @@ class Correction:
     rounds: tuple[int, int]
     error_before: float
     error_after: float
+
+
+# What only squashes or moves values: an error behind a saturated sigmoid cannot be seen.
+_SQUASHING = {"SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "TRANSPOSE"}
+
+
+@dataclasses.dataclass
+class _Judged:
+    """A tensor on which both models are compared: an output, or what its softmax is of."""
+
+    float_index: int
+    index: int
+    grid: Grid
+    centered: bool  # a softmax does not see what is added to all its arguments
+
+    def read(self, values: np.ndarray) -> np.ndarray:
+        real = values.astype(np.float64)
+        return real - real.mean(axis=-1, keepdims=True) if self.centered else real
 
 
 @dataclasses.dataclass
@@ -107,7 +125,8 @@ def correct_biases(
         if progress is not None:
             progress(done, total)
 
-    float_means, outputs = _float_means(float_model, float_bytes, layers, fit, check, tick)
+    judged = _judged(float_model, emitted)
+    float_means, outputs = _float_means(float_bytes, layers, judged, fit, check, tick)
     best_error: float | None = None
     first_error = 0.0
     kept = 0
@@ -116,7 +135,7 @@ def correct_biases(
     touched: set[str] = set()
     best_touched: set[str] = set()
     for r in range(rounds + 1):
-        shifts, error = _measure(float_model, emitted, layers, fit, check, outputs, tick)
+        shifts, error = _measure(emitted, layers, judged, fit, check, outputs, tick)
         if best_error is None:
             best_error = first_error = error
         elif error < best_error:
@@ -132,6 +151,49 @@ def correct_biases(
     for layer, bias in zip(layers, best, strict=True):
         layer.bias.data = bias
     return Correction(len(best_touched), (kept, rounds), first_error, best_error or 0.0)
+
+
+# Multiplications over which samples are spent, and how many there are at least. Large models have
+# many positions in each sample, so that few samples give means as good.
+_BUDGET = 6e9
+_FEWEST = 16
+
+
+def affordable(
+    graph: Graph, fit: Sequence[Inputs], check: Sequence[Inputs]
+) -> tuple[Sequence[Inputs], Sequence[Inputs]]:
+    """As many samples of both kinds as a model of this size is corrected with."""
+    macs = 0
+    for op in graph.ops:
+        s = spec(op.name)
+        if s is not None and s.kind is Kind.WEIGHTED and s.weights is not None:
+            w = op.input(s.weights)
+            channels = w.shape[s.axis] if s.axis is not None else 1
+            macs += op.outputs[0].size * (w.size // max(channels, 1))
+    count = max(int(_BUDGET / max(macs, 1)), _FEWEST)
+    share = len(check) / max(len(fit) + len(check), 1)
+    checks = max(round(count * share), 1)
+    return fit[: max(count - checks, 1)], check[:checks]
+
+
+def _judged(float_model: Model, emitted: Emitted) -> list[_Judged]:
+    producers = float_model.main.producers()
+    index = {t: i for i, t in enumerate(emitted.model.main.tensors())}
+    float_index = {t.name: i for i, t in enumerate(float_model.main.tensors())}
+    judged = []
+    for t in float_model.main.outputs:
+        centered = False
+        while (op := producers.get(t)) is not None and op.name in _SQUASHING:
+            before = emitted.tensors.get(op.input(0).name)
+            if before is None or before.quant is None or before not in index:
+                break
+            centered |= op.name == "SOFTMAX"
+            t = op.input(0)
+        e = emitted.tensors.get(t.name)
+        if e is not None and e.quant is not None and e in index:
+            grid = Grid.of(e.dtype, e.quant)
+            judged.append(_Judged(float_index[t.name], index[e], grid, centered))
+    return judged
 
 
 def _layers(float_model: Model, emitted: Emitted) -> list[_Layer]:
@@ -192,24 +254,23 @@ def _channel_means(values: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _float_means(
-    float_model: Model,
     float_bytes: bytes,
     layers: Sequence[_Layer],
+    judged: Sequence[_Judged],
     fit: Sequence[Inputs],
     check: Sequence[Inputs],
     tick: Callable[[], None],
-) -> tuple[list[_Means], list[dict[str, np.ndarray]]]:
-    """Per layer (mean over fit, mean over check) per channel, and the outputs on check."""
+) -> tuple[list[_Means], list[list[np.ndarray]]]:
+    """Per layer (mean over fit, mean over check) per channel, and the judged values on check."""
     runner = Runner(float_bytes, keep_intermediates=True)
-    names = [t.name for t in float_model.main.outputs if t.dtype == "float32"]
     sums = [[np.zeros(layer.channels) for layer in layers] for _ in range(2)]
     outputs = []
     for part, samples in enumerate((fit, check)):
         for inputs in samples:
             runner.reset_state()
-            result = runner.run(inputs)
+            runner.run(inputs)
             if part == 1:
-                outputs.append({n: result[n] for n in names})
+                outputs.append([j.read(runner.tensor(j.float_index)) for j in judged])
             for k, layer in enumerate(layers):
                 values = runner.view(layer.float_index)
                 sums[part][k] += _channel_means(values, layer.channels)
@@ -219,12 +280,12 @@ def _float_means(
 
 
 def _measure(
-    float_model: Model,
     emitted: Emitted,
     layers: Sequence[_Layer],
+    judged: Sequence[_Judged],
     fit: Sequence[Inputs],
     check: Sequence[Inputs],
-    outputs: Sequence[Inputs],
+    outputs: Sequence[Sequence[np.ndarray]],
     tick: Callable[[], None],
 ) -> tuple[list[_Shifts], float]:
     """Runs the integer model: per layer (fit mean, check mean, unclipped share), and the error."""
@@ -237,11 +298,14 @@ def _measure(
     for part, samples in enumerate((fit, check)):
         for n, inputs in enumerate(samples):
             runner.reset_state()
-            result = runner.run(feed(inputs))
+            runner.run(feed(inputs))
             if part == 1:
-                e, p = output_error(float_model, emitted.model, outputs[n], result)
-                error += e
-                power += p
+                for j, expected in zip(judged, outputs[n], strict=True):
+                    got = j.read(dequantize(runner.tensor(j.index), j.grid))
+                    # Every output counts alike, whatever its size.
+                    size = max(float(np.sum(expected * expected)), 1e-30)
+                    error += float(np.sum((got - expected) ** 2)) / size
+                    power += 1.0
             for k, layer in enumerate(layers):
                 q = runner.view(layer.index).reshape(-1, layer.channels)
                 lo, hi = LIMITS[layer.out.dtype]
@@ -307,17 +371,3 @@ def dequantized(model: Model, result: Mapping[str, np.ndarray]) -> dict[str, np.
             value = dequantize(value, Grid.of(t.dtype, t.quant))
         real[t.name] = value
     return real
-
-
-def output_error(
-    float_model: Model, model: Model, expected: Inputs, result: Mapping[str, np.ndarray]
-) -> tuple[float, float]:
-    """(sum of squared errors, sum of squares) over all float outputs, each scaled to its size."""
-    error = power = 0.0
-    real = dequantized(model, result)
-    for name, value in expected.items():
-        v = value.astype(np.float64)
-        scale = max(float(np.mean(v * v)), 1e-30) * v.size
-        error += float(np.sum((v - real[name]) ** 2)) / scale
-        power += float(np.sum(v * v)) / scale
-    return error, power
