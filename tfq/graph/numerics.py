@@ -139,7 +139,9 @@ def quantize(values: np.ndarray, grid: Grid, *, narrow: bool = False) -> np.ndar
     zero = _along_axis(grid.zero_point, grid.axis, values.ndim)
     q = np.rint(np.asarray(values, np.float64) / scale) + zero
     storage = {"int4": "int8", "int2": "int8"}.get(grid.dtype, grid.dtype)
-    return np.clip(q, q_min + int(narrow), q_max).astype(storage)
+    # The largest int64 is no float64: rounded up it would wrap around.
+    top = min(float(q_max), float(np.nextafter(2.0**63, 0.0)))
+    return np.clip(q, q_min + int(narrow), top).astype(storage)
 
 
 def dequantize(q: np.ndarray, grid: Grid) -> np.ndarray:
