@@ -46,6 +46,11 @@ class Graph:
     inputs: tuple[Input, ...]
     build: Callable[[], Any]
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the function has steps, on which a tie of two inputs can fall to either side."""
+        return self.family == "comparison" or self.name in ("floor", "ceil", "round", "sign")
+
 
 _IMAGE = Input((1, 8, 8, 4))
 _POSITIVE = Input((1, 8, 8, 4), 0.1, 4.0)

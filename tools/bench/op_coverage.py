@@ -10,6 +10,7 @@ are the calibration samples. Integer and bool outputs count their difference as 
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import statistics
 import tempfile
@@ -59,10 +60,13 @@ def _row(kinds: litert_model.Kinds, judged: dict[str, Any]) -> Row:
     return Row(integer, dict(kinds.float_ops), judged["max_lsb"], judged["mean_lsb"])
 
 
-def run(converters: list[str], names: list[str], samples: int) -> dict[str, dict[str, Row]]:
-    """Rows by graph and converter."""
+def run(
+    converters: list[str], names: list[str], samples: int, settings: dict[str, Any]
+) -> dict[str, dict[str, Row]]:
+    """Rows by graph and converter; `settings` are tfq's."""
     prepared = {p.name.split("/")[1]: p for p in models.prepare_coverage()}
     rows: dict[str, dict[str, Row]] = {name: {} for name in names}
+    jumping = {g.name for g in coverage_graphs.GRAPHS if g.jumps}
     with tempfile.TemporaryDirectory() as work:
         for converter in converters:
             todo = [
@@ -73,6 +77,7 @@ def run(converters: list[str], names: list[str], samples: int) -> dict[str, dict
                     "saved_model": str(prepared[name].saved_model),
                     "data": str(prepared[name].calibration),
                     "out": str(pathlib.Path(work, f"{converter}-{name}.tflite")),
+                    **({"settings": settings} if converter == "tfq" else {}),
                 }
                 for name in names
             ]
@@ -80,7 +85,17 @@ def run(converters: list[str], names: list[str], samples: int) -> dict[str, dict
             made = [job for job in todo if answers[job["id"]]["ok"]]
             kinds = {job["id"]: litert_model.kinds(pathlib.Path(job["out"])) for job in made}
             judged = harness.run_jobs(
-                "judge", [{**job, "action": "errors", "samples": samples} for job in made]
+                "judge",
+                [
+                    {
+                        **job,
+                        "action": "errors",
+                        "samples": samples,
+                        "data": str(prepared[job["id"]].test),
+                        "jumps": job["id"] in jumping,
+                    }
+                    for job in made
+                ],
             )
             for name in names:
                 if name in judged:
@@ -112,6 +127,7 @@ def main() -> None:
     parser = harness.parser(__doc__)
     parser.add_argument("--only", help="graph names, separated by commas")
     parser.add_argument("--samples", type=int, default=32, help="samples compared (default 32)")
+    parser.add_argument("--settings", default="{}", help="JSON of convert_model's keywords for tfq")
     flags = harness.start(parser)
     names = [g.name for g in coverage_graphs.GRAPHS]
     if flags.only:
@@ -121,7 +137,7 @@ def main() -> None:
         names = flags.only.split(",")
     elif flags.quick:
         names = names[::8]
-    rows = run(flags.converters, names, flags.samples)
+    rows = run(flags.converters, names, flags.samples, json.loads(flags.settings))
     family = {g.name: g.family for g in coverage_graphs.GRAPHS}
     print("Cells: fully integer? largest/mean error in LSB (ops left float)\n")
     print(

@@ -11,6 +11,8 @@ import litert_model
 import notes
 import numpy as np
 
+TIE_LSB = 1 / 16
+
 
 def _lsb(grid: litert_model.Grid | None, reference: np.ndarray) -> float:
     """What one LSB of an output is: its grid's step; 1 for integers; 1/255 of a float's range."""
@@ -21,8 +23,24 @@ def _lsb(grid: litert_model.Grid | None, reference: np.ndarray) -> float:
     return float(np.ptp(reference)) / 255 or 1.0
 
 
+def _nudged(
+    sample: dict[str, np.ndarray], grids: dict[str, litert_model.Grid | None], lsb: float
+) -> dict[str, np.ndarray]:
+    """Real inputs moved by `lsb` of their grids, every other input the other way."""
+    moved = {}
+    for i, (name, value) in enumerate(sample.items()):
+        grid = grids[name]
+        step = 0.0 if grid is None else (-lsb if i % 2 else lsb) * grid.scale
+        moved[name] = (value + step).astype(value.dtype)
+    return moved
+
+
 def errors(job: jobs.Job) -> dict:
-    """Largest and mean output error in LSB on `samples` samples of `data` put on the input grid."""
+    """Largest and mean output error in LSB on `samples` samples of `data` put on the input grid.
+
+    Where the function `jumps`, an output may also be what the float model gives for inputs up to
+    `TIE_LSB` away: two inputs on different grids come so close that only rounding orders them.
+    """
     judged = litert_model.LiteRtModel(pathlib.Path(job["out"]))
     source = litert_model.LiteRtModel(pathlib.Path(job["model"]))
     differences: dict[str, list[np.ndarray]] = collections.defaultdict(list)
@@ -30,10 +48,15 @@ def errors(job: jobs.Job) -> dict:
     for sample in jobs.Samples(job["data"], job["samples"]):
         grids = judged.input_grids
         inputs = {k: v if (grid := grids[k]) is None else grid.snap(v) for k, v in sample.items()}
-        expected, got = source.run(inputs), judged.run(inputs)
-        for name, value in expected.items():
-            difference = got[name].astype(np.float64) - value.astype(np.float64)
-            differences[name].append(np.abs(difference).ravel())
+        got = judged.run(inputs)
+        nudges = (0.0, TIE_LSB, -TIE_LSB) if job["jumps"] else (0.0,)
+        for_inputs = [source.run(_nudged(inputs, grids, lsb)) for lsb in nudges]
+        for name, value in for_inputs[0].items():
+            apart = [
+                np.abs(got[name].astype(np.float64) - expected[name].astype(np.float64)).ravel()
+                for expected in for_inputs
+            ]
+            differences[name].append(np.min(apart, axis=0))
             references[name].append(value.ravel())
     in_lsb = np.concatenate(
         [
