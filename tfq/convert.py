@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfq.errors import DataError, TfqError, UsageError, unknown_option
+from tfq.errors import DataError, ModelError, TfqError, UsageError, unknown_option
 from tfq.files import write_atomic
 
 if TYPE_CHECKING:
@@ -128,15 +128,16 @@ def convert_model(
     """
     from tfq.calibrate.rules import get_rule
     from tfq.convert_arguments import check_plan_options, check_types, load_plan
-    from tfq.plan.patterns import check_regexes, check_rules, strings, unused_allowances
-    from tfq.plan.planner import exclude_rules
+    from tfq.plan import patterns
+    from tfq.plan.patterns import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
 
     if bias_correction not in BIAS_CORRECTION:
         raise unknown_option("bias_correction", bias_correction, BIAS_CORRECTION)
-    allowed, excluded = strings("allow_float", allow_float), strings("exclude", exclude)
-    check_regexes("allow_float", allowed)
-    check_regexes("exclude", excluded)
+    allowed = patterns.strings("allow_float", allow_float)
+    excluded = patterns.strings("exclude", exclude)
+    patterns.check_regexes("allow_float", allowed)
+    patterns.check_regexes("exclude", excluded)
     check_types(rules, input_range, samples, data_options, statistics, plan)
     config = Config(
         scheme=get_scheme(scheme),
@@ -152,19 +153,19 @@ def convert_model(
     )
     given = load_plan(plan)
     if given is not None:
-        check_plan_options(given, config)
+        check_plan_options(given, config, excluded)
     run = _Run(config, progress or (lambda stage, done, total: None))
     loaded = run.source(source, signature, batch)
     prepared = run.prepare(loaded)
     if given is None:
-        check_rules(prepared.model.main, config.rules, excluded)
-        run.warnings += unused_allowances(prepared.model.main, allowed)
-    stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
-    stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
-    chosen = run.plan(prepared, stats, given)
-    emitted = run.emit(prepared, chosen)
-    correction = run.correct(prepared, emitted, bias_correction, stream)
-    model = run.write(emitted, chosen)
+        run.resolve(loaded, prepared, allowed, excluded)
+    with patterns.naming_layers(loaded.layer_names):
+        stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
+        stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
+        chosen = run.plan(prepared, stats, given)
+        emitted = run.emit(prepared, chosen, replayed=given is not None)
+        correction = run.correct(prepared, emitted, bias_correction, stream)
+        model = run.write(emitted, chosen)
     proof = run.prove(loaded, prepared, model, stream)
     accuracy = run.accuracy(prepared, model, stream)
     summary = run.summary(
@@ -184,6 +185,7 @@ class _Samples:
     check: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     unseen: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     seen: int = 0
+    made_up: bool = False  # Random ones, because the scheme, plan or statistics need none.
 
     def by_tensor(self, sample: Sample) -> dict[str, np.ndarray]:
         return {self.tensor_names[n]: v for n, v in sample.inputs.items()}
@@ -197,6 +199,7 @@ class _Run:
         self.progress = progress
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.notes: dict[str, str] = {}
 
     def _timed(self, stage: str, start: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
@@ -230,6 +233,17 @@ class _Run:
         self._timed("prepare", start)
         return prepared
 
+    def resolve(
+        self, loaded: Source, prepared: Prepared, allowed: Sequence[str], excluded: Sequence[str]
+    ) -> None:
+        """Binds what the user named to the graph; what is not there is said."""
+        from tfq.plan import patterns
+
+        graph, layers = prepared.model.main, loaded.layer_names
+        self.config = patterns.resolve(self.config, graph, layers)
+        patterns.check_rules(graph, self.config.rules, excluded, layers)
+        self.warnings += patterns.unused_allowances(graph, allowed, layers)
+
     def open(
         self,
         data: Any,
@@ -262,7 +276,8 @@ class _Run:
                 self.warnings.append(
                     "not calibrated: ranges come from random numbers, so accuracy is meaningless."
                 )
-        return _Samples(stream, interface, {a.name: a.tensor_name for a in interface.inputs})
+        names = {a.name: a.tensor_name for a in interface.inputs}
+        return _Samples(stream, interface, names, made_up=data is None)
 
     def _all_trained(self, prepared: Prepared) -> bool:
         from tfq.plan.layout import make_layout
@@ -339,7 +354,8 @@ class _Run:
     def plan(self, prepared: Prepared, stats: Statistics | None, given: Plan | None) -> Plan:
         from tfq.plan.layout import make_layout
         from tfq.plan.plan import check_replay
-        from tfq.plan.planner import make_plan, plan_float
+        from tfq.plan.planner import make_plan
+        from tfq.plan.storage import plan_float
 
         start = time.perf_counter()
         graph, sha = prepared.model.main, prepared.sha256
@@ -356,12 +372,27 @@ class _Run:
         self._timed("plan", start)
         return plan
 
-    def emit(self, prepared: Prepared, plan: Plan) -> Emitted:
+    def emit(self, prepared: Prepared, plan: Plan, *, replayed: bool) -> Emitted:
+        from tfq.graph.check import check_runs
         from tfq.quantize.emit import emit
 
         start = time.perf_counter()
         self.progress("Emitting", 0, None)
-        emitted = emit(prepared.model, plan)
+        try:
+            emitted = emit(prepared.model, plan)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+            if not replayed or isinstance(e, TfqError):
+                raise
+            raise UsageError(
+                f"The plan contradicts itself or the model ({type(e).__name__}: {e}). Undo the "
+                "last edit, or make a new plan with --plan_out."
+            ) from None
+        if self.integer:
+            # In a process that may die of it: kernels answer absurd scales by ending the process.
+            try:
+                check_runs(emitted.model.to_bytes(), where="the integer model")
+            except ModelError as e:
+                raise TfqError(_refused(str(e), prepared, plan)) from None
         self._timed("emit", start)
         return emitted
 
@@ -418,7 +449,10 @@ class _Run:
     def accuracy(self, prepared: Prepared, model: bytes, data: _Samples) -> Accuracy | None:
         from tfq.verify.accuracy import measure_accuracy
 
-        if not (data.stream.has_labels and data.stream.repeatable):
+        if not data.stream.has_labels:
+            return None
+        if not data.stream.repeatable:
+            self.notes["accuracy"] = "not measured: labelled samples that can be read only once"
             return None
         start = time.perf_counter()
         total = data.stream.count
@@ -428,6 +462,11 @@ class _Run:
             ((data.by_tensor(s), s) for s in data.stream),
             progress=lambda done: self.progress("Measuring accuracy", done, total),
         )
+        if accuracy is None:
+            self.notes["accuracy"] = (
+                "not measured: it takes one output [batch, classes] and labels from 0 to "
+                "classes - 1, one a sample"
+            )
         self._timed("accuracy", start)
         return accuracy
 
@@ -443,14 +482,21 @@ class _Run:
         proof: Proof,
         accuracy: Accuracy | None,
     ) -> dict[str, Any]:
+        from tfq.plan.patterns import short_name
         from tfq.summary import make_summary
 
-        if proof.collapsed:
+        if proof.collapsed and not data.made_up:
+            names = {a.tensor_name: a.name for a in data.interface.outputs}
+            worst = [
+                f"{short_name(e.name, loaded.layer_names)} ({e.sqnr_db:.1f} dB)"
+                for e in proof.worst_layers[:5]
+            ]
             self.warnings.append(
-                f"the output collapsed: {', '.join(proof.collapsed)} no longer follow(s) the "
-                "float model. Worst tensors: "
-                + ", ".join(f"{e.name} ({e.sqnr_db:.1f} dB)" for e in proof.worst_layers[:5])
-                + ". Check the samples, or try --scheme=int16x8."
+                f"THE OUTPUT COLLAPSED: {', '.join(names.get(n, n) for n in proof.collapsed)} no "
+                "longer follows the float model"
+                + (f"; worst tensors: {', '.join(worst)}" if worst else "")
+                + ". Do the samples look like what the model was trained on? If so, try "
+                "--scheme=int16x8."
             )
         return make_summary(
             config=self.config,
@@ -466,7 +512,22 @@ class _Run:
             accuracy=accuracy,
             seconds=self.seconds,
             warnings=self.warnings,
+            notes=self.notes,
         )
+
+
+def _refused(message: str, prepared: Prepared, plan: Plan) -> str:
+    widest = max(
+        (t for t in plan.tensors.items() if t[1].grid.scale),
+        key=lambda t: max(t[1].grid.scale),
+        default=None,
+    )
+    text = message.removesuffix(" Export or copy it again.").replace(": it is damaged.", ".")
+    if widest is not None:
+        lo, hi = widest[1].grid.range()
+        text += f" The widest range is that of {widest[0]!r}, {lo:.3g} to {hi:.3g}:"
+        text += " are the samples as large as the model's real inputs?"
+    return f"{text} Nothing was written."
 
 
 def sha256(data: bytes) -> str:

@@ -54,7 +54,7 @@ def check_types(
             raise UsageError(f"{what} is a {names}. Received: {value!r}.")
 
 
-def check_plan_options(plan: Plan, config: Config) -> None:
+def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> None:
     """A replayed plan has decided already; an option that says otherwise would be ignored.
 
     Raises:
@@ -71,6 +71,8 @@ def check_plan_options(plan: Plan, config: Config) -> None:
     asked, default = json.loads(json.dumps(asked)), json.loads(json.dumps(default))
     for name, value in asked.items():
         if value != default[name] and value != plan.config.get(name):
+            if excluded and name in ("allow_float", "rules"):
+                name, value = "exclude", list(excluded)
             raise UsageError(
                 f"A plan is replayed as it is, so {name} would have no effect. Leave it out, edit "
                 f"the plan, or make a new one with --plan_out. Received: {name}={value!r}."

@@ -16,7 +16,6 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
 from tfq.plan.plan import Plan
-from tfq.plan.planner import count_modes
 from tfq.plan.scheme import SCHEMES, Config
 from tfq.quantize.bias import Correction
 from tfq.rewrite.prepare import Prepared
@@ -46,6 +45,7 @@ def make_summary(
     accuracy: Accuracy | None,
     seconds: Mapping[str, float],
     warnings: Sequence[str],
+    notes: Mapping[str, str],
 ) -> dict[str, Any]:
     """Everything known about a conversion as JSON-ready data; README lists the keys."""
     integer = config.scheme.compute == "integer"
@@ -77,9 +77,10 @@ def make_summary(
             "outputs": [_argument(a, emitted.main.outputs) for a in interface.outputs],
         },
         "plan": {
-            "modes": count_modes(plan),
+            "modes": plan.count_modes(),
             "float_islands": {
-                name: {"op": op.op, "reason": op.reason} for name, op in plan.float_ops.items()
+                name: {"op": op.op, "reason": op.reason, "layer": source.layer_names.get(name)}
+                for name, op in plan.float_ops.items()
             }
             if integer
             else {},
@@ -107,6 +108,7 @@ def make_summary(
         "proof": {
             "samples": proof.samples,
             "held_back": proof.held_back,
+            "random": data.synthetic,
             "outputs": [
                 {**_finite(dataclasses.asdict(o)), "name": names.get(o.name, o.name)}
                 for o in proof.outputs
@@ -119,6 +121,7 @@ def make_summary(
         "accuracy": None if accuracy is None else dataclasses.asdict(accuracy),
         "seconds": {k: round(v, 4) for k, v in seconds.items()},
         "warnings": list(warnings),
+        "notes": dict(notes),
         "versions": {p: _version(p) for p in ("tfq", "ai-edge-litert", "tensorflow", "numpy")},
     }
 
@@ -182,8 +185,12 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
                 f"answer on {accuracy['agreement']:.1%} of {accuracy['samples']} samples",
             )
         )
+    elif "accuracy" in summary["notes"]:
+        rows.append(("accuracy", summary["notes"]["accuracy"]))
     islands = plan["float_islands"].items()
-    rows += [("float", f"{i['op']} at {name}: {i['reason']}") for name, i in islands]
+    for name, island in islands:
+        where = f"layer {island['layer']}" if island["layer"] else name.partition(";")[0]
+        rows.append(("float", f"{island['op']} of {where}: {island['reason']}"))
     spent = [f"{k.replace('_', ' ')} {v:.1f}" for k, v in summary["seconds"].items() if v >= 0.05]
     total = f"{sum(summary['seconds'].values()):.1f}"
     rows.append(("seconds", f"{total}: {', '.join(spent)}" if spent else total))
@@ -267,7 +274,8 @@ def _correction(c: Mapping[str, Any]) -> str:
 
 
 def _errors(proof: Mapping[str, Any]) -> list[str]:
-    where = f"{'unseen ' if proof['held_back'] else ''}sample{'s' * (proof['samples'] != 1)}"
+    kind = "random " if proof["random"] else "unseen " if proof["held_back"] else ""
+    where = f"{kind}sample{'s' * (proof['samples'] != 1)}"
     texts = []
     for o in proof["outputs"]:
         db = "exact" if o["sqnr_db"] is None else f"{o['sqnr_db']:.1f} dB"
