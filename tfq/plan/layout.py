@@ -313,15 +313,15 @@ def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> froz
         if choices[op].mode != INSIDE and choices[op].activations != "int32":
             tensors += float_outputs(op)
     for t in tensors:
-        op = producers.get(t)
-        if op is not None and op.name == "CAST" and op.input(0).dtype != "bool":
+        maker = producers.get(t)
+        if maker is not None and maker.name == "CAST" and maker.input(0).dtype != "bool":
             # Not for its range, which is fixed, but to see that the integers fit.
             sources.add(t)
             continue
         if groups.find(t) in groups.pinned:
             continue
-        s = spec(op.name) if op is not None else None
-        moves = op is not None and choices[op].mode == INTEGER and s is not None
+        s = spec(maker.name) if maker is not None else None
+        moves = maker is not None and choices[maker].mode == INTEGER and s is not None
         if moves and s is not None and s.kind is Kind.SAME:
             # Its values lie within those of its inputs, which are in the group or on its edges.
             continue

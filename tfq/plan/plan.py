@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -69,6 +70,10 @@ class Plan:
     ops: Mapping[str, OpPlan]
     inputs: Mapping[str, Grid]
     outputs: Mapping[str, Grid]
+
+    def count_modes(self) -> dict[str, int]:
+        """How many ops each mode has."""
+        return dict(collections.Counter(op.mode for op in self.ops.values()))
 
     @property
     def float_ops(self) -> dict[str, OpPlan]:

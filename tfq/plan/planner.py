@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from tfq.calibrate.statistics import Statistics
 from tfq.calibrate.weights import weight_scales
-from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import FLOAT, Grid, activation_grid, symmetric_grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.layout import Choice, Layout, data_inputs, float_outputs
-from tfq.plan.masks import find_masks
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
 from tfq.plan.power import largest_square_root
+from tfq.plan.ranges import Ranges
 from tfq.plan.scheme import Config
 
 # A multiplier input * weight / output below this contributes nothing to the result, and below
 # 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
 _MIN_MULTIPLIER = 2.0**-20
-
-# XNNPACK refuses multipliers of 256 and more, int16 kernels those above 1 that overflow.
-_MAX_MULTIPLIER = {"int8": 128.0, "int16": 1.0}
 
 # Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
 _MAX_BIAS = 2.0**30
@@ -75,129 +70,9 @@ class _PlanMaker:
     trained: Mapping[str, Grid]
 
     def __post_init__(self) -> None:
-        self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self._grids: dict[Tensor, TensorPlan] = {}
-        self._hulls = self._group_ranges()
-
-    # --- ranges ---------------------------------------------------------------------------------
-
-    def _range(self, t: Tensor, dtype: str) -> tuple[float, float]:
-        """The calibrated real range of one tensor."""
-        key = (t, dtype)
-        if key not in self._ranges:
-            sketch = None if self.statistics is None else self.statistics.get(t.name)
-            if sketch is None:
-                raise TfqError(
-                    f"Tensor {t.name!r} has no statistics. Calibrate again with the same model, "
-                    f"flags and tfq version."
-                )
-            bits = 16 if dtype == "int16" else 8
-            self._ranges[key] = self.config.calibration(
-                sketch, bits=bits, symmetric=dtype == "int16"
-            )
-        return self._ranges[key]
-
-    def _group_ranges(self) -> dict[Tensor, tuple[float, float]]:
-        """For each group without a fixed grid, the hull of its members' ranges."""
-        groups = self.layout.groups
-        hulls: dict[Tensor, tuple[float, float]] = {}
-        masked = find_masks(self.graph, self.layout, self._mask_range)
-        self._masked = masked
-
-        def widen(t: Tensor, lo: float, hi: float) -> None:
-            root = groups.find(t)
-            old = hulls.get(root, (0.0, 0.0))
-            hulls[root] = (min(old[0], lo), max(old[1], hi))
-
-        for t in self.graph.tensors():
-            if t in self.layout.sources:
-                if groups.find(t) in groups.pinned:
-                    self._check_fits(t, groups.pinned[groups.find(t)][0])
-                    continue
-                if t in masked.floors:
-                    continue
-                dtype = self.layout.dtypes.get(t, "int8")
-                widen(t, *self._range(t, self._integer(dtype)))
-        for t, floor in masked.floors.items():
-            widen(t, *floor)
-        # Constants and inputs from other grids that a shared-grid op reads must fit its grid too.
-        # One pass in execution order is enough: an op's inputs are settled before its outputs.
-        for op in self.graph.ops:
-            s = spec(op.name)
-            if s is None or s.kind is not Kind.SAME:
-                continue
-            if self.layout.choices[op].mode != INTEGER or not float_outputs(op):
-                continue
-            out = float_outputs(op)[0]
-            for i in data_inputs(op, s):
-                t = op.input(i)
-                if t.is_const:
-                    if t.size and (op, i) not in masked.consts:
-                        widen(out, float(t.values().min()), float(t.values().max()))
-                elif groups.find(t) is not groups.find(out):
-                    widen(out, *self._real_range(t, hulls))
-        self._keep_multipliers(hulls, widen)
-        return hulls
-
-    def _keep_multipliers(
-        self,
-        hulls: Mapping[Tensor, tuple[float, float]],
-        widen: Callable[[Tensor, float, float], None],
-    ) -> None:
-        """Widens outputs so narrow, beside their weights, that kernels refuse the multiplier."""
-        groups = self.layout.groups
-        for op in self.graph.ops:
-            s = spec(op.name)
-            choice = self.layout.choices[op]
-            if choice.mode != INTEGER or s is None or s.kind is not Kind.WEIGHTED:
-                continue
-            out, w = op.outputs[0], op.input(s.weights or 0)
-            if groups.find(out) in groups.pinned or not w.is_const or not w.size:
-                continue
-            x = op.input((s.data or (0,))[0])
-            if x.is_const:
-                continue
-            in_lo, in_hi = self._real_range(x, hulls)
-            levels = 2 ** (16 if choice.activations == "int16" else 8)
-            product = (in_hi - in_lo) / levels * float(np.abs(w.values()).max()) / 127
-            span = product / _MAX_MULTIPLIER[choice.activations] * levels
-            lo, hi = hulls.get(groups.find(out), (0.0, 0.0))
-            if 0.0 < hi - lo < span:
-                widen(out, lo, lo + span)
-
-    def _check_fits(self, t: Tensor, grid: Grid) -> None:
-        lo, hi = self._range(t, grid.dtype)
-        g_lo, g_hi = grid.range()
-        if lo < g_lo or hi > g_hi:
-            raise TfqError(
-                f"Tensor {t.name!r} is cast from integers that reach {lo:g} to {hi:g}, more than "
-                f"{grid.dtype} holds. Scale them down in the model, or keep the cast float with "
-                f"--allow_float={t.name}."
-            )
-
-    def _mask_range(self, t: Tensor) -> tuple[float, float] | None:
-        """The observed range of a tensor near a softmax, or None when it has none of its own."""
-        if t.is_const:
-            return (float(t.values().min()), float(t.values().max())) if t.size else None
-        sketch = None if self.statistics is None else self.statistics.get(t.name)
-        if sketch is None:
-            return None
-        return self._range(t, self._integer(self.layout.dtypes.get(t, "int8")))
-
-    def _real_range(
-        self, t: Tensor, hulls: Mapping[Tensor, tuple[float, float]]
-    ) -> tuple[float, float]:
-        root = self.layout.groups.find(t)
-        pinned = self.layout.groups.pinned.get(root)
-        if pinned is not None:
-            return pinned[0].range()
-        if root in hulls:
-            return hulls[root]
-        return self._range(t, "int8")
-
-    @staticmethod
-    def _integer(dtype: str) -> str:
-        return "int8" if dtype == "float32" else dtype
+        self._producers = self.graph.producers()
+        self._ranges = Ranges(self.graph, self.layout, self.statistics, self.config.calibration)
 
     # --- grids ----------------------------------------------------------------------------------
 
@@ -214,12 +89,6 @@ class _PlanMaker:
     def _is_inside(self, t: Tensor) -> bool:
         op = self._producers.get(t)
         return op is not None and self.layout.choices[op].mode == INSIDE
-
-    @property
-    def _producers(self) -> dict[Tensor, Op]:
-        if not hasattr(self, "_producer_cache"):
-            self._producer_cache = self.graph.producers()
-        return self._producer_cache
 
     def tensor(self, t: Tensor) -> TensorPlan:
         """The grid on which `t` is produced."""
@@ -242,7 +111,7 @@ class _PlanMaker:
             return TensorPlan(*pinned)
         if pinned is not None:
             return TensorPlan(activation_grid(*pinned[0].range(), dtype), pinned[1])
-        lo, hi = self._hulls.get(root, (0.0, 0.0))
+        lo, hi = self._ranges.hulls.get(root, (0.0, 0.0))
         if lo == hi:
             return TensorPlan(activation_grid(0.0, 1.0, dtype), "always zero on the samples")
         name = self.config.calibration.name
@@ -273,10 +142,15 @@ class _PlanMaker:
             return own
         if dtype == "float32":
             return FLOAT
-        if own.is_integer:
-            return activation_grid(*own.range(), dtype)
-        lo, hi = self._real_range(t, self._hulls)
-        return activation_grid(lo, hi, dtype)
+        return activation_grid(*self._held_range(t), dtype)
+
+    def _held_range(self, t: Tensor) -> tuple[float, float]:
+        """What a narrower or wider grid of `t` must hold."""
+        op = self._producers.get(t)
+        if op is not None and op.name == "CAST" and t in self.layout.sources:
+            # Its own grid is that of all integers, of which it may have a few.
+            return self._ranges.observed(t, "int8")
+        return self._ranges.real(t)
 
     def boundary(self, t: Tensor, wanted: str | None) -> Grid:
         """The grid of a graph input or output as the user sees it."""
@@ -294,7 +168,7 @@ class _PlanMaker:
             return base
         if dtype == "uint8" and base.dtype == "int8":
             return Grid("uint8", base.scale, (base.zero_point[0] + 128,))
-        return activation_grid(*base.range(), dtype)
+        return activation_grid(*self._held_range(t), dtype)
 
     # --- operators ------------------------------------------------------------------------------
 
@@ -364,8 +238,8 @@ class _PlanMaker:
         return activation_grid(lo, hi, dtype)
 
     def _const_grid(self, t: Tensor, dtype: str, use: tuple[Op, int] | None = None) -> Grid:
-        if use is not None and use in self._masked.consts:
-            return activation_grid(*self._masked.consts[use], dtype)
+        if use is not None and use in self._ranges.masks.consts:
+            return activation_grid(*self._ranges.masks.consts[use], dtype)
         if t.name in self.trained:
             grid = self.trained[t.name]
             if grid.dtype == dtype:
@@ -396,7 +270,7 @@ class _PlanMaker:
         else:
             # Computed weights: the kernel wants them symmetric.
             own = self.tensor(w).grid
-            lo, hi = own.range() if own.is_integer else self._real_range(w, self._hulls)
+            lo, hi = own.range() if own.is_integer else self._ranges.real(w)
             grid = symmetric_grid(max(-lo, hi), "int8")
         if w.is_const or grid != self.tensor(w).grid:
             edges[s.weights] = grid
@@ -424,88 +298,3 @@ class _PlanMaker:
                 needed = needed.max(initial=0.0)
             floor = np.maximum(floor, needed)
         return weight_grid(np.maximum(scales, floor).astype(np.float32), "int8", axis)
-
-
-def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
-    """The plan of the schemes that compute in float: only weights change.
-
-    dynamic keeps int8 weights at the kernels that quantize their input at run time; weight_only
-    and float16 put a DEQUANTIZE before every use.
-    """
-    scheme = config.scheme
-    ops: dict[str, OpPlan] = {}
-    for op in graph.ops:
-        name = op.outputs[0].name
-        rule = config.rule_for(name)
-        edges: dict[int, Grid] = {}
-        reason = f"scheme {scheme.name}"
-        if rule is not None and rule.activations == "float32":
-            reason = f"excluded by {rule.regex!r}"
-        elif scheme.weights == "float16":
-            for i, t in enumerate(op.inputs):
-                if t is not None and t.is_const and t.dtype == "float32" and t.size >= _MIN_STORED:
-                    edges[i] = Grid("float16")
-        elif scheme.weights == "int8":
-            edges = _stored_weight_edges(op, config)
-        ops[name] = OpPlan(op.label, KEEP_FLOAT, edges, reason=reason)
-    return Plan(
-        model_sha256,
-        config.as_dict(),
-        {
-            t.name: TensorPlan(FLOAT, f"scheme {scheme.name}")
-            for t in graph.tensors()
-            if t.dtype == "float32" and not t.is_const
-        },
-        ops,
-        {t.name: Grid(t.dtype) for t in graph.inputs},
-        {t.name: Grid(t.dtype) for t in graph.outputs},
-    )
-
-
-# Smaller constants gain nothing and cost an op each.
-_MIN_STORED = 64
-
-# Kernels with float activations and int8 weights ("hybrid"), whose result is right.
-HYBRID_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"})
-
-
-def _stored_weight_edges(op: Op, config: Config) -> dict[int, Grid]:
-    s = spec(op.name)
-    if s is None or op.name in ("QUANTIZE", "DEQUANTIZE"):
-        return {}
-    dynamic = config.scheme.compute == "dynamic"
-    if s.kind is Kind.WEIGHTED and s.weights is not None:
-        i, axis = s.weights, s.axis
-    elif op.name in ("EMBEDDING_LOOKUP", "GATHER", "BATCH_MATMUL") and not dynamic:
-        i, axis = (1 if op.name != "GATHER" else 0), None
-    else:
-        return {}
-    if dynamic and op.name not in HYBRID_OPS:
-        return {}
-    w = op.inputs[i] if i < len(op.inputs) else None
-    if w is None or not w.is_const or w.dtype != "float32" or w.size < _MIN_STORED:
-        return {}
-    dense = op.name == "FULLY_CONNECTED"
-    granularity = config.dense_granularity if dense else config.granularity
-    axis = axis if granularity == "per_channel" else None
-    scales = weight_scales(w.values(), axis=axis, bits=8, rule=config.weights)
-    return {i: weight_grid(scales, "int8", axis)}
-
-
-def exclude_rules(patterns: tuple[str, ...]) -> tuple:
-    """`--exclude` regexes as layer rules that keep their layers float."""
-    from tfq.plan.scheme import LayerRule
-
-    return tuple(LayerRule(regex=p, activations="float32") for p in patterns)
-
-
-def count_modes(plan: Plan) -> dict[str, int]:
-    """How many ops each mode has."""
-    counts: dict[str, int] = {}
-    for op in plan.ops.values():
-        counts[op.mode] = counts.get(op.mode, 0) + 1
-    return counts
-
-
-def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(re.search(p, name) for p in patterns)

@@ -1,0 +1,76 @@
+"""The plan of the schemes that compute in float, where only the storage of weights changes.
+
+dynamic keeps int8 weights at the kernels that quantize their input at run time; weight_only and
+float16 put a DEQUANTIZE before every use.
+"""
+
+from __future__ import annotations
+
+from tfq.calibrate.weights import weight_scales
+from tfq.graph.model import Graph, Op
+from tfq.graph.numerics import FLOAT, Grid, weight_grid
+from tfq.graph.optable import Kind, spec
+from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
+from tfq.plan.scheme import Config
+
+
+def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
+    """Plans `graph` for a scheme whose `compute` is "dynamic" or "stored"; no data is needed."""
+    scheme = config.scheme
+    ops: dict[str, OpPlan] = {}
+    for op in graph.ops:
+        name = op.outputs[0].name
+        rule = config.rule_for(name)
+        edges: dict[int, Grid] = {}
+        reason = f"scheme {scheme.name}"
+        if rule is not None and rule.activations == "float32":
+            reason = f"excluded by {rule.regex!r}"
+        elif scheme.weights == "float16":
+            for i, t in enumerate(op.inputs):
+                if t is not None and t.is_const and t.dtype == "float32" and t.size >= _MIN_STORED:
+                    edges[i] = Grid("float16")
+        elif scheme.weights == "int8":
+            edges = _stored_weight_edges(op, config)
+        ops[name] = OpPlan(op.label, KEEP_FLOAT, edges, reason=reason)
+    return Plan(
+        model_sha256,
+        config.as_dict(),
+        {
+            t.name: TensorPlan(FLOAT, f"scheme {scheme.name}")
+            for t in graph.tensors()
+            if t.dtype == "float32" and not t.is_const
+        },
+        ops,
+        {t.name: Grid(t.dtype) for t in graph.inputs},
+        {t.name: Grid(t.dtype) for t in graph.outputs},
+    )
+
+
+# Smaller constants gain nothing and cost an op each.
+_MIN_STORED = 64
+
+# Kernels with float activations and int8 weights ("hybrid"), whose result is right.
+HYBRID_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"})
+
+
+def _stored_weight_edges(op: Op, config: Config) -> dict[int, Grid]:
+    s = spec(op.name)
+    if s is None or op.name in ("QUANTIZE", "DEQUANTIZE"):
+        return {}
+    dynamic = config.scheme.compute == "dynamic"
+    if s.kind is Kind.WEIGHTED and s.weights is not None:
+        i, axis = s.weights, s.axis
+    elif op.name in ("EMBEDDING_LOOKUP", "GATHER", "BATCH_MATMUL") and not dynamic:
+        i, axis = (1 if op.name != "GATHER" else 0), None
+    else:
+        return {}
+    if dynamic and op.name not in HYBRID_OPS:
+        return {}
+    w = op.inputs[i] if i < len(op.inputs) else None
+    if w is None or not w.is_const or w.dtype != "float32" or w.size < _MIN_STORED:
+        return {}
+    dense = op.name == "FULLY_CONNECTED"
+    granularity = config.dense_granularity if dense else config.granularity
+    axis = axis if granularity == "per_channel" else None
+    scales = weight_scales(w.values(), axis=axis, bits=8, rule=config.weights)
+    return {i: weight_grid(scales, "int8", axis)}
