@@ -147,7 +147,7 @@ def test_a_plan_of_another_model_is_refused(result):
 
 
 def test_a_missing_plan_is_named(source, tmp_path):
-    with pytest.raises(UsageError, match=r"Cannot read the plan .*no\.json"):
+    with pytest.raises(UsageError, match=r"There is no file .*no\.json"):
         convert_model(source, images(4), plan=tmp_path / "no.json")
 
 
@@ -212,6 +212,7 @@ def test_the_summary_is_json_with_its_keys(source, result):
         "accuracy",
         "seconds",
         "warnings",
+        "notes",
         "versions",
     }
     model = result.summary["model"]

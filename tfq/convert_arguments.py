@@ -10,19 +10,55 @@ from tfq.calibrate.statistics import Statistics
 from tfq.data import DataOptions
 from tfq.errors import UsageError
 from tfq.files import read_bytes
+from tfq.graph.numerics import LIMITS, Grid
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import Config, LayerRule
 
 
 def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
-    if plan is None or isinstance(plan, Plan):
-        return plan
-    where = os.fspath(plan)
-    try:
-        text = read_bytes(where).decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{where} is not a plan. Write one with --plan_out.") from None
-    return Plan.from_json(text, where=where)
+    """Reads a plan and checks that its grids can be those of tensors.
+
+    Raises:
+      UsageError: there is no such file, it is not a plan, or it was edited into nonsense.
+    """
+    if plan is None:
+        return None
+    if isinstance(plan, Plan):
+        loaded, where = plan, "the plan"
+    else:
+        where = os.fspath(plan)
+        try:
+            text = read_bytes(where).decode("utf-8")
+        except UnicodeDecodeError:
+            raise UsageError(f"{where} is not a plan. Write one with --plan_out.") from None
+        loaded = Plan.from_json(text, where=where)
+    places = [
+        *(("inputs", n, g) for n, g in loaded.inputs.items()),
+        *(("outputs", n, g) for n, g in loaded.outputs.items()),
+        *(("tensors", n, t.grid) for n, t in loaded.tensors.items()),
+        *(("ops", f"{n}, input {i}", g) for n, o in loaded.ops.items() for i, g in o.edges.items()),
+    ]
+    for section, name, grid in places:
+        if wrong := _wrong_grid(grid, boundary=section in ("inputs", "outputs")):
+            raise UsageError(f"{where} has {wrong} in {section!r} at {name!r}. Undo the last edit.")
+    return loaded
+
+
+_OTHER_TYPES = ("float32", "float16", "bool", "uint32", "int32", "int64", "string")
+
+
+def _wrong_grid(grid: Grid, *, boundary: bool) -> str:
+    """What is wrong with a grid that a person wrote, or ""."""
+    if grid.dtype not in LIMITS and grid.dtype not in _OTHER_TYPES:
+        return f"the unknown dtype {grid.dtype!r}"
+    if not grid.scale:
+        free = boundary or grid.dtype in _OTHER_TYPES
+        return "" if free else f"{grid.dtype} without a scale"
+    if grid.dtype not in LIMITS:
+        return f"a scale for {grid.dtype}"
+    lo, hi = LIMITS[grid.dtype]
+    bad = [z for z in grid.zero_point if not lo <= z <= hi]
+    return f"the zero point {bad[0]}, outside of {grid.dtype}" if bad else ""
 
 
 def check_types(
