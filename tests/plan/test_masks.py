@@ -1,0 +1,80 @@
+"""Masks in front of a softmax do not become part of a range."""
+
+import numpy as np
+import pytest
+from small_models import Net, config_of, plan_of
+
+from tfq.runtime import Runner
+
+MASK = np.array([[0, 0, 0, -1e9, 0, -1e9]], np.float32)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+@pytest.mark.parametrize("low", [-1e9, -1e4])
+def test_an_added_constant_mask(scheme, low):
+    net = Net()
+    x = net.input(1, 6, name="x")
+    masked = net.op("ADD", x, net.const(np.where(MASK < 0, low, 0)), out="masked")
+    planned = plan_of(net.bytes(net.softmax(masked, out="y")), config=config_of(scheme))
+    lo, hi = planned.grid("masked").range()
+    assert -40 < lo < -5
+    assert hi < 40
+    check(planned)
+
+
+def check(planned):
+    emitted = planned.emit()
+    x = np.array([[1.0, -1, 2, 2, 0, 3]], np.float32)
+    (given,) = emitted.model.main.inputs
+    (out,) = emitted.model.main.outputs
+    q = np.clip(
+        np.round(x / given.quant.scale[0]) + given.quant.zero_point[0],
+        *((-128, 127) if given.dtype == "int8" else (-32768, 32767)),
+    ).astype(given.dtype)
+    got = Runner(emitted.model.to_bytes(), kernels="builtin").run({"x": q})["y"]
+    real = (got.astype(float) - out.quant.zero_point[0]) * out.quant.scale[0]
+    e = np.exp(np.where(MASK < 0, 0, x)) * (MASK == 0)
+    np.testing.assert_allclose(real, e / e.sum(), atol=0.03)
+    assert (real[MASK < 0] <= 0.5 / 256).all()
+
+
+def test_a_computed_mask():
+    net = Net()
+    x = net.input(1, 6, name="x")
+    m = net.input(1, 6, name="m")
+    computed = net.op("MUL", m, -1e9, out="mask")
+    y = net.softmax(net.op("ADD", x, computed, out="masked"), out="y")
+    rng = np.random.default_rng(0)
+    samples = [
+        {
+            "x": rng.normal(0, 1, (1, 6)).astype(np.float32),
+            "m": (rng.uniform(size=(1, 6)) < 0.3).astype(np.float32),
+        }
+        for _ in range(20)
+    ]
+    planned = plan_of(net.bytes(y), samples)
+    for name in ("mask", "masked"):
+        lo, hi = planned.grid(name).range()
+        assert -40 < lo < -5, name
+        assert hi < 10
+
+
+def test_a_selected_constant():
+    net = Net()
+    x = net.input(1, 6, name="x")
+    keep = net.const(MASK == 0, "bool")
+    low = net.const(np.full((1, 6), -1e9))
+    masked = net.op("SELECT_V2", keep, x, low, dtype="float32", shape=(1, 6), out="masked")
+    planned = plan_of(net.bytes(net.softmax(masked, out="y")))
+    lo, hi = planned.grid("masked").range()
+    assert -40 < lo < -5
+    assert hi < 40
+    check(planned)
+
+
+def test_large_logits_without_a_mask_keep_their_range():
+    net = Net()
+    x = net.input(1, 6, name="x")
+    total = net.op("ADD", x, net.const(np.full((1, 6), -50.0)), out="sum")
+    lo, _ = plan_of(net.bytes(net.softmax(total))).grid("sum").range()
+    assert lo < -50

@@ -1,0 +1,179 @@
+"""The plan as JSON: out, by hand, and in again."""
+
+import json
+import string
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfq.errors import TfqError, UsageError
+from tfq.graph.numerics import FLOAT, Grid
+from tfq.plan.plan import KEEP_FLOAT, MODES, OpPlan, Plan, TensorPlan, check_replay
+
+NAMES = st.text(string.ascii_letters + string.digits + '/_:;"\\ é日', min_size=1, max_size=12)
+SCALES = st.floats(2.0**-40, 2.0**40, width=32)
+
+
+@st.composite
+def grids(draw):
+    dtype = draw(st.sampled_from(["int8", "int16", "uint8", "int4", "int32", "int64", "float32"]))
+    if dtype == "float32":
+        return FLOAT
+    n = draw(st.integers(1, 5))
+    scale = tuple(draw(st.lists(SCALES, min_size=n, max_size=n)))
+    zero = tuple(draw(st.lists(st.integers(-128, 127), min_size=n, max_size=n)))
+    return Grid(dtype, scale, zero, draw(st.integers(0, 3)) if n > 1 else None)
+
+
+OPS = st.builds(
+    OpPlan,
+    op=NAMES,
+    mode=st.sampled_from(MODES),
+    edges=st.dictionaries(st.integers(0, 5), grids(), max_size=3),
+    root=st.none() | NAMES,
+    reason=st.text(max_size=10),
+    terms=st.integers(1, 512),
+)
+PLANS = st.builds(
+    Plan,
+    model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    config=st.dictionaries(NAMES, st.none() | st.booleans() | NAMES, max_size=3),
+    tensors=st.dictionaries(NAMES, st.builds(TensorPlan, grids(), NAMES), max_size=4),
+    ops=st.dictionaries(NAMES, OPS, max_size=4),
+    inputs=st.dictionaries(NAMES, grids(), max_size=2),
+    outputs=st.dictionaries(NAMES, grids(), max_size=2),
+)
+
+
+@given(PLANS)
+def test_what_is_written_is_read(plan):
+    text = plan.to_json()
+    assert Plan.from_json(text) == plan
+    assert Plan.from_json(text).to_json() == text
+
+
+def small() -> Plan:
+    return Plan(
+        "ab" * 32,
+        {"scheme": "int8"},
+        {"t": TensorPlan(Grid("int8", (0.5,), (-128,)), "minmax")},
+        {
+            "t": OpPlan("CONV_2D", "integer", {1: Grid("int8", (0.5, 0.25), (0, 0), 0)}),
+            "u": OpPlan("FLOOR", "float", reason="allowed"),
+        },
+        {"x": Grid("int8", (1.0,), (3,))},
+        {"u": FLOAT},
+    )
+
+
+def changed(edit) -> str:
+    body = json.loads(small().to_json())
+    edit(body)
+    return json.dumps(body)
+
+
+def test_it_reads_like_this():
+    body = json.loads(small().to_json())
+    assert body["version"] == 1
+    assert body["tensors"]["t"] == {
+        "dtype": "int8",
+        "scale": 0.5,
+        "zero_point": -128,
+        "reason": "minmax",
+    }
+    assert body["ops"]["t"] == {
+        "op": "CONV_2D",
+        "mode": "integer",
+        "inputs": {"1": {"dtype": "int8", "scale": [0.5, 0.25], "zero_point": 0, "axis": 0}},
+    }
+    assert body["ops"]["u"] == {"op": "FLOOR", "mode": "float", "reason": "allowed"}
+    assert body["outputs"] == {"u": {"dtype": "float32"}}
+
+
+def test_a_hand_edited_scale_is_rounded_to_what_the_file_holds():
+    def edit(body):
+        body["tensors"]["t"]["scale"] = 0.1
+
+    (scale,) = Plan.from_json(changed(edit)).tensors["t"].grid.scale
+    assert scale == float(np.float32(0.1)) != 0.1
+
+
+def test_a_scale_beyond_float32_is_refused():
+    def edit(body):
+        body["tensors"]["t"]["scale"] = 1e300
+
+    with np.errstate(over="ignore"), pytest.raises(UsageError, match="garbles a field"):
+        Plan.from_json(changed(edit))
+
+
+def drop(*path):
+    def edit(body):
+        for key in path[:-1]:
+            body = body[key]
+        del body[path[-1]]
+
+    return edit
+
+
+def put(value, *path):
+    def edit(body):
+        for key in path[:-1]:
+            body = body[key]
+        body[path[-1]] = value
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        drop("tensors"),
+        drop("ops"),
+        drop("inputs"),
+        drop("model_sha256"),
+        drop("tensors", "t", "dtype"),
+        drop("tensors", "t", "reason"),
+        drop("tensors", "t", "zero_point"),
+        drop("ops", "t", "mode"),
+        put([], "tensors"),
+        put("x", "tensors", "t"),
+        put(0, "tensors", "t", "scale"),
+        put(-1, "tensors", "t", "scale"),
+        put("wide", "tensors", "t", "scale"),
+        put([0.5, 0.5], "tensors", "t", "zero_point"),
+        put("fast", "ops", "t", "mode"),
+        put({"one": {"dtype": "int8"}}, "ops", "t", "inputs"),
+    ],
+)
+def test_a_missing_or_wrong_field_is_a_usage_error(edit):
+    with pytest.raises(UsageError, match=r"my\.json lacks or garbles a field"):
+        Plan.from_json(changed(edit), where="my.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", r"not a tfq plan of version 1 \(found: list\)"),
+        ("{}", r"not a tfq plan of version 1 \(found: None\)"),
+        ('{"version": 2}', r"not a tfq plan of version 1 \(found: 2\)"),
+    ],
+)
+def test_what_is_no_plan_is_said(text, message):
+    with pytest.raises(UsageError, match=message):
+        Plan.from_json(text)
+
+
+def test_float_ops_are_those_kept_float():
+    assert set(small().float_ops) == {"u"}
+    assert small().float_ops["u"].mode == KEEP_FLOAT
+
+
+def test_replay_needs_the_same_model():
+    check_replay(small(), "ab" * 32, {"t", "u"})
+    # A retrained model of the same structure takes the same plan.
+    check_replay(small(), "00" * 32, {"t", "u"})
+    with pytest.raises(TfqError, match=r"names u, which this model lacks.*nothing of v"):
+        check_replay(small(), "00" * 32, {"t", "v"})

@@ -1,0 +1,77 @@
+"""What a user may ask for."""
+
+import json
+
+import pytest
+
+from tfq.calibrate.rules import get_rule
+from tfq.errors import UsageError
+from tfq.plan.scheme import SCHEMES, Config, LayerRule, get_scheme
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_schemes_by_name(name):
+    scheme = get_scheme(name)
+    assert scheme.name == name
+    assert get_scheme(scheme) is scheme
+    assert scheme.needs_data == (name in ("int8", "int16x8"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"input_type": "unit8"}, "Unknown input_type 'unit8'.*Did you mean 'uint8'"),
+        ({"output_type": "flaot32"}, "Unknown output_type.*Did you mean 'float32'"),
+        ({"weights": "mnmax"}, "Unknown weights rule.*Did you mean 'minmax'"),
+        ({"granularity": "channel"}, "Unknown granularity.*Did you mean 'per_channel'"),
+        ({"dense_granularity": "per_tenser"}, "dense granularity.*Did you mean 'per_tensor'"),
+        ({"input_range": (1.0, -1.0)}, "lo <= 0 <= hi. Received: 1.0,-1.0"),
+        ({"input_range": (0.5, 1.0)}, "lo <= 0 <= hi. Received: 0.5,1.0"),
+        ({"input_range": (0.0, 0.0)}, "lo <= 0 <= hi"),
+    ],
+)
+def test_wrong_values_name_the_nearest_right_one(options, message):
+    with pytest.raises(UsageError, match=message):
+        Config(**options)
+
+
+def test_unknown_scheme_and_activations():
+    with pytest.raises(UsageError, match="Did you mean 'int16x8'"):
+        get_scheme("int16x")
+    with pytest.raises(UsageError, match="Did you mean 'int16'"):
+        LayerRule(regex="x", activations="int61")
+    with pytest.raises(UsageError, match=r"'\(' is not a regular expression"):
+        LayerRule(regex="(")
+
+
+@pytest.mark.parametrize("scheme", ["dynamic", "weight_only", "float16", "float32"])
+def test_integer_inputs_need_an_integer_scheme(scheme):
+    with pytest.raises(UsageError, match="needs an integer scheme"):
+        Config(scheme=get_scheme(scheme), input_type="int8")
+    assert Config(scheme=get_scheme(scheme), input_type="float32").input_type == "float32"
+
+
+def test_the_first_rule_that_matches_decides():
+    config = Config(
+        rules=(
+            LayerRule(regex="conv_1$", activations="int16"),
+            LayerRule(regex="conv", granularity="per_tensor"),
+        )
+    )
+    assert config.rule_for("block/conv_1").activations == "int16"
+    assert config.rule_for("block/conv_10").granularity == "per_tensor"
+    assert config.rule_for("dense") is None
+
+
+def test_a_config_is_plain_data():
+    config = Config(
+        calibration=get_rule("percentile:99.9"),
+        input_range=(-1.0, 1.0),
+        allow_float=("FLOOR",),
+        rules=(LayerRule(regex="a"),),
+    )
+    body = json.loads(json.dumps(config.as_dict()))
+    assert body["scheme"] == "int8"
+    assert body["input_range"] == [-1.0, 1.0]
+    assert body["rules"][0]["regex"] == "a"
+    assert body["calibration"] == json.loads(json.dumps(config.calibration.get_config()))
