@@ -23,11 +23,12 @@ _FOLDED_TYPES = {"int32", "int64", "bool"}
 
 
 def needs_resize(model: Model, batch: int) -> bool:
-    """Whether any tensor is dynamic, or the inputs' static batch is not the one asked for.
+    """Whether an input is dynamic, or the inputs' static batch is not the one asked for.
 
-    A batch of 1 is the default, so a file with another static batch is then left as it is.
+    A batch of 1 is the default, so a file with another static batch is then left as it is. What
+    grows inside a loop of a static model is dynamic in the file too, and stays so.
     """
-    if any(t.signature is not None for g in model.graphs for t in g.tensors()):
+    if any(t.signature is not None for t in model.main.inputs):
         return True
     return batch != 1 and any(t.shape and t.shape[0] != batch for t in model.main.inputs)
 
