@@ -15,8 +15,8 @@ from tfq.graph.model import Graph, Model, Op, Signature, Tensor, options_type
 from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan
 from tfq.plan.planner import make_plan
-from tfq.plan.storage import plan_float
 from tfq.plan.scheme import Config, get_scheme
+from tfq.plan.storage import plan_float
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
 
