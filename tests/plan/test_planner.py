@@ -163,7 +163,7 @@ def test_a_bias_that_would_overflow_int32_raises_its_weights_scale():
     assert abs(int(b[0])) <= 2**30 * 1.0001
     for got, sample in zip(run(planned, samples), samples, strict=True):
         expected = np.maximum(sample["x"] @ w.T + bias, 0)
-        np.testing.assert_allclose(got["y"], expected, atol=1.5 * planned.grid("y").scale[0])
+        np.testing.assert_allclose(got["y"], expected, atol=3 * planned.grid("y").scale[0])
 
 
 def test_a_bias_that_would_overflow_with_one_scale_for_all():
