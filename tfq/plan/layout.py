@@ -109,18 +109,24 @@ def float_outputs(op: Op) -> list[Tensor]:
     return [t for t in op.outputs if t.dtype == "float32"]
 
 
-def make_layout(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> Layout:
+def make_layout(
+    graph: Graph,
+    config: Config,
+    trained: Mapping[str, Grid],
+    left: Mapping[str, str] | None = None,
+) -> Layout:
     """Decides modes, dtypes and shared grids.
 
     Args:
       graph: the prepared main graph.
       config: the user's choices.
       trained: grids that training wrote into the graph, by tensor name.
+      left: why loops and recurrent ops could not be unrolled, by output name.
 
     Raises:
       TfqError: ops that have no integer form and were not allowed to stay float; all are named.
     """
-    choices = _choose(graph, config, trained)
+    choices = _choose(graph, config, trained, left or {})
     dtypes: dict[Tensor, str] = {}
     base = config.scheme.activations
     for t in graph.inputs:
@@ -146,7 +152,9 @@ def make_layout(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> La
     return Layout(choices, dtypes, groups, _sources(graph, choices, groups))
 
 
-def _choose(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> dict[Op, Choice]:
+def _choose(
+    graph: Graph, config: Config, trained: Mapping[str, Grid], left: Mapping[str, str]
+) -> dict[Op, Choice]:
     base = config.scheme.activations
     choices: dict[Op, Choice] = {}
     excluded: set[Tensor] = set()
@@ -180,6 +188,8 @@ def _choose(graph: Graph, config: Config, trained: Mapping[str, Grid]) -> dict[O
         if op in choices:
             continue
         choice = _ordinary(op, config, wide.get(op, ""))
+        if choice.mode == KEEP_FLOAT and op.outputs[0].name in left:
+            choice = dataclasses.replace(choice, reason=left[op.outputs[0].name])
         if choice.mode == KEEP_FLOAT and not _allowed(op, config.allow_float):
             problems.append(f"  {op.label} at {op.outputs[0].name!r}: {choice.reason}")
         choices[op] = choice
@@ -234,7 +244,7 @@ def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
         return Choice(KEEP_FLOAT, "float32", why)
     if not touches_float and s.kind is not Kind.FLOAT_ONLY:
         return Choice(PLAIN, "")
-    if s.kind is Kind.STRUCTURAL and not touches_float:
+    if op.name in ("SHAPE", "RANK"):
         return Choice(PLAIN, "")
     rule = config.rule_for(op.outputs[0].name)
     wanted = (rule.activations if rule else None) or config.scheme.activations

@@ -35,7 +35,6 @@ from tfq.rewrite import (
     recover_upsampling,
     recover_variance,
     remove_identity,
-    sink_moves,
     replace_add_n,
     replace_bucketize,
     replace_conv3d,
@@ -49,6 +48,7 @@ from tfq.rewrite import (
     replace_square,
     replace_transpose,
     replace_truncation,
+    sink_moves,
 )
 from tfq.rewrite.core import Applied, View, copy_model
 

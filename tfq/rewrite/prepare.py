@@ -9,7 +9,7 @@ import numpy as np
 
 from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.optable import Kind, spec
-from tfq.rewrite import rewrite, unroll_lstm, unroll_while
+from tfq.rewrite import if_to_select, rewrite, unroll_lstm, unroll_while
 from tfq.rewrite.core import Applied
 from tfq.rewrite.trained_ranges import Trained, take_trained_ranges
 
@@ -51,11 +51,14 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
     if integer:
         whiles = unroll_while.apply(model)
         lstms = unroll_lstm.apply(model)
-        left = (*whiles.left, *lstms.left)
+        ifs = if_to_select.apply(model)
+        # An IF that unrolling left for its condition may be gone now.
+        left = (*(w for w in whiles.left if w[0] not in ifs.done), *lstms.left)
         unrolled = tuple(
             Applied(rewrite=name, where=where, op=op)
             for name, op, done in (
                 (unroll_while.NAME, "WHILE", whiles.done),
+                (if_to_select.NAME, "IF", ifs.done),
                 (unroll_lstm.NAME, "UNIDIRECTIONAL_SEQUENCE_LSTM", lstms.done),
             )
             for where in done

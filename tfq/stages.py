@@ -1,0 +1,374 @@
+"""The stages of a conversion, timed: each takes what the ones before it gave.
+
+`tfq.convert.convert_model` says in which order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tfq.calibrate.run import calibrate
+from tfq.calibrate.statistics import Statistics
+from tfq.data import (
+    DataOptions,
+    RetainedSamples,
+    Sample,
+    SampleSource,
+    open_data,
+    split,
+    synthetic,
+)
+from tfq.errors import DataError, ModelError, TfqError, UsageError
+from tfq.graph.check import check_runs
+from tfq.graph.interface import Interface, read_interface
+from tfq.plan import patterns
+from tfq.plan.layout import Layout, make_layout
+from tfq.plan.patterns import short_name
+from tfq.plan.plan import Plan, check_replay
+from tfq.plan.planner import make_plan
+from tfq.plan.scheme import Config
+from tfq.plan.storage import plan_float
+from tfq.quantize.bias import Correction, affordable, correct_biases
+from tfq.quantize.emit import Emitted, emit
+from tfq.rewrite.prepare import Prepared, prepare
+from tfq.sources import Source, load_source
+from tfq.summary import make_summary
+from tfq.verify.accuracy import Accuracy, measure_accuracy
+from tfq.verify.proof import Proof, check_full_integer, prove, same_model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Progress = Callable[[str, int, int | None], None]
+
+# Samples kept for bias correction and proof: as many as say something, as few as memory allows.
+_RETAINED = 256
+_PROOF = 32
+
+
+@dataclasses.dataclass
+class Samples:
+    """The representative data of a run: the stream, and what is kept of it."""
+
+    stream: SampleSource
+    interface: Interface
+    tensor_names: Mapping[str, str]
+    fit: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    check: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    unseen: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    seen: int = 0
+    made_up: bool = False  # Random ones, because the scheme, plan or statistics need none.
+
+    def by_tensor(self, sample: Sample) -> dict[str, np.ndarray]:
+        return {self.tensor_names[n]: v for n, v in sample.inputs.items()}
+
+
+class Run:
+    """The stages, timed."""
+
+    def __init__(self, config: Config, progress: Progress):
+        self.config = config
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.warnings: list[str] = []
+        self.notes: dict[str, str] = {}
+
+    def _timed(self, stage: str, start: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    @property
+    def integer(self) -> bool:
+        return self.config.scheme.compute == "integer"
+
+    def source(self, source: Any, signature: str | None, batch: int) -> Source:
+        start = time.perf_counter()
+        self.progress("Loading the model", 0, None)
+        loaded = load_source(
+            source,
+            signature=signature,
+            batch=batch,
+            progress=lambda stage: self.progress(stage, 0, None),
+        )
+        self.warnings += loaded.warnings
+        self._timed("source", start)
+        return loaded
+
+    def prepare(self, loaded: Source) -> Prepared:
+        start = time.perf_counter()
+        self.progress("Rewriting the graph", 0, None)
+        activations = self.config.scheme.activations if self.integer else "int8"
+        prepared = prepare(loaded.model, integer=self.integer, activations=activations)
+        self._timed("prepare", start)
+        return prepared
+
+    def resolve(
+        self, loaded: Source, prepared: Prepared, allowed: Sequence[str], excluded: Sequence[str]
+    ) -> None:
+        """Binds what the user named to the graph; what is not there is said."""
+        graph, layers = prepared.model.main, loaded.layer_names
+        self.config = patterns.resolve(self.config, graph, layers)
+        patterns.check_rules(graph, self.config.rules, excluded, layers)
+        self.warnings += patterns.unused_allowances(graph, allowed, layers)
+
+    def open(
+        self,
+        data: Any,
+        loaded: Source,
+        prepared: Prepared,
+        options: DataOptions | None,
+        samples: int | None,
+        plan: Plan | None,
+        statistics: object,
+    ) -> Samples:
+        interface = read_interface(prepared.model, loaded.signature)
+        if data is None and loaded.representative_data is not None:
+            data = loaded.representative_data
+        if data is None:
+            trained = self.integer and self._all_trained(prepared)
+            if self.integer and plan is None and statistics is None and not trained:
+                raise UsageError(
+                    f"Scheme {self.config.scheme.name} needs representative samples to choose "
+                    "ranges, and the model carries none. Give some with --data=FILE, or use "
+                    "--scheme=dynamic, which needs none, or say --data=synthetic for ranges from "
+                    "random numbers (not calibrated: fit for timing only)."
+                )
+            stream = synthetic(interface.inputs, count=4)
+        else:
+            stream = open_data(data, interface.inputs, options=options, limit=samples)
+            if stream.synthetic and self.integer:
+                self.warnings.append(
+                    "not calibrated: ranges come from random numbers, so accuracy is meaningless."
+                )
+        names = {a.name: a.tensor_name for a in interface.inputs}
+        return Samples(stream, interface, names, made_up=data is None)
+
+    def _all_trained(self, prepared: Prepared) -> bool:
+        return bool(prepared.trained.grids) and not self._layout(prepared).sources
+
+    def _layout(self, prepared: Prepared) -> Layout:
+        grids, left = prepared.trained.grids, dict(prepared.left)
+        return make_layout(prepared.model.main, self.config, grids, left)
+
+    def calibrate(
+        self,
+        prepared: Prepared,
+        data: Samples,
+        statistics: Statistics | str | os.PathLike[str] | None,
+        plan: Plan | None,
+        keep_histograms: bool,
+    ) -> Statistics | None:
+        start = time.perf_counter()
+        initial = None
+        if statistics is not None:
+            loaded = statistics if isinstance(statistics, Statistics) else None
+            initial = loaded or Statistics.load(statistics)  # type: ignore[arg-type]
+            initial.check_model(prepared.bytes)
+        if not self.integer or plan is not None:
+            for _ in self._stream(data, calibrating=False):
+                pass
+            self._timed("calibrate", start)
+            return initial
+        layout = self._layout(prepared)
+        observed = layout.observed
+        if not observed or (initial is not None and data.stream.synthetic):
+            for _ in self._stream(data, calibrating=False):
+                pass
+            self._timed("calibrate", start)
+            return initial
+        full = keep_histograms or self.config.calibration.needs_histogram
+        mode = initial.mode if initial is not None else ("full" if full else "minmax")
+        total = data.stream.count
+        result = calibrate(
+            prepared.bytes,
+            self._stream(data, calibrating=True),
+            tensors=set(initial) if initial is not None else observed,
+            mode=mode,
+            progress=lambda done: self.progress("Calibrating", done, total),
+            initial=initial,
+        )
+        self._timed("calibrate", start)
+        return result
+
+    def _stream(self, data: Samples, *, calibrating: bool) -> Iterator[dict[str, np.ndarray]]:
+        """Reads the samples once: what calibration sees is yielded, some of the rest is kept."""
+        kept = RetainedSamples(limit=_RETAINED)
+        unseen = RetainedSamples(limit=_PROOF, max_bytes=32 << 20)
+        for sample, back in split(data.stream, held_back_max=_PROOF):
+            if back:
+                unseen.offer(sample)
+                continue
+            data.seen += 1
+            kept.offer(sample)
+            if calibrating:
+                yield data.by_tensor(sample)
+            elif len(kept) >= _RETAINED and len(unseen) >= _PROOF:
+                break
+        samples = [data.by_tensor(s) for s in kept.samples]
+        # One in four decides what is kept of the corrections computed from the others.
+        data.check = samples[3::4]
+        data.fit = [s for i, s in enumerate(samples) if i % 4 != 3]
+        data.unseen = [data.by_tensor(s) for s in unseen.samples]
+
+    def plan(self, prepared: Prepared, stats: Statistics | None, given: Plan | None) -> Plan:
+        start = time.perf_counter()
+        graph, sha = prepared.model.main, prepared.sha256
+        if given is not None:
+            check_replay(given, sha, {op.outputs[0].name for op in graph.ops})
+            return given
+        self.progress("Planning", 0, None)
+        if self.integer:
+            grids = prepared.trained.grids
+            plan = make_plan(
+                graph, self._layout(prepared), stats, self.config, grids, model_sha256=sha
+            )
+        else:
+            plan = plan_float(graph, self.config, model_sha256=sha)
+        self._timed("plan", start)
+        return plan
+
+    def emit(self, prepared: Prepared, plan: Plan, *, replayed: bool) -> Emitted:
+        start = time.perf_counter()
+        self.progress("Emitting", 0, None)
+        try:
+            emitted = emit(prepared.model, plan)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+            if not replayed or isinstance(e, TfqError):
+                raise
+            raise UsageError(
+                f"The plan contradicts itself or the model ({type(e).__name__}: {e}). Undo the "
+                "last edit, or make a new plan with --plan_out."
+            ) from None
+        if self.integer:
+            # In a process that may die of it: kernels answer absurd scales by ending the process.
+            try:
+                check_runs(emitted.model.to_bytes(), where="the integer model")
+            except ModelError as e:
+                raise TfqError(_refused(str(e), prepared, plan)) from None
+        self._timed("emit", start)
+        return emitted
+
+    def correct(
+        self, prepared: Prepared, emitted: Emitted, how: str, data: Samples
+    ) -> Correction | None:
+        if how == "none" or not self.integer or data.stream.synthetic:
+            return None
+        start = time.perf_counter()
+        fit, check = affordable(prepared.model.main, data.fit, data.check)
+        correction = correct_biases(
+            prepared.model,
+            prepared.bytes,
+            emitted,
+            fit,
+            check,
+            progress=lambda done, total: self.progress("Correcting biases", done, total),
+        )
+        self._timed("bias_correction", start)
+        return correction
+
+    def write(self, emitted: Emitted, plan: Plan) -> bytes:
+        start = time.perf_counter()
+        if self.integer:
+            check_full_integer(emitted, plan)
+        model = emitted.model.to_bytes()
+        self._timed("write", start)
+        return model
+
+    def prove(self, loaded: Source, prepared: Prepared, model: bytes, data: Samples) -> Proof:
+        start = time.perf_counter()
+        samples = data.unseen or data.check or data.fit
+        if not samples:
+            raise DataError("There is no sample to prove the model with. Give at least one.")
+        if not prepared.trained.grids:
+            # Trained quantizers were taken out: the source rounds where the prepared one does not.
+            same_model(loaded.model, prepared.bytes, samples[:2])
+        proof = prove(
+            prepared.bytes,
+            model,
+            samples,
+            held_back=bool(data.unseen),
+            progress=lambda done, total: self.progress("Proving", done, total),
+        )
+        self._timed("prove", start)
+        return proof
+
+    def accuracy(self, prepared: Prepared, model: bytes, data: Samples) -> Accuracy | None:
+        if not data.stream.has_labels:
+            return None
+        if not data.stream.repeatable:
+            self.notes["accuracy"] = "not measured: labelled samples that can be read only once"
+            return None
+        start = time.perf_counter()
+        total = data.stream.count
+        accuracy = measure_accuracy(
+            prepared.bytes,
+            model,
+            ((data.by_tensor(s), s) for s in data.stream),
+            progress=lambda done: self.progress("Measuring accuracy", done, total),
+        )
+        if accuracy is None:
+            self.notes["accuracy"] = (
+                "not measured: it takes one output [batch, classes] and labels from 0 to "
+                "classes - 1, one a sample"
+            )
+        self._timed("accuracy", start)
+        return accuracy
+
+    def summary(
+        self,
+        loaded: Source,
+        prepared: Prepared,
+        plan: Plan,
+        emitted: Emitted,
+        model: bytes,
+        data: Samples,
+        correction: Correction | None,
+        proof: Proof,
+        accuracy: Accuracy | None,
+    ) -> dict[str, Any]:
+        if proof.collapsed and not data.made_up:
+            names = {a.tensor_name: a.name for a in data.interface.outputs}
+            worst = [
+                f"{short_name(e.name, loaded.layer_names)} ({e.sqnr_db:.1f} dB)"
+                for e in proof.worst_layers[:5]
+            ]
+            self.warnings.append(
+                f"THE OUTPUT COLLAPSED: {', '.join(names.get(n, n) for n in proof.collapsed)} no "
+                "longer follows the float model"
+                + (f"; worst tensors: {', '.join(worst)}" if worst else "")
+                + ". Do the samples look like what the model was trained on? If so, try "
+                "--scheme=int16x8."
+            )
+        return make_summary(
+            config=self.config,
+            source=loaded,
+            prepared=prepared,
+            plan=plan,
+            emitted=emitted.model,
+            model=model,
+            data=data.stream,
+            calibrated=data.seen,
+            correction=correction,
+            proof=proof,
+            accuracy=accuracy,
+            seconds=self.seconds,
+            warnings=self.warnings,
+            notes=self.notes,
+        )
+
+
+def _refused(message: str, prepared: Prepared, plan: Plan) -> str:
+    widest = max(
+        (t for t in plan.tensors.items() if t[1].grid.scale),
+        key=lambda t: max(t[1].grid.scale),
+        default=None,
+    )
+    text = message.removesuffix(" Export or copy it again.").replace(": it is damaged.", ".")
+    if widest is not None:
+        lo, hi = widest[1].grid.range()
+        text += f" The widest range is that of {widest[0]!r}, {lo:.3g} to {hi:.3g}:"
+        text += " are the samples as large as the model's real inputs?"
+    return f"{text} Nothing was written."
