@@ -124,7 +124,7 @@ def convert_model(
     excluded = patterns.strings("exclude", exclude)
     patterns.check_regexes("allow_float", allowed)
     patterns.check_regexes("exclude", excluded)
-    check_types(rules, input_range, samples, data_options, statistics, plan)
+    check_types(rules, input_range, samples, data_options, statistics, plan, progress)
     config = Config(
         scheme=get_scheme(scheme),
         calibration=get_rule(calibration),
@@ -150,7 +150,7 @@ def convert_model(
         stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
         chosen = run.plan(prepared, stats, given)
         emitted = run.emit(prepared, chosen, replayed=given is not None)
-        correction = run.correct(prepared, emitted, bias_correction, stream)
+        correction = run.correct(prepared, chosen, emitted, bias_correction, stream)
         model = run.write(emitted, chosen)
     proof = run.prove(loaded, prepared, model, stream)
     accuracy = run.accuracy(prepared, model, stream)

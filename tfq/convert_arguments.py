@@ -68,6 +68,7 @@ def check_types(
     data_options: object,
     statistics: object,
     plan: object,
+    progress: object,
 ) -> None:
     """Raises UsageError for an argument of a type that would fail far from the call."""
     if not isinstance(rules, Sequence) or not all(isinstance(r, LayerRule) for r in rules):
@@ -80,6 +81,8 @@ def check_types(
         raise UsageError(f"input_range is two numbers, (lo, hi). Received: {input_range!r}.")
     if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int)):
         raise UsageError(f"samples is a whole number. Received: {samples!r}.")
+    if progress is not None and not callable(progress):
+        raise UsageError(f"progress is a function(stage, done, total). Received: {progress!r}.")
     for what, value, kinds in (
         ("data_options", data_options, (DataOptions,)),
         ("statistics", statistics, (Statistics, str, os.PathLike)),

@@ -49,6 +49,9 @@ Progress = Callable[[str, int, int | None], None]
 _RETAINED = 256
 _PROOF = 32
 
+# A sample that reaches so many times beyond its input's grid is not what the grid was made for.
+_ABSURD = 2.0
+
 
 @dataclasses.dataclass
 class Samples:
@@ -251,13 +254,27 @@ class Run:
         self._timed("emit", start)
         return emitted
 
+    @staticmethod
+    def _ordinary(sample: Mapping[str, np.ndarray], plan: Plan) -> bool:
+        """Whether the sample is not one of those that the range rule found absurd."""
+        for name, values in sample.items():
+            entry = plan.tensors.get(name)
+            if entry is not None and entry.grid.scale and values.size:
+                lo, hi = entry.grid.range()
+                if max(float(values.max()), -float(values.min())) > _ABSURD * max(hi, -lo):
+                    return False
+        return True
+
     def correct(
-        self, prepared: Prepared, emitted: Emitted, how: str, data: Samples
+        self, prepared: Prepared, plan: Plan, emitted: Emitted, how: str, data: Samples
     ) -> Correction | None:
         if how == "none" or not self.integer or data.stream.synthetic:
             return None
         start = time.perf_counter()
-        fit, check = affordable(prepared.model.main, data.fit, data.check)
+        fit, check = (
+            [s for s in samples if self._ordinary(s, plan)] for samples in (data.fit, data.check)
+        )
+        fit, check = affordable(prepared.model.main, fit, check)
         correction = correct_biases(
             prepared.model,
             prepared.bytes,

@@ -63,12 +63,28 @@ def open_data(
     if limit is not None and limit < 1:
         raise UsageError(f"The limit of samples must be at least 1. Received: {limit}.")
     fitter = Fitter(inputs)
+    if options is not None and not _may_hold_images(data):
+        name = os.fspath(data) if isinstance(data, str | os.PathLike) else type(data).__name__
+        raise UsageError(
+            f"data_options (--resize, --crop, --scale, --mean) are for images, but "
+            f"--data={name} holds no images: it is taken as it is. Leave them out."
+        )
     options = options or DataOptions()
     if isinstance(data, str) and data == "synthetic":
         return synthetic(inputs) if limit is None else synthetic(inputs, min(limit, 64))
     if isinstance(data, str | os.PathLike):
         return SampleSource(_open_name(os.fspath(data), fitter, options, limit), fitter, limit)
     return SampleSource(open_object(data, fitter, limited=limit is not None), fitter, limit)
+
+
+def _may_hold_images(data: Any) -> bool:
+    """Whether what `data` names could be encoded images: a folder of them, or TFRecord."""
+    if not isinstance(data, str | os.PathLike):
+        return False
+    path = Path(data)
+    if os.path.isdir(path):
+        return saved_data_path(path) is None
+    return not (path.suffix in (".npz", ".npy") or str(data) == "synthetic" or ":" in str(data))
 
 
 def saved_data_path(saved_model_dir: str | os.PathLike[str]) -> Path | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -289,9 +290,10 @@ class Model:
         except MemoryError:
             raise
         except Exception as e:  # Damaged offsets surface as almost any exception.
+            kind = "" if isinstance(e, struct.error) else f"{type(e).__name__}: "
             raise ModelError(
                 f"Cannot read {where}: it is damaged, or not a .tflite file "
-                f"({type(e).__name__}: {e}). Export or copy it again."
+                f"({kind}{e}). Export or copy it again."
             ) from None
 
     def to_bytes(self) -> bytes:

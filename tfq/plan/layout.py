@@ -129,9 +129,15 @@ def make_layout(
     choices = _choose(graph, config, trained, left or {})
     dtypes: dict[Tensor, str] = {}
     base = config.scheme.activations
+    consumers = graph.consumers()
     for t in graph.inputs:
         if t.dtype == "float32":
-            dtypes[t] = base
+            widths = {choices[op].activations for op, _ in consumers.get(t, [])}
+            # What the user gives in full precision is not narrowed before wide ops read it.
+            finer = config.input_type == "int16" or (
+                config.input_type == "float32" and widths == {"int16"}
+            )
+            dtypes[t] = "int16" if base == "int8" and finer else base
     for op in graph.ops:
         choice = choices[op]
         s = spec(op.name)
