@@ -563,7 +563,7 @@ def test_damaged_models_that_tensorflow_would_read(folder, name):
 @pytest.mark.slow
 def test_a_saved_model_without_such_a_signature(folder):
     source = ROOT / "examples" / "digits" / "saved_model"
-    refused(folder, source, "--signature=serve", code=2, says=["serve", "serving_default"])
+    refused(folder, source, "--signature=predict", code=2, says=["predict", "serving_default"])
 
 
 # --- the same from Python -------------------------------------------------------------------------

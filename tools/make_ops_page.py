@@ -1,0 +1,93 @@
+"""Writes docs/ops.md from the op table: `python tools/make_ops_page.py`.
+
+`tests/tools/test_make_ops_page.py` fails when the page is older than the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+import tfq.rewrite
+from tfq.graph.optable import OP_TABLE, Kind, OpSpec
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "ops.md"
+
+_HEAD = """# Ops
+
+Made by `tools/make_ops_page.py` from `tfq/graph/optable.py`; do not edit.
+
+{total} builtin ops: {integer} with an integer kernel that is right, {free} that move shapes, booleans
+or control and hold no quantized tensor, {float_only} whose kernels compute in float only. Of the last,
+tfq makes those marked "table" a lookup table where they are a function of one int8 or int16 tensor,
+and says those marked "rewritten" with other ops; the rest stop a full-integer run and are named.
+
+- **Grids**: *weighted*: constant int8 weights, a bias on input scale times weight scale. *own*: every
+  tensor has its own scale. *same*: input and output share one. *fixed*: the kernel fixes the
+  output's. *integer_out*: quantized in, integers or booleans out. *structural*: none.
+- **int8**, **int16**: the lowest op version whose kernel takes such activations; "-": none is right.
+- Custom and Flex ops have no integer kernel; they stop a full-integer run.
+
+| op | grids | float | int8 | int16 | otherwise | note |
+|---|---|---|---|---|---|---|
+"""
+
+
+def rewritten() -> dict[str, set[str]]:
+    """Op -> the rewrites that say it with other ops."""
+    found: dict[str, set[str]] = {}
+    for module in pkgutil.iter_modules(tfq.rewrite.__path__):
+        if not module.name.startswith(("replace_", "expand_", "unroll_while", "unroll_lstm")):
+            continue
+        loaded = importlib.import_module(f"tfq.rewrite.{module.name}")
+        rule = getattr(loaded, "RULE", None)
+        for op in rule.roots if rule is not None else ():
+            found.setdefault(op, set()).add(module.name)
+    return found
+
+
+def row(name: str, spec: OpSpec, rewrites: set[str]) -> str:
+    structural = spec.kind is Kind.STRUCTURAL
+
+    def version(dtype: str) -> str:
+        return "" if structural else str(spec.versions.get(dtype, "-"))
+
+    other = []
+    if not structural and not {"int8", "int16"} <= spec.dtypes:
+        if rewrites:
+            other.append("rewritten")
+        if spec.elementwise:
+            other.append("table")
+    note = spec.note
+    if not spec.reference and spec.dtypes:
+        note = f"{note} Not in the reference kernels, or wrong there.".strip()
+    cells = [
+        name,
+        spec.kind.value,
+        version("float32"),
+        version("int8"),
+        version("int16"),
+        ", ".join(other),
+        note.replace("|", "\\|"),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def page() -> str:
+    rewrites = rewritten()
+    kinds = [spec.kind for spec in OP_TABLE.values()]
+    free, float_only = kinds.count(Kind.STRUCTURAL), kinds.count(Kind.FLOAT_ONLY)
+    head = _HEAD.format(
+        total=len(kinds),
+        integer=len(kinds) - free - float_only,
+        free=free,
+        float_only=float_only,
+    )
+    rows = [row(name, OP_TABLE[name], rewrites.get(name, set())) for name in sorted(OP_TABLE)]
+    return head + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
