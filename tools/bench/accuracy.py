@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 
 import harness
+import litert_model
 import models
 import numpy as np
 import stats
@@ -23,11 +24,13 @@ TASKS = {
     "digits_example": "examples/digits",
     "digits": "digits CNN",
     "digits_outlier": "digits, one calibration sample of 200 times 20",
-    "digits_imbalance": "digits, channels scaled by 2^-4..2^4",
+    "digits_imbalance": f"digits, channels scaled by 2^-4..2^4 ({models.IMBALANCES} draws)",
     "fashion": "Fashion-MNIST CNN",
     "basic_pitch": "basic-pitch, one voice (note F1)",
     "basic_pitch_chords": "basic-pitch, two voices (note F1)",
 }
+# Tasks that are several models over the same test samples; a sample's counts are summed.
+PARTS = {"digits_imbalance": [f"digits_imbalance_{i}" for i in range(models.IMBALANCES)]}
 QUICK_CASES = 200
 
 
@@ -36,16 +39,18 @@ class Score:
     """One model on one task.
 
     Attributes:
-      counts: [cases, figures]; (right, 1) per sample or (hits, false, missed) per clip.
+      counts: [cases, figures]; (right, models) per sample or (hits, false, missed) per clip.
+      integer: whether every tensor of the model is of an integer type.
       note: why there is no score, when `counts` is empty.
     """
 
     counts: np.ndarray
+    integer: bool = False
     note: str = ""
 
 
 def ratio(counts: np.ndarray) -> np.ndarray:
-    """Top-1 from summed (right, 1)."""
+    """Top-1 from summed (right, models)."""
     return counts[..., 0] / np.maximum(counts[..., 1], 1)
 
 
@@ -55,35 +60,53 @@ def _metric(task: str) -> Callable[[np.ndarray], np.ndarray]:
     return notes.f1 if task.startswith("basic_pitch") else ratio
 
 
-def evaluate(task: str, files: dict[str, pathlib.Path], cases: int | None) -> dict[str, Score]:
-    """Scores of `files` (by column name) on the task's test data, each in its own process job."""
+def evaluate(model: str, files: dict[str, pathlib.Path], cases: int | None) -> dict[str, Score]:
+    """Scores of `files` (by column name) on the test data of a prepared model."""
     todo = [
         {
             "id": name,
             "action": "score",
-            "task": "notes" if task.startswith("basic_pitch") else "top1",
+            "task": "notes" if model.startswith("basic_pitch") else "top1",
             "out": str(path),
-            "data": str(models.Prepared(task).test),
+            "data": str(models.Prepared(model).test),
             "samples": cases,
         }
         for name, path in files.items()
     ]
     answers = harness.run_jobs("judge", todo)
     return {
-        name: Score(np.array(a["counts"], np.float64)) if a["ok"] else _failed(a["error"])
+        name: Score(
+            np.array(a["counts"], np.float64), litert_model.kinds(files[name]).fully_integer
+        )
+        if a["ok"]
+        else _failed(a["error"])
         for name, a in answers.items()
     }
 
 
 def _failed(error: str) -> Score:
-    return Score(np.zeros((0, 2)), error)
+    return Score(np.zeros((0, 2)), note=error)
 
 
 def run_task(
     task: str, converters: list[str], cases: int | None, settings: dict
 ) -> dict[str, Score]:
-    """Float and every converter on one task."""
-    prepared = models.prepare(task)
+    """Float and every converter on one task, summed over the models it is made of."""
+    parts = [_run_model(m, converters, cases, settings) for m in PARTS.get(task, [task])]
+    return {name: _sum([part[name] for part in parts]) for name in parts[0]}
+
+
+def _sum(parts: list[Score]) -> Score:
+    failed = next((p for p in parts if not len(p.counts)), None)
+    if failed is not None:
+        return failed
+    return Score(np.sum([p.counts for p in parts], axis=0), all(p.integer for p in parts))
+
+
+def _run_model(
+    model: str, converters: list[str], cases: int | None, settings: dict
+) -> dict[str, Score]:
+    prepared = models.prepare(model)
     failed: dict[str, Score] = {}
     with tempfile.TemporaryDirectory() as work:
         files = {"float": prepared.float_model}
@@ -103,18 +126,28 @@ def run_task(
                 files[converter] = out
             else:
                 failed[converter] = _failed(answer["error"])
-        return {**evaluate(task, files, cases), **failed}
+        return {**evaluate(model, files, cases), **failed}
 
 
 def report(task: str, scores: dict[str, Score]) -> tuple[list[list[object]], dict]:
     """Table rows for one task, and the same figures for --json."""
     metric = _metric(task)
     rows: list[list[object]] = []
-    figures: dict = {"cases": len(scores["float"].counts), "scores": {}, "differences": {}}
+    figures: dict = {
+        "cases": len(scores["float"].counts),
+        "scores": {},
+        "integer": {},
+        "differences": {},
+    }
     for name, score in scores.items():
         value = float(metric(score.counts.sum(0))) if len(score.counts) else None
         figures["scores"][name] = value if value is not None else score.note
-    cells = [f"{v:.4f}" if isinstance(v, float) else v[:60] for v in figures["scores"].values()]
+        figures["integer"][name] = score.integer
+    cells = [
+        (f"{v:.4f}" if isinstance(v, float) else v[:60])
+        + (", not integer" if name != "float" and not scores[name].integer else "")
+        for name, v in figures["scores"].items()
+    ]
     rows.append([TASKS[task], len(scores["float"].counts), *cells])
     ours = scores.get("tfq")
     if ours is not None and len(ours.counts):
@@ -123,7 +156,7 @@ def report(task: str, scores: dict[str, Score]) -> tuple[list[list[object]], dic
                 continue
             difference = stats.bootstrap_difference(ours.counts, other.counts, metric)
             entry = dataclasses.asdict(difference)
-            if metric is ratio:
+            if metric is ratio and task not in PARTS:
                 a, b = (s.counts[:, 0] > 0 for s in (ours, other))
                 entry["mcnemar_p"] = stats.mcnemar(a, b)
             entry["significantly_below"] = difference.significantly_below
