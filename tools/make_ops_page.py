@@ -18,15 +18,17 @@ _HEAD = """# Ops
 
 Made by `tools/make_ops_page.py` from `tfq/graph/optable.py`; do not edit.
 
-{total} builtin ops: {integer} with an integer kernel that is right, {free} that move shapes, booleans
-or control and hold no quantized tensor, {float_only} whose kernels compute in float only. Of the last,
-tfq makes those marked "table" a lookup table where they are a function of one int8 or int16 tensor,
-and says those marked "rewritten" with other ops; the rest stop a full-integer run and are named.
+{total} builtin ops: {integer} with an integer kernel that is right, {free} that move shapes,
+booleans or control and hold no quantized tensor, {float_only} whose kernels compute in float only.
+Of the last, tfq makes those marked "table" a lookup table where they are a function of one int8 or
+int16 tensor, and says those marked "rewritten" with other ops; the rest stop a full-integer run and
+are named.
 
-- **Grids**: *weighted*: constant int8 weights, a bias on input scale times weight scale. *own*: every
-  tensor has its own scale. *same*: input and output share one. *fixed*: the kernel fixes the
+- **Grids**: *weighted*: constant int8 weights, a bias on input scale times weight scale. *own*:
+  every tensor has its own scale. *same*: input and output share one. *fixed*: the kernel fixes the
   output's. *integer_out*: quantized in, integers or booleans out. *structural*: none.
-- **int8**, **int16**: the lowest op version whose kernel takes such activations; "-": none is right.
+- **int8**, **int16**: the lowest op version whose kernel takes such activations; "-": none is
+  right.
 - Custom and Flex ops have no integer kernel; they stop a full-integer run.
 
 | op | grids | float | int8 | int16 | otherwise | note |
