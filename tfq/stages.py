@@ -268,7 +268,8 @@ class Run:
     def correct(
         self, prepared: Prepared, plan: Plan, emitted: Emitted, how: str, data: Samples
     ) -> Correction | None:
-        if how == "none" or not self.integer or data.stream.synthetic:
+        # What was trained with its quantizers has learned to live with them: nothing is moved.
+        if how == "none" or not self.integer or data.stream.synthetic or prepared.trained.grids:
             return None
         start = time.perf_counter()
         fit, check = (

@@ -21,6 +21,7 @@ import numpy as np
 
 from tfq.errors import ModelError, TfqError
 from tfq.graph.model import Model, numpy_dtype
+from tfq.graph.runnable import runnable
 from tfq.runtime import Runner
 
 _KERNELS = ("xnnpack", "builtin")
@@ -52,6 +53,7 @@ def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60
     _check_structure(parsed, where)
     if any(op.name == "CUSTOM" for graph in parsed.graphs for op in graph.ops):
         return parsed
+    model = runnable(model)
     # A process with threads (TensorFlow's, say) cannot fork safely: their locks stay taken.
     if hasattr(os, "fork") and threading.active_count() == 1 and "tensorflow" not in sys.modules:
         code, said = _in_fork(model, time_limit)

@@ -17,6 +17,7 @@ LIMITS: dict[str, tuple[int, int]] = {
     "int2": (-2, 1),
     "int4": (-8, 7),
     "int8": (-128, 127),
+    "uint4": (0, 15),
     "uint8": (0, 255),
     "int16": (-32768, 32767),
     "int32": (-(2**31), 2**31 - 1),
@@ -138,7 +139,7 @@ def quantize(values: np.ndarray, grid: Grid, *, narrow: bool = False) -> np.ndar
     scale = _along_axis(grid.scale, grid.axis, values.ndim)
     zero = _along_axis(grid.zero_point, grid.axis, values.ndim)
     q = np.rint(np.asarray(values, np.float64) / scale) + zero
-    storage = {"int4": "int8", "int2": "int8"}.get(grid.dtype, grid.dtype)
+    storage = {"int4": "int8", "int2": "int8", "uint4": "uint8"}.get(grid.dtype, grid.dtype)
     # The largest int64 is no float64: rounded up it would wrap around.
     top = min(float(q_max), float(np.nextafter(2.0**63, 0.0)))
     return np.clip(q, q_min + int(narrow), top).astype(storage)

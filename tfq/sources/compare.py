@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfq.errors import ModelError, TfqError
 from tfq.graph.interface import Interface, read_interface
 from tfq.graph.model import Model, numpy_dtype
+from tfq.graph.runnable import runnable
 from tfq.runtime import Runner
 from tfq.sources.causes import listed, root_cause
 from tfq.sources.tracing import Entry, holds_state
@@ -51,7 +52,7 @@ def compare(entry: Entry, model: bytes) -> tuple[dict[str, float], list[str]]:
     labels = [op.label for g in parsed.graphs for op in g.ops]
     if any(label.startswith("CUSTOM") for label in labels):
         return {}, ["Not compared with the source: the model holds ops that LiteRT cannot run."]
-    runner = Runner(model)
+    runner = Runner(runnable(model))
     stateful = holds_state(entry.function)
     rng = np.random.default_rng(0)
     checks: dict[str, float] = {"max_abs_diff": 0.0, "max_rel_diff": 0.0}
