@@ -7,6 +7,7 @@ compared with the float model's on samples that calibration did not see.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -296,15 +297,20 @@ def same_model(source: bytes, prepared: bytes, samples: Sequence[Inputs]) -> Non
     """Checks that rewriting changed nothing: both float models, run on real samples.
 
     Raises:
-      TfqError: an output differs by more than float rounding.
+      TfqError: a float output differs by more than float rounding, or an integer or boolean one in
+        most places (in a few, rounding alone can tip a comparison).
     """
     if source == prepared:
         return
     a, b = Runner(source), Runner(prepared)
+    off: collections.Counter[str] = collections.Counter()
+    places: collections.Counter[str] = collections.Counter()
     for inputs in samples:
         expected, got = a.run(inputs), b.run(inputs)
         for name, value in expected.items():
             if value.dtype.kind != "f":
+                off[name] += int(np.sum(value != got[name]))
+                places[name] += value.size
                 continue
             size = max(float(np.max(np.abs(value), initial=0.0)), 1e-6)
             far = float(np.max(np.abs(value - got[name]), initial=0.0))
@@ -313,3 +319,9 @@ def same_model(source: bytes, prepared: bytes, samples: Sequence[Inputs]) -> Non
                     f"A graph rewrite changed output {name!r} by {far:.3g} (its values reach "
                     f"{size:.3g}). Nothing was written; please report this model."
                 )
+    for name, count in off.items():
+        if count > places[name] / 2:
+            raise TfqError(
+                f"A graph rewrite changed output {name!r} in {count} of {places[name]} places. "
+                "Nothing was written; please report this model."
+            )
