@@ -9,16 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfq.calibrate.statistics import Statistics
     from tfq.convert import ConversionResult, convert_model
-    from tfq.data import save_representative_dataset
+    from tfq.data import DataOptions, save_representative_dataset
     from tfq.errors import DataError, ModelError, TfqError, UsageError
+    from tfq.plan.plan import Plan
+    from tfq.plan.scheme import LayerRule
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ConversionResult",
     "DataError",
+    "DataOptions",
+    "LayerRule",
     "ModelError",
+    "Plan",
+    "Statistics",
     "TfqError",
     "UsageError",
     "__version__",
@@ -29,7 +36,11 @@ __all__ = [
 _HOME = {
     "ConversionResult": "tfq.convert",
     "DataError": "tfq.errors",
+    "DataOptions": "tfq.data",
+    "LayerRule": "tfq.plan.scheme",
     "ModelError": "tfq.errors",
+    "Plan": "tfq.plan.plan",
+    "Statistics": "tfq.calibrate.statistics",
     "TfqError": "tfq.errors",
     "UsageError": "tfq.errors",
     "convert_model": "tfq.convert",

@@ -242,17 +242,19 @@ def _interface(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             what,
-            f"{a['name']}: {a['dtype']} [{','.join(map(str, a['shape']))}]"
-            + (
-                ""
-                if a["scale"] is None
-                else f", real = (q {'-' if a['zero_point'] >= 0 else '+'} {abs(a['zero_point'])})"
-                f" * {a['scale']:.6g}"
-            ),
+            f"{a['name']}: {a['dtype']} [{','.join(map(str, a['shape']))}]" + _grid(a),
         )
         for what, arguments in (("input", model["inputs"]), ("output", model["outputs"]))
         for a in arguments
     ]
+
+
+def _grid(argument: Mapping[str, Any]) -> str:
+    scale, zero = argument["scale"], argument["zero_point"]
+    if scale is None:
+        return ""
+    q = "q" if zero == 0 else f"(q {'-' if zero > 0 else '+'} {abs(zero)})"
+    return f", real = {q} * {scale:.6g}"
 
 
 def _size(n: int) -> str:
@@ -263,14 +265,15 @@ def _ops(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda c: (-c[1], c[0]))
     shown = ", ".join(f"{n} {c}" for n, c in ordered[:6])
     more = len(ordered) - 6
-    return shown + (f", and {more} more kinds" if more > 0 else "")
+    return shown + (f", and {more} more kind{'s' * (more != 1)}" if more > 0 else "")
 
 
 def _correction(c: Mapping[str, Any]) -> str:
     if not c["layers"]:
         return "not corrected: it would not lower the error on unseen samples"
     gain = (1 - c["error_after"] / c["error_before"]) * 100 if c["error_before"] else 0.0
-    return f"{c['layers']} layers corrected; output error power {gain:.0f}% lower on unseen samples"
+    layers = f"{c['layers']} layer{'s' * (c['layers'] != 1)}"
+    return f"{layers} corrected; output error power {gain:.0f}% lower on unseen samples"
 
 
 def _errors(proof: Mapping[str, Any]) -> list[str]:
