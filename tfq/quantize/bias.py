@@ -116,7 +116,7 @@ def correct_biases(
     layers = _layers(float_model, emitted)
     if not layers or not fit or not check:
         return Correction(0, (0, 0), 0.0, 0.0)
-    total = (len(fit) + len(check)) * (rounds + 2)
+    total = (len(fit) + len(check)) * (rounds + 1) + len(check)
     done = 0
 
     def tick() -> None:
@@ -135,7 +135,9 @@ def correct_biases(
     touched: set[str] = set()
     best_touched: set[str] = set()
     for r in range(rounds + 1):
-        shifts, error = _measure(emitted, layers, judged, fit, check, outputs, tick)
+        # After the last correction only the error is of interest.
+        reach = -(-len(layers) * (r + 1) // rounds) if r < rounds else 0
+        shifts, error = _measure(emitted, layers[:reach], judged, fit, check, outputs, tick)
         if best_error is None:
             best_error = first_error = error
         elif error < best_error:
@@ -144,7 +146,6 @@ def correct_biases(
             best_touched = set(touched)
         if r == rounds:
             break
-        reach = -(-len(layers) * (r + 1) // rounds)
         for k, layer in enumerate(layers[:reach]):
             if _apply(layer, shifts[k], float_means[k]):
                 touched.add(layer.name)
@@ -295,7 +296,7 @@ def _measure(
     means = [[np.zeros(layer.channels) for layer in layers] for _ in range(2)]
     unclipped = [np.zeros(layer.channels) for layer in layers]
     error = power = 0.0
-    for part, samples in enumerate((fit, check)):
+    for part, samples in enumerate((fit if layers else (), check)):
         for n, inputs in enumerate(samples):
             runner.reset_state()
             runner.run(feed(inputs))
