@@ -95,9 +95,12 @@ def main() -> None:
         if ours in found and theirs in found:
             ratio = stats.ratio_of_medians(found[ours], found[theirs])
             verdict = "reached" if ratio <= limit else "missed"
-            ratios.append([f"{ours} / {theirs}", f"{ratio:.3f}", f"<= {limit}", verdict])
+            # What the least disturbed rounds say, for a machine that was not quiet.
+            least = f"{min(found[ours]) / min(found[theirs]):.3f}"
+            ratios.append([f"{ours} / {theirs}", f"{ratio:.3f}", least, f"<= {limit}", verdict])
     if ratios:
-        print("\n" + stats.table(["ratio", "value", "goal", "verdict"], ratios))
+        header = ["ratio", "of medians", "of the least", "goal", "verdict"]
+        print("\n" + stats.table(header, ratios))
     figures = {"ms": found, "ratios": ratios}
     if not flags.no_memory:
         counts = (30, 100) if flags.quick else (100, 2000)
