@@ -500,3 +500,16 @@ def test_a_larger_batch(source):
     data = np.random.default_rng(0).normal(0, 1, (30, 6)).astype(np.float32)
     result = convert_model(net.bytes(net.dense(x, 3, out="y")), data)
     assert result.summary["proof"]["outputs"][0]["max_lsb"] < 3
+
+
+def test_a_plan_is_replayed_alike_with_more_samples_than_are_kept():
+    net = Net()
+    x = net.input(1, 12, name="x")
+    y = net.dense(net.dense(x, 16, act=ACT.RELU, out="a"), 4, out="y")
+    source = net.bytes(y)
+    data = np.random.default_rng(0).exponential(1, (700, 12)).astype(np.float32)
+    first = convert_model(source, lambda: ([v[None]] for v in data))
+    assert first.summary["bias_correction"]["layers"] > 0
+    again = convert_model(source, lambda: ([v[None]] for v in data), plan=first.plan)
+    assert again.model == first.model
+    assert again.summary["proof"] == first.summary["proof"]

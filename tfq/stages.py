@@ -208,7 +208,8 @@ class Run:
             kept.offer(sample)
             if calibrating:
                 yield data.by_tensor(sample)
-            elif len(kept) >= _RETAINED and len(unseen) >= _PROOF:
+            elif not self.integer and len(kept) >= _RETAINED and len(unseen) >= _PROOF:
+                # Enough for a proof. A replayed plan reads on, to keep the samples of the first run.
                 break
         samples = [data.by_tensor(s) for s in kept.samples]
         # One in four decides what is kept of the corrections computed from the others.
