@@ -35,6 +35,7 @@ from tfq.plan.storage import plan_float
 from tfq.quantize.bias import Correction, affordable, correct_biases
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
+from tfq.runtime import Runner
 from tfq.sources import Source, load_source
 from tfq.summary import make_summary
 from tfq.verify.accuracy import Accuracy, measure_accuracy
@@ -105,8 +106,25 @@ class Run:
         self.progress("Rewriting the graph", 0, None)
         activations = self.config.scheme.activations if self.integer else "int8"
         prepared = prepare(loaded.model, integer=self.integer, activations=activations)
+        self._check_custom(prepared)
         self._timed("prepare", start)
         return prepared
+
+    def _check_custom(self, prepared: Prepared) -> None:
+        """Stops before a model with custom ops that would stay float, unless LiteRT has them."""
+        custom = sorted(
+            {op.label for g in prepared.model.graphs for op in g.ops if op.name == "CUSTOM"}
+        )
+        if not custom or (self.integer and not set(custom) <= set(self.config.allow_float)):
+            return  # None, or planning names all that stand in the way.
+        try:
+            Runner(prepared.bytes)
+        except ModelError:
+            raise ModelError(
+                f"LiteRT cannot run {', '.join(custom)}, so nothing could be proven of the result. "
+                "Replace custom and Flex ops by builtin ones in the model, or convert the part "
+                "before them."
+            ) from None
 
     def resolve(
         self, loaded: Source, prepared: Prepared, allowed: Sequence[str], excluded: Sequence[str]
