@@ -227,7 +227,7 @@ class Run:
             if calibrating:
                 yield data.by_tensor(sample)
             elif not self.integer and len(kept) >= _RETAINED and len(unseen) >= _PROOF:
-                # Enough for a proof. A replayed plan reads on, to keep the samples of the first run.
+                # Enough for a proof. A replayed plan reads on: it keeps what the first run kept.
                 break
         samples = [data.by_tensor(s) for s in kept.samples]
         # One in four decides what is kept of the corrections computed from the others.
