@@ -513,3 +513,17 @@ def test_a_plan_is_replayed_alike_with_more_samples_than_are_kept():
     again = convert_model(source, lambda: ([v[None]] for v in data), plan=first.plan)
     assert again.model == first.model
     assert again.summary["proof"] == first.summary["proof"]
+
+
+def test_tensors_without_names_or_with_the_same():
+    net = Net()
+    x = net.input(1, 6, name="x")
+    a, b = net.dense(x, 3, out="y"), net.dense(x, 3, out="y")
+    model = net.model(a, b)
+    x.name = ""
+    model.signatures = []
+    data = np.random.default_rng(0).normal(0, 1, (20, 6)).astype(np.float32)
+    result = convert_model(model.to_bytes(), data)
+    outputs = result.summary["proof"]["outputs"]
+    assert len({o["name"] for o in outputs}) == 2
+    assert min(o["sqnr_db"] for o in outputs) > 25

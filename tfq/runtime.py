@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -103,6 +103,13 @@ class Runner:
         self.set_inputs(inputs)
         self.invoke()
         return {d["name"]: self._interpreter.get_tensor(d["index"]) for d in self.outputs}
+
+    def run_in_order(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The same by position, for models whose tensors lack names or share them."""
+        for detail, value in zip(self.inputs, values, strict=True):
+            self._interpreter.set_tensor(detail["index"], value)
+        self.invoke()
+        return [self._interpreter.get_tensor(d["index"]) for d in self.outputs]
 
     def view(self, index: int) -> np.ndarray:
         """Tensor `index` of the main graph without a copy. Drop it before the next invoke."""

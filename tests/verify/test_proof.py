@@ -277,3 +277,18 @@ def test_a_changed_integer_output_is_caught():
     same_model(source, source + b"", draw(source, 2))
     with pytest.raises(TfqError, match="rewrite changed output 'y'"):
         same_model(source, argmax(-1.0), draw(source, 2))
+
+
+def test_outputs_that_share_a_name_are_compared_by_position():
+    net = Net()
+    x = net.input(1, 4, name="x")
+    a, b = net.dense(x, 3, out="y"), net.dense(x, 3, out="y")
+    source = net.bytes(a, b)
+    prepared = plan_of(source).prepared
+    names = [t.name for t in prepared.model.main.outputs]
+    assert names[0] == "y"
+    assert len(set(names)) == 2
+    same_model(source, prepared.bytes, draw(prepared.bytes, 2))
+    prepared.model.main.outputs.reverse()
+    with pytest.raises(TfqError, match="rewrite changed output"):
+        same_model(source, prepared.model.to_bytes(), draw(prepared.bytes, 2))

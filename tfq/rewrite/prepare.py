@@ -80,10 +80,11 @@ def unique_names(graph: Graph) -> None:
     """Gives every tensor of the graph a name of its own; the first with a name keeps it."""
     outside = [*graph.inputs, *graph.outputs]
     taken: set[str] = set()
-    for t in [*outside, *graph.tensors()]:
-        if t in outside and t.name and t.name not in taken:
+    done: set[Tensor] = set()
+    for t in outside:
+        if t.name and t.name not in taken:
             taken.add(t.name)
-    done: set[Tensor] = {t for t in outside if t.name}
+            done.add(t)
     for t in graph.tensors():
         if t in done:
             continue

@@ -303,17 +303,20 @@ def same_model(source: bytes, prepared: bytes, samples: Sequence[Inputs]) -> Non
     if source == prepared:
         return
     a, b = Runner(source), Runner(prepared)
+    names = [d["name"] for d in b.outputs]
     off: collections.Counter[str] = collections.Counter()
     places: collections.Counter[str] = collections.Counter()
     for inputs in samples:
-        expected, got = a.run(inputs), b.run(inputs)
-        for name, value in expected.items():
+        # By position: preparing gives names to tensors that have none, or one that others have.
+        values = [inputs[d["name"]] for d in b.inputs]
+        expected, got = a.run_in_order(values), b.run_in_order(values)
+        for name, value, other in zip(names, expected, got, strict=True):
             if value.dtype.kind != "f":
-                off[name] += int(np.sum(value != got[name]))
+                off[name] += int(np.sum(value != other))
                 places[name] += value.size
                 continue
             size = max(float(np.max(np.abs(value), initial=0.0)), 1e-6)
-            far = float(np.max(np.abs(value - got[name]), initial=0.0))
+            far = float(np.max(np.abs(value - other), initial=0.0))
             if not far <= 1e-3 * size:
                 raise TfqError(
                     f"A graph rewrite changed output {name!r} by {far:.3g} (its values reach "

@@ -1,0 +1,106 @@
+"""What a conversion says about itself, as data and as the lines a person reads."""
+
+import copy
+import json
+import textwrap
+
+import numpy as np
+import pytest
+from small_models import Net, cnn
+
+from tfq.convert import convert_model
+from tfq.summary import lines
+
+
+@pytest.fixture(scope="module")
+def summary():
+    x = np.random.default_rng(0).normal(0, 1, (40, 8, 8, 2)).astype(np.float32)
+    return convert_model(cnn(), (x, np.arange(40) % 5)).summary
+
+
+def rows(summary):
+    """The text behind each row's name, joined over its lines."""
+    found = {}
+    name = ""
+    for line in lines(summary):
+        name = line[2:12].strip() or name
+        found.setdefault(name, []).append(line[12:])
+    return {n: " ".join(t.strip() for t in texts) for n, texts in found.items()}
+
+
+def test_lines_fit_and_say_what_was_done(summary):
+    text = lines(summary)
+    assert max(len(line) for line in text) <= 80
+    found = rows(summary)
+    assert found["scheme"] == "int8: full integer"
+    assert found["input"].startswith("x0: int8 [1,8,8,2], real = ")
+    assert found["output"].startswith("y0: int8 [1,5], real = (q + 128) * 0.00390625")
+    assert "CONV_2D 2" in found["ops"]
+    assert "35 calibrated" in found["data"]
+    assert "dB" in found["error"]
+    assert "5 unseen samples" in found["error"]
+    assert "XNNPACK and reference kernels" in found["runs on"]
+    assert "40 samples" in found["accuracy"]
+    assert found["seconds"]
+
+
+def test_how_to_read_a_boundary_tensor(summary):
+    (x,) = summary["model"]["inputs"]
+    assert (x["name"], x["tensor"], x["dtype"], x["shape"]) == ("x0", "image", "int8", [1, 8, 8, 2])
+    assert x["scale"] > 0
+    (y,) = summary["model"]["outputs"]
+    assert (y["name"], y["scale"], y["zero_point"]) == ("y0", 1 / 256, -128)
+
+
+def test_warnings_and_islands_are_shown(summary):
+    changed = copy.deepcopy(summary)
+    changed["warnings"] = ["the sky is falling"]
+    changed["model"] |= {"full_integer": False, "float_tensors": 3}
+    changed["plan"]["float_islands"] = {
+        f"t{i}": {"op": "ATAN2", "reason": "no kernel", "layer": "angle" if i == 0 else None}
+        for i in range(30)
+    }
+    found = rows(changed)
+    assert found["WARNING"] == "the sky is falling"
+    assert found["scheme"] == "int8: NOT full integer, 3 float tensors"
+    assert "ATAN2 of layer angle: no kernel" in found["float"]
+    assert "ATAN2 of t3: no kernel" in found["float"]
+    assert "and 14 more" in found["float"]
+
+
+def test_exact_outputs_are_said_to_be_exact():
+    net = Net()
+    source = net.bytes(net.dense(net.input(1, 4, name="x"), 3, out="y"))
+    summary = convert_model(source, scheme="float32").summary
+    assert summary["proof"]["outputs"][0]["sqnr_db"] is None
+    assert "y0: exact" in rows(summary)["error"]
+    json.dumps(summary, allow_nan=False)
+
+
+def test_a_correction_that_helps_nothing_is_said(summary):
+    changed = copy.deepcopy(summary)
+    changed["bias_correction"] |= {"layers": 0}
+    assert "not corrected" in rows(changed)["bias"]
+    changed["bias_correction"] |= {"layers": 1, "error_before": 4.0, "error_after": 1.0}
+    assert rows(changed)["bias"].startswith("1 layer corrected; output error power 75% lower")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (4_000_000, 1_000_000, "4.00 MB -> 1.00 MB (4.0 times smaller)"),
+        (3000, 3680, "3.0 KB -> 3.7 KB"),
+    ],
+)
+def test_sizes(summary, before, after, text):
+    changed = copy.deepcopy(summary)
+    changed["source"]["float_bytes"], changed["model"]["bytes"] = before, after
+    assert rows(changed)["size"] == text
+
+
+def test_long_text_is_wrapped_under_its_own_column(summary):
+    changed = copy.deepcopy(summary)
+    changed["warnings"] = [textwrap.dedent("word " * 60).strip()]
+    shown = [line for line in lines(changed) if "word" in line]
+    assert len(shown) > 3
+    assert all(line.startswith(" " * 12) for line in shown[1:])
