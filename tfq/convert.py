@@ -112,7 +112,9 @@ def convert_model(
       TfqError: ops that cannot become integer and were not allowed to stay float.
     """
     from tfq.calibrate.rules import get_rule
+    from tfq.calibrate.statistics import Statistics
     from tfq.convert_arguments import check_plan_options, check_types, load_plan
+    from tfq.data import check_name
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
@@ -137,6 +139,9 @@ def convert_model(
         allow_float=(*allowed, *excluded),
         rules=(*rules, *exclude_rules(excluded)),
     )
+    check_name(data)
+    if isinstance(statistics, str | os.PathLike):
+        statistics = Statistics.load(statistics)
     given = load_plan(plan)
     if given is not None:
         check_plan_options(given, config, excluded)

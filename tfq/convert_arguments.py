@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tfq.calibrate.statistics import Statistics
 from tfq.data import DataOptions
@@ -12,7 +12,7 @@ from tfq.errors import UsageError
 from tfq.files import read_bytes
 from tfq.graph.numerics import LIMITS, Grid
 from tfq.plan.plan import Plan
-from tfq.plan.scheme import Config, LayerRule
+from tfq.plan.scheme import IO_TYPES, Config, LayerRule
 
 
 def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
@@ -38,8 +38,16 @@ def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
         *(("tensors", n, t.grid) for n, t in loaded.tensors.items()),
         *(("ops", f"{n}, input {i}", g) for n, o in loaded.ops.items() for i, g in o.edges.items()),
     ]
+    if not isinstance(loaded.config, Mapping):
+        raise UsageError(f"{where} has no settings in 'config'. Undo the last edit.")
     for section, name, grid in places:
-        if wrong := _wrong_grid(grid, boundary=section in ("inputs", "outputs")):
+        # An input of indices has no scale; it is not among the tensors that were given grids.
+        boundary = section in ("inputs", "outputs")
+        free = boundary and name not in loaded.tensors
+        wrong = _wrong_grid(grid, free=free)
+        if not wrong and boundary and not free and grid.dtype not in IO_TYPES:
+            wrong = f"{grid.dtype}, which is none of {', '.join(IO_TYPES)},"
+        if wrong:
             raise UsageError(f"{where} has {wrong} in {section!r} at {name!r}. Undo the last edit.")
     return loaded
 
@@ -47,13 +55,12 @@ def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
 _OTHER_TYPES = ("float32", "float16", "bool", "uint32", "int32", "int64", "string")
 
 
-def _wrong_grid(grid: Grid, *, boundary: bool) -> str:
+def _wrong_grid(grid: Grid, *, free: bool) -> str:
     """What is wrong with a grid that a person wrote, or ""."""
     if grid.dtype not in LIMITS and grid.dtype not in _OTHER_TYPES:
         return f"the unknown dtype {grid.dtype!r}"
     if not grid.scale:
-        free = boundary or grid.dtype in _OTHER_TYPES
-        return "" if free else f"{grid.dtype} without a scale"
+        return "" if free or grid.dtype in _OTHER_TYPES else f"{grid.dtype} without a scale"
     if grid.dtype not in LIMITS:
         return f"a scale for {grid.dtype}"
     lo, hi = LIMITS[grid.dtype]

@@ -407,6 +407,9 @@ def edited(plan, where, key, value):
         (("tensors", "conv"), "zero_point", 999, "zero point 999"),
         (("tensors", "conv"), "dtype", "int9", "unknown dtype 'int9'"),
         (("ops", "conv"), "mode", "fast", "unknown mode 'fast'"),
+        (("inputs", "image"), "scale", None, "int8 without a scale in 'inputs' at 'image'"),
+        (("inputs", "image"), "dtype", "int32", "int32, which is none of"),
+        ((), "config", "int8", "no settings in 'config'"),
     ],
 )
 def test_a_plan_edited_into_nonsense(folder, plan, where, key, value, says):

@@ -1,7 +1,7 @@
 """Representative and labelled data: read once, streamed, checked against the model's inputs."""
 
 from tfq.data.images import DataOptions
-from tfq.data.opening import open_data, saved_data_path
+from tfq.data.opening import check_name, open_data, saved_data_path
 from tfq.data.retain import RetainedSamples, held_back, split
 from tfq.data.saved import save_representative_dataset
 from tfq.data.source import Sample, SampleSource
@@ -14,6 +14,7 @@ __all__ = [
     "RetainedSamples",
     "Sample",
     "SampleSource",
+    "check_name",
     "held_back",
     "open_data",
     "save_representative_dataset",

@@ -108,11 +108,28 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
         raise DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {path.name}.")
     if match := _CALLABLE.fullmatch(name):
         return open_object(_import(*match.groups()), fitter, name, limit is not None)
+    raise _nothing_at(name)
+
+
+def check_name(data: Any) -> None:
+    """Fails now if `data` names nothing, before a model is loaded for it.
+
+    Raises:
+      DataError: there is no such file or folder, and it is no package.module:callable.
+    """
+    if isinstance(data, str | os.PathLike) and data != "synthetic":
+        name = os.fspath(data)
+        if not os.path.exists(name) and not _CALLABLE.fullmatch(name):
+            raise _nothing_at(name)
+
+
+def _nothing_at(name: str) -> DataError:
+    path = Path(name)
     close = nearest(name, ["synthetic"])
     if not close:
         with contextlib.suppress(OSError):  # There may be no such folder to look for it in.
             close = nearest(path.name, os.listdir(path.parent))
-    raise DataError(f"There is no data at {name!r}. Give {_FORMS}.{close}")
+    return DataError(f"There is no data at {name!r}. Give {_FORMS}.{close}")
 
 
 def _import(module_name: str, attribute: str) -> Callable[[], Any]:
