@@ -100,6 +100,20 @@ def test_dynamic():
     assert sqnr(source, model, draw(source, 5)) > 25
 
 
+@pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
+@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
+@pytest.mark.parametrize("scheme", ["int8", "int16x8", "dynamic", "weight_only"])
+def test_granularities(scheme, granularity, kernels):
+    source = big()
+    config = config_of(scheme, granularity=granularity, dense_granularity=granularity)
+    _, model = emitted(source, config)
+    sample = draw(source, 1, seed=9)[0]
+    want = Runner(source).run(sample)["y"]
+    result = Runner(model.to_bytes(), kernels=kernels).run(InputQuantizer(model)(sample))
+    got = dequantized(model, result)["y"]
+    assert np.sum((got - want) ** 2) < 0.01 * np.sum(want**2)
+
+
 def test_weight_only():
     source = big()
     _, model = emitted(source, config_of("weight_only"))
