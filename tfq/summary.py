@@ -170,7 +170,8 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     data = summary["data"]
     if data["calibration_samples"]:
-        rows.append(("data", f"{data['description']}; {data['calibration_samples']} calibrated"))
+        used = f"; {data['calibration_samples']} calibrated" if data["calibrated"] else ""
+        rows.append(("data", data["description"] + used))
     correction = summary["bias_correction"]
     if correction is not None:
         rows.append(("bias", _correction(correction)))
