@@ -121,6 +121,16 @@ def test_a_rule_sets_the_granularity_of_a_layer():
     assert len(planned.plan.ops["point"].edges[1].scale) == 6
 
 
+@pytest.mark.parametrize("scheme", ["dynamic", "weight_only"])
+def test_a_rule_sets_the_granularity_of_stored_weights(scheme):
+    net = Net()
+    x = net.input(1, 16, name="x")
+    y = net.dense(net.dense(x, 8, out="a"), 8, out="b")
+    rules = (LayerRule(regex="^a$", granularity="per_tensor"),)
+    plan = plan_of(net.bytes(y), config=config_of(scheme, rules=rules)).plan
+    assert [len(plan.ops[n].edges[1].scale) for n in "ab"] == [1, 8]
+
+
 def test_depthwise_channels_are_the_last_axis():
     planned = plan_of(cnn())
     assert planned.plan.ops["depthwise"].edges[1].axis == 3
