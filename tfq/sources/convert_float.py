@@ -75,7 +75,10 @@ def _convert_folder(folder: Path, key: str) -> bytes:
         except Exception as e:  # The converter raises bare Exception, ValueError and its own.
             first = first or e
     assert first is not None
-    raise ModelError(f"TensorFlow's converter failed: {root_cause(first)}") from None
+    raise ModelError(
+        f"TensorFlow's converter failed: {root_cause(first).rstrip('.')}. Replace what it names in "
+        "the model, or convert the part before it."
+    ) from None
 
 
 def _half_converted(model: bytes) -> bool:
