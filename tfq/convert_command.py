@@ -84,6 +84,22 @@ def default_output(source: str, scheme: str) -> str:
     return f"{stem}_{scheme}.tflite"
 
 
+def _check_outputs(source: str, output: str) -> None:
+    """Fails before any work for outputs that cannot be written, or would overwrite something."""
+    taken = {os.path.abspath(source): "the source itself"}
+    if _DATA.value:
+        taken.setdefault(os.path.abspath(_DATA.value), "the data itself")
+    for flag, path in (
+        ("output", output),
+        *((f.name, f.value) for f in (_STATISTICS_OUT, _PLAN_OUT, _SUMMARY) if f.value),
+    ):
+        place = os.path.abspath(path)
+        if place in taken:
+            raise UsageError(f"--{flag}={path} is {taken[place]}. Give another name.")
+        taken[place] = f"also --{flag}"
+        check_output(path)
+
+
 def _run(args: list[str]) -> int:
     from tfq.convert import convert_model
     from tfq.data import DataOptions
@@ -93,11 +109,7 @@ def _run(args: list[str]) -> int:
     source = args[0]
     scheme = get_scheme(_SCHEME.value).name
     output = _OUTPUT.value or default_output(source, scheme)
-    if os.path.abspath(output) == os.path.abspath(source):
-        raise UsageError(f"--output={output} is the source itself. Give another name.")
-    for path in (output, _STATISTICS_OUT.value, _PLAN_OUT.value, _SUMMARY.value):
-        if path:
-            check_output(path)
+    _check_outputs(source, output)
     input_range = _numbers(_INPUT_RANGE, (2,))
     resize = _numbers(_RESIZE, (1, 2))
     given = {

@@ -317,6 +317,8 @@ def test_an_unknown_value_gets_the_nearest_right_one(folder, flag, nearest):
         ("--plan=model.tflite", "is not a plan"),
         ("--statistics=none.npz", "no file none.npz"),
         ("--output=model.tflite", "is the source itself"),
+        ("--output=./data.npz", "is the data itself"),
+        ("--output=o.tflite --summary_json=o.tflite", "is also --output"),
         ("--output=.", "it is a folder"),
         ("--output=nowhere/out.tflite", "there is no folder"),
         ("--summary_json=nowhere/s.json", "there is no folder"),
