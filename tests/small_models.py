@@ -34,6 +34,7 @@ _OPTIONS = {
     "CONCATENATION": "ConcatenationOptions",
     "SOFTMAX": "SoftmaxOptions",
     "MAX_POOL_2D": "Pool2DOptions",
+    "REDUCE_MAX": "ReducerOptions",
     "FAKE_QUANT": "FakeQuantOptions",
     "SELECT_V2": "SelectV2Options",
 }

@@ -164,6 +164,17 @@ def test_modes():
     assert "'in0'" in choices["lookup"].reason
 
 
+def test_a_table_whose_middle_has_a_table_of_its_own():
+    net = Net()
+    x = net.input(1, 4)
+    middle = net.op("EXP", net.op("ABS", x), out="middle")
+    y = net.op("COS", net.op("RELU", middle), out="y")
+    z = net.op("MUL", middle, net.dense(x, 4), out="z")
+    _, choices = layout_of(net, y, z)
+    assert choices["middle"].mode == choices["y"].mode == LOOKUP
+    assert choices["y"].chain.root.name == "in0"
+
+
 def hopeless():
     net = Net()
     x = net.input(1, 4)

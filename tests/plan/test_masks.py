@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_models import Net, config_of, plan_of
 
+from tfq.graph.model import options_type
 from tfq.runtime import Runner
 
 MASK = np.array([[0, 0, 0, -1e9, 0, -1e9]], np.float32)
@@ -78,3 +79,39 @@ def test_large_logits_without_a_mask_keep_their_range():
     total = net.op("ADD", x, net.const(np.full((1, 6), -50.0)), out="sum")
     lo, _ = plan_of(net.bytes(net.softmax(total))).grid("sum").range()
     assert lo < -50
+
+
+def test_a_mask_on_values_that_were_only_moved():
+    """They have no statistics of their own; those of what they were moved from count."""
+    net = Net()
+    x = net.input(1, 4, 6, name="x")
+    top = net.op("REDUCE_MAX", x, net.const([1], "int32"), shape=(1, 1, 6), keepDims=True)
+    options = options_type("PadOptions")()
+    padded = net.op(
+        "PAD", top, net.const([[0, 0], [1, 1], [0, 0]], "int32"), shape=(1, 3, 6), options=options
+    )
+    masked = net.op("ADD", padded, net.const(MASK[None]), shape=(1, 3, 6), out="masked")
+    planned = plan_of(net.bytes(net.softmax(masked, out="y")))
+    lo, hi = planned.grid("masked").range()
+    assert -40 < lo < -5
+    assert 0 < hi < 40
+
+
+def test_a_mask_on_probabilities():
+    net = Net()
+    p = net.softmax(net.input(1, 6, name="x"), out="p")
+    masked = net.op("ADD", p, net.const(MASK), out="masked")
+    lo, hi = plan_of(net.bytes(net.softmax(masked, out="y"))).grid("masked").range()
+    assert -12 < lo < -5
+    assert 0 < hi < 2
+
+
+def test_a_mask_behind_a_dense_layer_does_not_become_its_bias():
+    net = Net()
+    scores = net.dense(net.input(1, 8, name="x"), 6, out="scores")
+    masked = net.op("ADD", scores, net.const(MASK), out="masked")
+    planned = plan_of(net.bytes(net.softmax(masked, out="y")))
+    assert [op.name for op in planned.graph.ops] == ["FULLY_CONNECTED", "ADD", "SOFTMAX"]
+    lo, hi = planned.grid("masked").range()
+    assert -40 < lo < -5
+    assert hi < 40

@@ -180,7 +180,8 @@ def _choose(
             choices[op] = Choice(INTEGER, "int32", POWER, terms=power.terms)
         wide.update(dict.fromkeys(linear_before(graph, power), POWER))
     for end, chain in chains.items():
-        if any(op in choices for op in chain.ops):
+        # An op of the chain that others read too may have a table of its own: that is no obstacle.
+        if any(op in choices and choices[op].mode != LOOKUP for op in chain.ops):
             continue
         choices[end] = Choice(
             LOOKUP,

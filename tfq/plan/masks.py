@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from tfq.graph.model import Graph, Op, Tensor
+from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import INTEGER
 
 # exp(-margin) is below half a step of the softmax output.
@@ -95,8 +96,15 @@ def _range(
     producers: Mapping[Tensor, Op],
     observed: Callable[[Tensor], tuple[float, float] | None],
 ) -> tuple[float, float] | None:
-    for source in _sources(t, producers):
-        found = observed(source)
-        if found is not None:
-            return found
-    return None
+    """The observed range of `t`, or of what its values were moved or picked from."""
+    found = observed(t)
+    op = producers.get(t)
+    s = spec(op.name) if op is not None else None
+    if found is not None or op is None or s is None or s.kind is not Kind.SAME:
+        return found
+    indices = range(len(op.inputs)) if s.data is None else s.data
+    parts = [_range(op.input(i), producers, observed) for i in indices if i < len(op.inputs)]
+    known = [p for p in parts if p is not None]
+    if not known or len(known) < len(parts):
+        return None
+    return min(p[0] for p in known), max(p[1] for p in known)

@@ -159,6 +159,9 @@ class Ranges:
         """The observed range of a tensor near a softmax, or None when it has none of its own."""
         if t.is_const:
             return (float(t.values().min()), float(t.values().max())) if t.size else None
+        pinned = self.layout.groups.pinned.get(self.layout.groups.find(t))
+        if pinned is not None:
+            return pinned[0].range()
         sketch = None if self.statistics is None else self.statistics.get(t.name)
         if sketch is None:
             return None

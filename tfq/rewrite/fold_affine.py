@@ -26,6 +26,9 @@ from tfq.rewrite.match import (
     per_channel,
 )
 
+# Stands for minus infinity.
+_MASK = -1000.0
+
 
 @dataclasses.dataclass(frozen=True)
 class _Match:
@@ -60,6 +63,8 @@ def check(op: Op, view: View) -> _Match | No:
     weight, bias = f.input(wi), _bias(f, bi)
     if not weight.is_const or (bias is not None and not bias.is_const) or not is_float(weight):
         return No("the weights are not float constants")
+    if op.name == "ADD" and values.min() <= _MASK and (values == 0).any():
+        return No("the shift is an attention mask, which must not become part of the layer's range")
     scale, shift = (values, None) if op.name == "MUL" else (None, values)
     return _Match(op, f, reshape, scale, shift)
 
