@@ -32,7 +32,7 @@ from tfq.plan.plan import Plan, check_replay
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config
 from tfq.plan.storage import plan_float
-from tfq.quantize.bias import Correction, affordable, correct_biases
+from tfq.quantize.bias import Correction, affordable, correct_biases, drop_idle_biases
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner
@@ -291,10 +291,10 @@ class Run:
         if how == "none" or not self.integer or data.stream.synthetic or prepared.trained.grids:
             return None
         start = time.perf_counter()
-        fit, check = (
+        ordinary = [
             [s for s in samples if self._ordinary(s, plan)] for samples in (data.fit, data.check)
-        )
-        fit, check = affordable(prepared.model.main, fit, check)
+        ]
+        fit, check = affordable(prepared.model.main, *ordinary)
         correction = correct_biases(
             prepared.model,
             prepared.bytes,
@@ -309,6 +309,7 @@ class Run:
     def write(self, emitted: Emitted, plan: Plan) -> bytes:
         start = time.perf_counter()
         if self.integer:
+            drop_idle_biases(emitted)
             check_full_integer(emitted, plan)
         model = emitted.model.to_bytes()
         self._timed("write", start)

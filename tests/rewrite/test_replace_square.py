@@ -4,9 +4,12 @@ def test_square_and_power(net):
     assert net.rewritten(y, "replace_square") == ["MUL", "MUL"]
 
 
-def test_squared_difference_broadcasts(net):
-    y = net.op("SQUARED_DIFFERENCE", net.input(2, 3), net.input(2, 1))
-    assert net.rewritten(y, "replace_square") == ["SUB", "MUL"]
+def test_the_squared_difference_of_a_variance_broadcasts(net):
+    square = net.op("SQUARED_DIFFERENCE", net.input(2, 3), net.input(2, 1))
+    assert net.rewritten(square, "replace_square") == ["SQUARED_DIFFERENCE"]
+    axes = net.const([1], "int32")
+    y = net.op("MEAN", square, axes, shape=(2, 1), keepDims=True)
+    assert net.rewritten(y, "replace_square") == ["SUB", "MUL", "MEAN"]
 
 
 def test_other_powers_and_integers_stay(net):

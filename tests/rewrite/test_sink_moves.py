@@ -3,9 +3,7 @@ INT = "int32"
 
 def test_a_transpose_between_two_elementwise_ops_sinks(net):
     power = net.op("MUL", x := net.input(2, 3), x)
-    moved = net.op(
-        "TRANSPOSE", net.op("ADD", power, 1e-3), net.const([1, 0], INT), shape=(3, 2)
-    )
+    moved = net.op("TRANSPOSE", net.op("ADD", power, 1e-3), net.const([1, 0], INT), shape=(3, 2))
     y = net.op("LOG", moved)
     assert net.rewritten(y, "sink_moves") == ["MUL", "ADD", "LOG", "TRANSPOSE"]
 

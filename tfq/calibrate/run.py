@@ -34,7 +34,7 @@ def calibrate(
     *,
     tensors: Collection[str] | None = None,
     mode: str = "full",
-    threads: int = 1,
+    threads: int | None = None,
     progress: Callable[[int], None] | None = None,
     initial: Statistics | None = None,
 ) -> Statistics:
@@ -46,7 +46,7 @@ def calibrate(
         once. Variable tensors start from their initial values for each sample.
       tensors: names of the tensors to look at; None means all inputs and computed float32 tensors.
       mode: "full", or "minmax" for extremes only (no histogram; several times cheaper).
-      threads: CPU threads of the interpreter.
+      threads: CPU threads of the interpreter; None for the default of `Runner`.
       progress: called with the number of samples run so far, after each.
       initial: statistics to continue from; they are not changed.
 
@@ -61,8 +61,16 @@ def calibrate(
     graph = Model.from_bytes(model)
     if initial is not None:
         initial.check_model(model, "The statistics to continue from")
-    runner = Runner(model, keep_intermediates=True, threads=threads)
+
+    def read_runner() -> Runner:
+        return Runner(model, keep_intermediates=True, threads=threads)
+
+    in_passing = mode == "minmax"
+    runner = Runner(model, ranges=True, threads=threads) if in_passing else read_runner()
     watched = _watched(graph, runner, tensors)
+    sizes = {t.name: t.size for t in graph.main.tensors()}
+    unseen = {name for name, _, _ in watched} - {t.name for t in graph.main.inputs}
+    outputs = {d["name"]: d["index"] for d in runner.outputs if d["dtype"] == np.float32}
     stateful = any(t.is_variable for t in graph.main.tensors()) or any(
         op.name == "VAR_HANDLE" for op in graph.main.ops
     )
@@ -74,14 +82,30 @@ def calibrate(
         if stateful:
             runner.reset_state()
         runner.set_inputs(sample)
-        runner.invoke()
-        for name, index, bounds in watched:
-            try:
-                sketches[name].update(runner.view(index), bounds)
-            except DataError as e:
-                raise _not_finite(name, name in expected, count, str(e)) from None
-            except ValueError as e:
-                raise ModelError(f"Tensor {name!r} cannot be read after running: {e}") from None
+        found = runner.invoke_for_ranges() if in_passing else None
+        if found is None or not found.keys() >= unseen:
+            runner = read_runner()
+            in_passing = False
+            runner.set_inputs(sample)
+            runner.invoke()
+        try:
+            for name, index, bounds in watched:
+                at = name
+                if not in_passing or found is None:
+                    sketches[name].update(runner.view(index), bounds)
+                elif name in sample:
+                    sketches[name].update(sample[name])
+                else:
+                    sketches[name].update_extremes(*found[name], sizes[name])
+            if in_passing:
+                # LiteRT's own minimum and maximum pass over a NaN among numbers.
+                for at in outputs:
+                    if np.isnan(runner.view(outputs[at])).any():
+                        raise DataError("holds NaN")
+        except DataError as e:
+            raise _not_finite(at, at in expected, count, str(e)) from None
+        except ValueError as e:
+            raise ModelError(f"Tensor {at!r} cannot be read after running: {e}") from None
         count += 1
         if progress is not None:
             progress(count)

@@ -99,18 +99,36 @@ class Sketch:
         flat = np.ascontiguousarray(values, np.float32).reshape(-1)
         if not flat.size:
             return
-        # NaN wins every comparison in numpy's reductions. Adding zero turns -0 into 0.
-        low = _extreme(flat, np.min, bounds[0]) + 0.0
-        high = _extreme(flat, np.max, bounds[1]) + 0.0
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise DataError(f"holds {'NaN' if np.isnan(low) else 'infinite values'}")
-        if self.mode == "full":
+        # NaN wins every comparison in numpy's reductions.
+        low, high = _extreme(flat, np.min, bounds[0]), _extreme(flat, np.max, bounds[1])
+        if self.mode == "full" and np.isfinite(low) and np.isfinite(high):
             self._grow(flat.size, negative=low < 0)
             _tally(flat, self._counts, nonnegative=low >= 0)
+        self._add_extremes(low, high, flat.size)
+
+    def update_extremes(self, low: float, high: float, size: int) -> None:
+        """Adds one sample of which only the extremes are known; for mode "minmax".
+
+        Args:
+          low, high: the smallest and the largest value.
+          size: how many values there are.
+
+        Raises:
+          DataError: the sketch keeps a histogram, or an extreme is NaN or infinite.
+        """
+        if self.mode != "minmax":
+            raise DataError(f"A sketch of mode {self.mode!r} needs all values, not extremes alone.")
+        self._add_extremes(low, high, size)
+
+    def _add_extremes(self, low: float, high: float, size: int) -> None:
+        if not (np.isfinite(low) and np.isfinite(high)):
+            nan = np.isnan(low) or np.isnan(high)
+            raise DataError(f"holds {'NaN' if nan else 'infinite values'}")
+        low, high = low + 0.0, high + 0.0  # Turns -0 into 0.
         for extremes, value in ((self._minima, low), (self._maxima, high)):
             index = _bin_of(value)
             extremes[index] = extremes.get(index, 0) + 1
-        self.count += flat.size
+        self.count += size
         self.min, self.max = min(self.min, low), max(self.max, high)
 
     def merge(self, other: Sketch) -> Sketch:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from tfq.data.source import Sample, SampleSource
 
 HELD_BACK_STRIDE = 8
-HELD_BACK_FROM = 16
+HELD_BACK_FROM = 48
 
 
 def _mix(value: int) -> int:
@@ -75,7 +75,7 @@ def held_back(index: int, count: int | None, maximum: int = 32) -> bool:
 
     One of every 8 is, at a place within the 8 that varies, so that data whose classes alternate
     is not caught by its period. Of many samples fewer are: `maximum` spread over all of them. With
-    fewer than 16 samples calibration needs them all; where `count` is unknown the first 16 are
+    fewer than 48 samples calibration needs them all; where `count` is unknown the first 48 are
     calibration's.
     """
     if maximum <= 0 or (count is not None and count < HELD_BACK_FROM):

@@ -8,6 +8,7 @@ emitted integers can be recomputed bit for bit.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -124,13 +125,26 @@ def _along_axis(
     return array.reshape(shape)
 
 
-def quantize(values: np.ndarray, grid: Grid, *, narrow: bool = False) -> np.ndarray:
+# A value this close to a step, in steps, is on it: thresholds are not exact to the last bit.
+_ON_GRID = 1e-4
+
+_ROUNDING: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "nearest": np.rint,
+    "down": lambda q: np.floor(q + _ON_GRID),
+    "up": lambda q: np.ceil(q - _ON_GRID),
+}
+
+
+def quantize(
+    values: np.ndarray, grid: Grid, *, narrow: bool = False, rounding: str = "nearest"
+) -> np.ndarray:
     """Rounds real values to the grid (half to even, saturating).
 
     Args:
       values: any shape, real.
       grid: where to; an integer dtype.
       narrow: leave out the lowest integer (weights: [-127, 127]).
+      rounding: "nearest", or "down" or "up" for thresholds.
 
     Returns:
       Integers of the grid's dtype (int4 and int2 as int8), the shape of `values`.
@@ -138,7 +152,7 @@ def quantize(values: np.ndarray, grid: Grid, *, narrow: bool = False) -> np.ndar
     q_min, q_max = LIMITS[grid.dtype]
     scale = _along_axis(grid.scale, grid.axis, values.ndim)
     zero = _along_axis(grid.zero_point, grid.axis, values.ndim)
-    q = np.rint(np.asarray(values, np.float64) / scale) + zero
+    q = _ROUNDING[rounding](np.asarray(values, np.float64) / scale) + zero
     storage = {"int4": "int8", "int2": "int8", "uint4": "uint8"}.get(grid.dtype, grid.dtype)
     # The largest int64 is no float64: rounded up it would wrap around.
     top = min(float(q_max), float(np.nextafter(2.0**63, 0.0)))

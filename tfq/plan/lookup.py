@@ -13,6 +13,9 @@ import dataclasses
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
 
+# A threshold that is rounded to the grid may fall to the other side of a value.
+_COMPARISONS = {"EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"}
+
 _LOGICAL = {"LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT"}
 
 # Steep functions: rounding their argument or result to 8 bits in the middle of a chain costs most.
@@ -141,7 +144,7 @@ def _worth_it(chain: Chain, activations: str) -> bool:
     if activations != "int8":
         # A table of 65,536 entries costs 128 KB: only where nothing else works.
         return False
-    steep = any(op.name in _STEEP for op in chain.ops)
+    steep = any(op.name in _STEEP | _COMPARISONS for op in chain.ops)
     return len(chain.ops) >= _LONG or (steep and len(chain.ops) > 1)
 
 

@@ -32,6 +32,19 @@ from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Pl
 from tfq.plan.power import largest_square_root
 from tfq.quantize.table import lookup_ops
 
+# How a constant side of a comparison is rounded so that no value of the grid changes sides:
+# q > c is q > floor(c), q < c is q < ceil(c).
+_THRESHOLDS = {
+    ("GREATER", 1): "down",
+    ("LESS_EQUAL", 1): "down",
+    ("LESS", 1): "up",
+    ("GREATER_EQUAL", 1): "up",
+    ("LESS", 0): "down",
+    ("GREATER_EQUAL", 0): "down",
+    ("GREATER", 0): "up",
+    ("LESS_EQUAL", 0): "up",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Emitted:
@@ -69,7 +82,7 @@ class _Emitter:
         self.tensors: dict[Tensor, Tensor] = {}
         self.grids: dict[Tensor, Grid] = {}
         self.on_grid: dict[tuple[Tensor, Grid], Tensor] = {}
-        self.consts: dict[tuple[Tensor, Grid], Tensor] = {}
+        self.consts: dict[tuple[Tensor, Grid, str], Tensor] = {}
         self.biases: dict[str, Tensor] = {}
         self.producers = model.main.producers()
         self.taken = {t.name for t in model.main.tensors()}
@@ -217,16 +230,18 @@ class _Emitter:
             self.on_grid[key] = inner
         return self.on_grid[key]
 
-    def _const(self, t: Tensor, grid: Grid, *, weights: bool = False) -> Tensor:
+    def _const(
+        self, t: Tensor, grid: Grid, *, weights: bool = False, rounding: str = "nearest"
+    ) -> Tensor:
         """Constant `t` on `grid`. Equal constants share a buffer when the file is written."""
-        key = (t, grid)
+        key = (t, grid, rounding)
         if key not in self.consts:
             if grid.is_integer:
-                data = quantize(t.values(), grid, narrow=weights)
+                data = quantize(t.values(), grid, narrow=weights, rounding=rounding)
             else:
                 data = t.values().astype(numpy_dtype(grid.dtype))
             name = t.name
-            if any(other is t for other, _ in self.consts):
+            if any(other is t for other, *_ in self.consts):
                 name = self._unique(t.name)
             self.consts[key] = Tensor(name, t.shape, grid.dtype, data, grid.quant())
         return self.consts[key]
@@ -255,7 +270,8 @@ class _Emitter:
                         f"{op.outputs[0].name!r} no grid."
                     )
                 weights = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
-                inputs.append(self._const(t, grid, weights=weights))
+                rounding = _THRESHOLDS.get((op.name, i), "nearest")
+                inputs.append(self._const(t, grid, weights=weights, rounding=rounding))
             else:
                 inputs.append(self._read(t, grid))
         if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:

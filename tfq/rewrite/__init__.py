@@ -14,6 +14,7 @@ from tfq.rewrite import (
     expand_l2_norm,
     expand_log_softmax,
     expand_prelu,
+    expand_squared_difference,
     fold_affine,
     fold_affine_forward,
     fold_constants,
@@ -97,13 +98,19 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
             expand_l2_norm.RULE,
             expand_log_softmax.RULE,
             expand_prelu.RULE,
+            expand_squared_difference.RULE,
         )
     },
 }
 
 # Rewrites to or from ops whose integer kernel has 8 bits only, by what activations are held in.
 _NOT_FOR = {
-    "int8": {"expand_l2_norm", "expand_log_softmax", "expand_prelu"},
+    "int8": {
+        "expand_l2_norm",
+        "expand_log_softmax",
+        "expand_prelu",
+        "expand_squared_difference",
+    },
     "int16": {"recover_l2_norm", "recover_prelu"},
 }
 

@@ -2,7 +2,10 @@
 
 SQUARE(x)                 ->  MUL(x, x)
 POW(x, 2)                 ->  MUL(x, x)
-SQUARED_DIFFERENCE(a, b)  ->  d = SUB(a, b); MUL(d, d)      (no int16 kernel otherwise)
+SQUARED_DIFFERENCE(a, b)  ->  d = SUB(a, b); MUL(d, d)      where its mean or sum is taken
+
+The last has an int8 kernel, better than two ops, but a variance is computed in int16
+(`expand_squared_difference` does it for all when everything is).
 """
 
 from __future__ import annotations
@@ -26,19 +29,32 @@ def check(op: Op, view: View) -> _Match | No:
         return No("not of floats")
     if op.name == "POW" and (scalar(op.input(1)) != 2 or op.input(0).shape != op.outputs[0].shape):
         return No("the exponent is not 2")
+    if op.name == "SQUARED_DIFFERENCE" and not any(
+        r.name in ("MEAN", "SUM") for r in view.readers(op.outputs[0])
+    ):
+        return No("not part of a variance")
     return _Match(op)
+
+
+def difference(op: Op, view: View) -> None:
+    """Replaces a SQUARED_DIFFERENCE."""
+    out, x, y = op.outputs[0], op.input(0), op.input(1)
+    d = view.tensor(f"{out.name}/difference", np.broadcast_shapes(x.shape, y.shape))
+    view.replace(
+        op,
+        [
+            new_op("SUB", [x, y], d, "SubOptions"),
+            new_op("MUL", [d, d], out, "MulOptions"),
+        ],
+    )
 
 
 def apply(m: _Match, view: View) -> None:
     out, x = m.op.outputs[0], m.op.input(0)
-    ops = []
     if m.op.name == "SQUARED_DIFFERENCE":
-        y = m.op.input(1)
-        shape = np.broadcast_shapes(x.shape, y.shape)
-        d = view.tensor(f"{out.name}/difference", shape)
-        ops.append(new_op("SUB", [x, y], d, "SubOptions"))
-        x = d
-    view.replace(m.op, [*ops, new_op("MUL", [x, x], out, "MulOptions")])
+        difference(m.op, view)
+    else:
+        view.replace(m.op, [new_op("MUL", [x, x], out, "MulOptions")])
 
 
 RULE = Rule(

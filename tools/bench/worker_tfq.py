@@ -45,7 +45,9 @@ def calibrate(job: jobs.Job) -> dict:
     model = pathlib.Path(job["model"]).read_bytes()
     names = {a.name: a.tensor_name for a in read_interface(Model.from_bytes(model)).inputs}
     samples = jobs.Samples(job["data"], job["samples"])
-    run(model, ({names[k]: v for k, v in s.items()} for s in samples), mode=job["mode"])
+    # One thread, like the others.
+    feed = ({names[k]: v for k, v in s.items()} for s in samples)
+    run(model, feed, mode=job["mode"], threads=1)
     return {"ms": samples.ms_per_sample(job["warmup"]), "peak_rss_mb": jobs.peak_rss_mb()}
 
 
