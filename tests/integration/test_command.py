@@ -28,8 +28,8 @@ SECONDS = re.compile(r"^  seconds .*\n( {12}.*\n)*", re.MULTILINE)
 def folder(tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "model.tflite").write_bytes(cnn())
-    x = rng.uniform(-1, 1, (40, 8, 8, 2)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", x0=x, y=rng.integers(0, 5, 40))
+    x = rng.uniform(-1, 1, (64, 8, 8, 2)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x0=x, y=rng.integers(0, 5, 64))
     return tmp_path
 
 
@@ -116,7 +116,7 @@ def test_the_summary_says_what_was_written(folder):
     assert summary["config"]["scheme"] == "int8"
     assert summary["proof"]["outputs"][0]["name"] == "y0"
     assert summary["proof"]["held_back"] is True
-    assert summary["accuracy"]["samples"] == 40
+    assert summary["accuracy"]["samples"] == 64
     assert all(v >= 0 for v in summary["seconds"].values())
     readme = (ROOT / "README.md").read_text("utf-8")
     documented = set(re.findall(r"^\| (`.*`) \|", readme, re.MULTILINE))
