@@ -93,9 +93,9 @@ def convert_model(
       bias_correction: "sequential" or "none".
       input_type, output_type: "int8", "uint8", "int16" or "float32"; by default the scheme's own.
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
-      allow_float: op names, or regexes of output names, that may stay float.
-      exclude: regexes of output names of ops to keep float.
-      rules: `LayerRule`s; the first that matches decides.
+      allow_float: op names, or regexes of layer or output names, that may stay float.
+      exclude: regexes of layer or output names of ops to keep float.
+      rules: `LayerRule`s; the first that matches decides. One that matches nothing is an error.
       signature: which signature of the source.
       batch: batch size where the source leaves it free.
       samples: use at most so many samples.

@@ -39,8 +39,8 @@ _OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
 _INPUT_RANGE = flags.DEFINE_list(
     "input_range", None, "LO,HI: the real values that the input spans", flag_values=FLAGS
 )
-_ALLOW = _list("allow_float", "ops, or regexes of outputs, that may stay float")
-_EXCLUDE = _list("exclude", "regexes of outputs of layers to keep float")
+_ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
+_EXCLUDE = _list("exclude", "regexes of layers to keep float")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the first")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
