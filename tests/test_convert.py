@@ -174,17 +174,17 @@ def test_statistics_of_another_model_are_refused(source, result):
 
 
 def test_samples_held_back_were_not_calibrated(source):
-    x = images(40)
-    back = [i for i in range(40) if held_back(i, 40)]
+    x = images(64)
+    back = [i for i in range(64) if held_back(i, 64)]
     assert 3 <= len(back) <= 8
     x[back] *= 50  # Would widen every range tenfold if calibration saw them.
     result = convert_model(source, x, calibration="minmax")
     assert result.statistics["image"].max < 10
     assert result.summary["proof"]["samples"] == len(back)
     assert result.summary["proof"]["held_back"]
-    assert result.summary["data"]["calibration_samples"] == 40 - len(back)
-    x = images(40)
-    x[[i for i in range(40) if i not in back]] *= 0
+    assert result.summary["data"]["calibration_samples"] == 64 - len(back)
+    x = images(64)
+    x[[i for i in range(64) if i not in back]] *= 0
     x[0, 0, 0, 0] = 1
     assert convert_model(source, x, calibration="minmax").statistics["image"].max == 1
 

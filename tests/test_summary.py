@@ -14,8 +14,8 @@ from tfq.summary import lines
 
 @pytest.fixture(scope="module")
 def summary():
-    x = np.random.default_rng(0).normal(0, 1, (40, 8, 8, 2)).astype(np.float32)
-    return convert_model(cnn(), (x, np.arange(40) % 5)).summary
+    x = np.random.default_rng(0).normal(0, 1, (64, 8, 8, 2)).astype(np.float32)
+    return convert_model(cnn(), (x, np.arange(64) % 5)).summary
 
 
 def rows(summary):
@@ -36,11 +36,11 @@ def test_lines_fit_and_say_what_was_done(summary):
     assert found["input"].startswith("x0: int8 [1,8,8,2], real = ")
     assert found["output"].startswith("y0: int8 [1,5], real = (q + 128) * 0.00390625")
     assert "CONV_2D 2" in found["ops"]
-    assert "35 calibrated" in found["data"]
+    assert "56 calibrated" in found["data"]
     assert "dB" in found["error"]
-    assert "5 unseen samples" in found["error"]
+    assert "8 unseen samples" in found["error"]
     assert "XNNPACK and reference kernels" in found["runs on"]
-    assert "40 samples" in found["accuracy"]
+    assert "64 samples" in found["accuracy"]
     assert found["seconds"]
 
 
@@ -104,3 +104,10 @@ def test_long_text_is_wrapped_under_its_own_column(summary):
     shown = [line for line in lines(changed) if "word" in line]
     assert len(shown) > 3
     assert all(line.startswith(" " * 12) for line in shown[1:])
+
+
+def test_class_numbers_agree_or_not(summary):
+    changed = copy.deepcopy(summary)
+    changed["model"]["outputs"][0] |= {"dtype": "int32", "scale": None, "zero_point": None}
+    changed["proof"]["outputs"][0] |= {"max_lsb": None, "agreement": 0.985}
+    assert rows(changed)["error"].startswith("y0: the same in 98.5% of places on 5")

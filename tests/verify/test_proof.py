@@ -292,3 +292,29 @@ def test_outputs_that_share_a_name_are_compared_by_position():
     prepared.model.main.outputs.reverse()
     with pytest.raises(TfqError, match="rewrite changed output"):
         same_model(source, prepared.model.to_bytes(), draw(prepared.bytes, 2))
+
+
+def classes(factor):
+    net = Net()
+    x = net.input(1, 5, name="x")
+    options = options_type("ArgMaxOptions")()
+    options.outputType = 2
+    y = net.dense(x, 5, weights=np.eye(5) * factor, bias=np.zeros(5))
+    axis = net.const(1, "int32")
+    found = net.op("ARG_MAX", y, axis, shape=(1,), dtype="int32", out="y", options=options)
+    return net.bytes(found)
+
+
+def test_class_numbers_are_compared_as_equal_or_not():
+    source = classes(1.0)
+    planned = plan_of(source)
+    samples = draw(source, 20)
+    good = planned.emit().model.to_bytes()
+    proof = prove(planned.prepared.bytes, good, samples, held_back=True)
+    (output,) = proof.outputs
+    assert output.agreement >= 0.9
+    assert proof.collapsed == ()
+    bad = plan_of(classes(-1.0)).emit().model.to_bytes()
+    proof = prove(planned.prepared.bytes, bad, samples, held_back=True)
+    assert proof.outputs[0].agreement < 0.5
+    assert proof.collapsed == ("y",)
