@@ -175,7 +175,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     correction = summary["bias_correction"]
     if correction is not None:
         rows.append(("bias", _correction(correction)))
-    rows += [("error", text) for text in _errors(summary["proof"])]
+    rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
     accuracy = summary["accuracy"]
     if accuracy is not None:
@@ -277,11 +277,16 @@ def _correction(c: Mapping[str, Any]) -> str:
     return f"{layers} corrected; output error power {gain:.0f}% lower on unseen samples"
 
 
-def _errors(proof: Mapping[str, Any]) -> list[str]:
+def _errors(proof: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     kind = "random " if proof["random"] else "unseen " if proof["held_back"] else ""
     where = f"{kind}sample{'s' * (proof['samples'] != 1)}"
+    counts = {a["name"] for a in model["outputs"] if a["dtype"][:3] in ("int", "uin", "boo")}
+    counts -= {a["name"] for a in model["outputs"] if a["scale"] is not None}
     texts = []
     for o in proof["outputs"]:
+        if o["name"] in counts and o["agreement"] is not None:
+            texts.append(f"{o['name']}: the same in {o['agreement']:.1%} of places")
+            continue
         db = "exact" if o["sqnr_db"] is None else f"{o['sqnr_db']:.1f} dB"
         if o["max_lsb"] is None:
             texts.append(f"{o['name']}: {db}, at most {o['max_abs']:.3g}")

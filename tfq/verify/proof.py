@@ -40,7 +40,8 @@ class OutputError:
       sqnr_db: signal to quantization noise, 10 log10(sum y^2 / sum (y - y_q)^2).
       max_abs: largest distance in real units.
       agreement: share of positions with the same argmax along the last axis, where that has more
-        than one value; None otherwise.
+        than one value; of integer and boolean outputs (class numbers, flags) the share of equal
+        values; None otherwise.
     """
 
     name: str
@@ -155,7 +156,10 @@ def prove(
     runner = Runner(emitted)
     plain, note = _reference_runner(model, emitted)
     meters = {
-        t.name: _Meter(t.quant.scale[0] if t.quant is not None and t.dtype in LIMITS else None)
+        t.name: _Meter(
+            t.quant.scale[0] if t.quant is not None and t.dtype in LIMITS else None,
+            counts=t.quant is None and not t.is_float,
+        )
         for t in model.main.outputs
     }
     kernels: dict[str, float] = {}
@@ -206,10 +210,10 @@ def _reference_runner(model: Model, emitted: bytes) -> tuple[Runner | None, str]
 
 
 class _Meter:
-    """Accumulates the error of one output."""
+    """Accumulates the error of one output; one that `counts` holds no real numbers."""
 
-    def __init__(self, scale: float | None):
-        self.scale = scale
+    def __init__(self, scale: float | None, *, counts: bool):
+        self.scale, self.counts = scale, counts
         self.error = self.power = self.spread = self.absolute = self.max = 0.0
         self.count = 0
         self.same = self.places = 0
@@ -226,7 +230,10 @@ class _Meter:
         self.absolute += float(off.sum())
         self.max = max(self.max, float(off.max(initial=0.0)))
         self.count += off.size
-        if e.ndim and e.shape[-1] > 1:
+        if self.counts:
+            self.same += int(np.sum(e == r))
+            self.places += e.size
+        elif e.ndim and e.shape[-1] > 1:
             same = e.argmax(axis=-1) == r.argmax(axis=-1)
             self.same += int(np.sum(same))
             self.places += same.size
@@ -245,6 +252,9 @@ class _Meter:
     @property
     def collapsed(self) -> bool:
         constant = self.float_varies and not self.varies
+        if self.counts:
+            # The distance between two class numbers means nothing.
+            return constant or self.same < self.places / 2
         return self.power > 0 and (self.db < COLLAPSED_DB or constant)
 
     def result(self, name: str) -> OutputError:
