@@ -19,7 +19,8 @@ def _string(name: str, default: str | None, text: str) -> flags.FlagHolder:
 
 
 def _list(name: str, text: str) -> flags.FlagHolder:
-    return flags.DEFINE_list(name, [], text, flag_values=FLAGS)
+    """A flag that may be given again, and takes several values with commas between them."""
+    return flags.DEFINE_multi_string(name, [], text, flag_values=FLAGS)
 
 
 _DATA = _string("data", None, ".npz, .npy, .tfrecord, image folder, module:callable, synthetic")
@@ -59,6 +60,10 @@ _STATISTICS_OUT = _string("statistics_out", None, "write statistics here")
 _PLAN = _string("plan", None, "replay this plan")
 _PLAN_OUT = _string("plan_out", None, "write the plan (JSON) here")
 _SUMMARY = _string("summary_json", None, "write the summary (JSON) here")
+
+
+def _values(flag: flags.FlagHolder) -> list[str]:
+    return [part.strip() for text in flag.value for part in text.split(",")]
 
 
 def _numbers(flag: flags.FlagHolder, count: tuple[int, ...] | None) -> tuple[float, ...] | None:
@@ -132,8 +137,8 @@ def _run(args: list[str]) -> int:
             input_type=_INPUT_TYPE.value,
             output_type=_OUTPUT_TYPE.value,
             input_range=None if input_range is None else (input_range[0], input_range[1]),
-            allow_float=_ALLOW.value,
-            exclude=_EXCLUDE.value,
+            allow_float=_values(_ALLOW),
+            exclude=_values(_EXCLUDE),
             signature=_SIGNATURE.value,
             batch=_BATCH.value,
             samples=_SAMPLES.value,

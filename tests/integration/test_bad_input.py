@@ -303,6 +303,7 @@ def test_an_unknown_value_gets_the_nearest_right_one(folder, flag, nearest):
         ("--input_range=nan,1", "lo <= 0 <= hi"),
         ("--batch=0", "Received: 0"),
         ("--batch=two", "Received: 'two'"),
+        ("--batch=100000000000", "Received: 100000000000"),
         ("--samples=0", "at least 1"),
         ("--resize=big", "Received: 'big'"),
         ("--resize=0,4", "Received: (0, 4)"),

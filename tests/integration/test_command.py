@@ -163,6 +163,13 @@ def test_float_islands_are_listed_with_the_reason(folder):
     assert "  float     FULLY_CONNECTED of logits: excluded by '^logits$'" in out
 
 
+def test_lists_take_commas_and_repetitions(folder):
+    argv = ["model.tflite", "--data=data.npz", "--summary_json=s.json"]
+    run(folder, *argv, "--exclude=^logits$,^pooled$", "--exclude=^point$")
+    islands = json.loads((folder / "s.json").read_text())["plan"]["float_islands"]
+    assert set(islands) == {"logits", "pooled", "point"}
+
+
 def test_a_terminal_sees_the_stages_and_then_the_result(folder):
     (folder / "slow.py").write_text(
         "import time, numpy as np\n"

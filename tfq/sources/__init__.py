@@ -23,6 +23,9 @@ __all__ = ["REPRESENTATIVE_DATA", "Source", "layer_of", "load_source"]
 # Where a SavedModel carries samples of its own.
 REPRESENTATIVE_DATA = Path("assets.extra") / "tfq_representative_data.npz"
 
+# A file counts elements in 32 bits; nothing comes near to this.
+_MAX_BATCH = 1 << 20
+
 _EXTENSIONS = {
     ".tflite": "tflite",
     ".lite": "tflite",
@@ -88,6 +91,8 @@ def load_source(
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UsageError(f"batch must be a positive whole number. Received: {batch!r}.")
+    if batch >= _MAX_BATCH:
+        raise UsageError(f"batch must be below {_MAX_BATCH}. Received: {batch}.")
     if isinstance(source, bytes | bytearray | memoryview):
         return _load_tflite(bytes(source), None, signature, batch)
     if isinstance(source, str | os.PathLike):
