@@ -370,7 +370,7 @@ class Run:
         if proof.collapsed and not data.made_up:
             names = {a.tensor_name: a.name for a in data.interface.outputs}
             worst = [
-                f"{short_name(e.name, loaded.layer_names)} ({e.sqnr_db:.1f} dB)"
+                f"{loaded.layer_names.get(e.name) or short_name(e.name, {})} ({e.sqnr_db:.1f} dB)"
                 for e in proof.worst_layers[:5]
             ]
             self.warnings.append(
