@@ -125,9 +125,15 @@ def _details(
                 interpreter.set_tensor(detail["index"], zeros)
             interpreter.invoke()
         except (RuntimeError, ValueError) as e:
+            culprit = _culprit(model, str(e))
             raise ModelError(
-                f"{where} cannot be given the batch asked for: {_culprit(model, str(e))} has the "
-                "old batch built in. Export the model again with this batch."
+                f"{where} cannot be given the batch asked for: "
+                + (
+                    f"{culprit} has the old batch built in."
+                    if culprit
+                    else "LiteRT gives no reason, which often means too little memory."
+                )
+                + " Export the model again with this batch, or ask for a smaller one."
             ) from None
         details = [
             interpreter.get_tensor_details(subgraph_index=i) for i in range(len(model.graphs))
