@@ -5,6 +5,7 @@ import pytest
 from small_models import Net, config_of, plan_of
 
 from tfq.graph.model import options_type
+from tfq.quantize.bias import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 MASK = np.array([[0, 0, 0, -1e9, 0, -1e9]], np.float32)
@@ -115,3 +116,22 @@ def test_a_mask_behind_a_dense_layer_does_not_become_its_bias():
     lo, hi = planned.grid("masked").range()
     assert -40 < lo < -5
     assert hi < 40
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_a_mask_that_is_also_a_bias_by_position(scheme):
+    bias = np.array([[3.0, -4, 2, -1e9, 0, -1e9]], np.float32)
+    net = Net()
+    x = net.input(1, 6, name="x")
+    masked = net.op("ADD", x, net.const(bias), out="masked")
+    planned = plan_of(net.bytes(net.softmax(masked, out="y")), config=config_of(scheme))
+    x_lo, x_hi = planned.grid("x").range()
+    lo, hi = planned.grid("masked").range()
+    assert x_lo - 20 < lo < x_lo - 4 - 5
+    assert hi > x_hi + 2.5
+    model = planned.emit().model
+    feed = InputQuantizer(model)
+    sample = {"x": np.array([[0.5, 1, -1, 1, 0, 1]], np.float32)}
+    got = dequantized(model, Runner(model.to_bytes()).run(feed(sample)))["y"]
+    e = np.exp(sample["x"] + bias)
+    np.testing.assert_allclose(got, e / e.sum(), atol=0.04)

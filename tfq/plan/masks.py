@@ -71,11 +71,13 @@ def find_masks(
             continue
         margin = _MARGIN[choices[softmax].activations]
         lo, hi = min(x[0], 0.0), max(x[1], 0.0)
-        floors[op.outputs[0]] = (lo - margin, hi)
-        low = lo - margin if op.name != "ADD" else lo - hi - margin
         m = op.input(mask)
+        # What a constant adds where it does not mask: a bias by position.
+        below, above = _open_range(m) if op.name == "ADD" else (0.0, 0.0)
+        floors[op.outputs[0]] = (lo + below - margin, hi + above)
+        low = lo - margin if op.name != "ADD" else lo + below - hi - margin
         if m.is_const:
-            consts[op, mask] = (low, 0.0)
+            consts[op, mask] = (low, above)
         elif op.name == "ADD":
             for source in _sources(m, producers):
                 floors[source] = (low, 0.0)
@@ -89,6 +91,14 @@ def _sources(t: Tensor, producers: Mapping[Tensor, Op]) -> list[Tensor]:
         t = op.input(0)
         found.append(t)
     return found
+
+
+def _open_range(m: Tensor) -> tuple[float, float]:
+    """The range, with zero, of the values of a constant that do not mask."""
+    if not m.is_const:
+        return 0.0, 0.0
+    values = m.values()[m.values() > _MASK]
+    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
 
 
 def _range(
