@@ -125,3 +125,12 @@ def test_a_deep_chain_does_not_overflow_the_stack():
     ((root, ops),) = chains(net, y)
     assert root == "in0"
     assert len(ops) == 3000
+
+
+def test_a_cast_to_complex_is_no_table():
+    net = Net()
+    x = net.input(1, 4)
+    y = net.op("CAST", net.op("COS", x), dtype="complex64")
+    assert all(
+        c.end.outputs[0].dtype != "complex64" for c in find_chains(net.graph(y), "int8", set())
+    )

@@ -79,7 +79,8 @@ def find_chains(graph: Graph, activations: str, barriers: set[Tensor]) -> list[C
         needed = out in graph.outputs or any(
             u.outputs[0] not in producers or _root(u, roots) is not root for u, _ in users
         )
-        if not needed or out.dtype == "bool":
+        # A bool has a kernel of its own; what is complex has none that reads it.
+        if not needed or out.dtype == "bool" or out.dtype.startswith("complex"):
             continue
         chain = _collect(root, op, producers)
         if _worth_it(chain, activations):

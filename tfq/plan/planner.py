@@ -22,6 +22,9 @@ from tfq.plan.scheme import Config
 # 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
 _MIN_MULTIPLIER = 2.0**-20
 
+# 16 bits have room to spare: a third of one keeps samples that reach further from being cut off.
+_HEADROOM = 1.25
+
 # Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
 _MAX_BIAS = 2.0**30
 
@@ -114,6 +117,8 @@ class _PlanMaker:
         lo, hi = self._ranges.hulls.get(root, (0.0, 0.0))
         if lo == hi:
             return TensorPlan(activation_grid(0.0, 1.0, dtype), "always zero on the samples")
+        if dtype == "int16":
+            lo, hi = lo * _HEADROOM, hi * _HEADROOM
         name = self.config.calibration.name
         shared = "" if root is t and t in self.layout.sources else ", shared"
         return TensorPlan(activation_grid(lo, hi, dtype), f"{name} [{lo:.6g}, {hi:.6g}]{shared}")

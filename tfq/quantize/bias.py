@@ -71,7 +71,7 @@ class _Judged:
 
     float_index: int
     index: int
-    grid: Grid
+    grid: Grid | None  # None for a float output
     centered: bool  # a softmax does not see what is added to all its arguments
 
     def read(self, values: np.ndarray) -> np.ndarray:
@@ -191,8 +191,8 @@ def _judged(float_model: Model, emitted: Emitted) -> list[_Judged]:
             centered |= op.name == "SOFTMAX"
             t = op.input(0)
         e = emitted.tensors.get(t.name)
-        if e is not None and e.quant is not None and e in index:
-            grid = Grid.of(e.dtype, e.quant)
+        if e is not None and e in index and (e.quant is not None or e.is_float):
+            grid = None if e.quant is None else Grid.of(e.dtype, e.quant)
             judged.append(_Judged(float_index[t.name], index[e], grid, centered))
     return judged
 
@@ -302,7 +302,8 @@ def _measure(
             runner.run(feed(inputs))
             if part == 1:
                 for j, expected in zip(judged, outputs[n], strict=True):
-                    got = j.read(dequantize(runner.tensor(j.index), j.grid))
+                    values = runner.tensor(j.index)
+                    got = j.read(values if j.grid is None else dequantize(values, j.grid))
                     # Every output counts alike, whatever its size.
                     size = max(float(np.sum(expected * expected)), 1e-30)
                     error += float(np.sum((got - expected) ** 2)) / size
