@@ -9,7 +9,7 @@ import pytest
 from tfq.convert import convert_model
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model
-from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 pytestmark = pytest.mark.slow

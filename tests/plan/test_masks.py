@@ -5,7 +5,7 @@ import pytest
 from small_models import Net, config_of, plan_of
 
 from tfq.graph.model import options_type
-from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 MASK = np.array([[0, 0, 0, -1e9, 0, -1e9]], np.float32)

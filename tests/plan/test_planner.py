@@ -10,7 +10,7 @@ from tfq.errors import TfqError
 from tfq.graph.numerics import FLOAT, Grid, asymmetric_grid, dequantize, quantize
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import LayerRule
-from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

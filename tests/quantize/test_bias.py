@@ -5,13 +5,8 @@ import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
 from tfq.graph.model import Model, Quant, options_type
-from tfq.quantize.bias import (
-    InputQuantizer,
-    _channel_means,
-    affordable,
-    correct_biases,
-    dequantized,
-)
+from tfq.quantize.bias import _channel_means, affordable, correct_biases
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

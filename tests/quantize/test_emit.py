@@ -14,7 +14,7 @@ from tfq.graph.numerics import Grid, quantize
 from tfq.graph.optable import op_version
 from tfq.plan.plan import TensorPlan
 from tfq.plan.scheme import LayerRule
-from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import emit
 from tfq.runtime import KERNELS, Runner
 

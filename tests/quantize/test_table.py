@@ -8,7 +8,7 @@ from small_models import Net, config_of, plan_of
 
 from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid, activation_grid, asymmetric_grid
-from tfq.quantize.bias import InputQuantizer
+from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.table import chain_values, lookup_ops, make_table, row_values
 from tfq.runtime import Runner
 

@@ -11,34 +11,11 @@ from __future__ import annotations
 
 from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.rewrite.core import Applied, View
+from tfq.rewrite.purity import is_pure
 from tfq.runtime import Runner
 
 NAME = "fold_constants"
 
-_KEEP = frozenset(
-    [
-        "ASSIGN_VARIABLE",
-        "BUCKETIZE",
-        "CALL",
-        "CALL_ONCE",
-        "CUSTOM",
-        "DEQUANTIZE",
-        "FAKE_QUANT",
-        "HASHTABLE",
-        "HASHTABLE_FIND",
-        "HASHTABLE_IMPORT",
-        "HASHTABLE_LOOKUP",
-        "HASHTABLE_SIZE",
-        "IF",
-        "MULTINOMIAL",
-        "QUANTIZE",
-        "RANDOM_STANDARD_NORMAL",
-        "RANDOM_UNIFORM",
-        "READ_VARIABLE",
-        "VAR_HANDLE",
-        "WHILE",
-    ]
-)
 _TYPES = frozenset(
     ["float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "uint32", "bool"]
 )
@@ -49,11 +26,10 @@ def foldable(graph: Graph, kept: frozenset[Tensor]) -> list[Op]:
     known: set[Tensor] = set()
     ops = []
     for op in graph.ops:
-        half = op.name == "DEQUANTIZE" and op.input(0).dtype == "float16"
-        if (op.name in _KEEP and not half) or not any(t is not None for t in op.inputs):
-            continue
         inputs = [t for t in op.inputs if t is not None]
-        if any(t.is_variable or not (t.is_const or t in known) for t in inputs):
+        if not inputs or not is_pure(op):
+            continue
+        if not all(t.is_const or t in known for t in inputs):
             continue
         tensors = [*inputs, *op.outputs]
         if any(t.dtype not in _TYPES or t.quant is not None for t in tensors):

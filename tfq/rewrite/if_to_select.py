@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.rewrite.unroll_eval import is_pure
+from tfq.rewrite.purity import is_pure
 from tfq.rewrite.unroll_trace import Names
 from tfq.rewrite.unroll_while import Unrolled, drop_unused_graphs
 

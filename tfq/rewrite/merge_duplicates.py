@@ -11,27 +11,9 @@ import hashlib
 
 from tfq.graph.model import Op, Tensor
 from tfq.rewrite.core import Applied, View
+from tfq.rewrite.purity import is_pure
 
 NAME = "merge_duplicates"
-
-_KEEP = frozenset(
-    {
-        "ASSIGN_VARIABLE",
-        "CALL",
-        "CALL_ONCE",
-        "CUSTOM",
-        "DEQUANTIZE",
-        "FAKE_QUANT",
-        "IF",
-        "MULTINOMIAL",
-        "QUANTIZE",
-        "RANDOM_STANDARD_NORMAL",
-        "RANDOM_UNIFORM",
-        "READ_VARIABLE",
-        "VAR_HANDLE",
-        "WHILE",
-    }
-)
 
 
 def _tensor_key(tensor: Tensor | None, digests: dict[Tensor, object]) -> object:
@@ -56,9 +38,7 @@ def run(view: View) -> list[Applied]:
     digests: dict[Tensor, object] = {}
     applied = []
     for op in list(view.graph.ops):
-        if not view.alive(op) or op.name in _KEEP or len(op.outputs) != 1:
-            continue
-        if any(t is not None and t.is_variable for t in op.inputs):
+        if not view.alive(op) or not is_pure(op) or len(op.outputs) != 1:
             continue
         inputs = tuple(_tensor_key(t, digests) for t in op.inputs)
         key = (op.name, inputs, _options_key(op), op.outputs[0].dtype, op.outputs[0].shape)

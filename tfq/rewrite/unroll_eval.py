@@ -13,28 +13,8 @@ import numpy as np
 
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Model, Op, Tensor, numpy_dtype
+from tfq.rewrite.purity import is_pure
 from tfq.runtime import Runner
-
-# Results that are not a function of the inputs alone, or that only mean something unfolded: the
-# ranges that training wrote into a graph.
-_NOT_FOLDED = {
-    "ASSIGN_VARIABLE",
-    "BUCKETIZE",
-    "CALL",
-    "CALL_ONCE",
-    "CUSTOM",
-    "DELEGATE",
-    "FAKE_QUANT",
-    "HASHTABLE",
-    "IF",
-    "MULTINOMIAL",
-    "QUANTIZE",
-    "RANDOM_STANDARD_NORMAL",
-    "RANDOM_UNIFORM",
-    "READ_VARIABLE",
-    "VAR_HANDLE",
-    "WHILE",
-}
 
 _INTEGER: dict[str, Callable[..., np.ndarray]] = {
     "ADD": np.add,
@@ -54,13 +34,6 @@ _INTEGER: dict[str, Callable[..., np.ndarray]] = {
 }
 
 MAX_ELEMENTS = 1 << 22
-
-
-def is_pure(op: Op) -> bool:
-    """Whether the op always gives the same outputs for the same inputs and touches nothing else."""
-    return op.name not in _NOT_FOLDED and not any(
-        t is not None and (t.is_variable or t.dtype in ("resource", "variant")) for t in op.inputs
-    )
 
 
 def evaluate(op: Op, inputs: Sequence[Tensor | None]) -> list[np.ndarray] | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfq.data import Sample
 from tfq.graph.model import Model
-from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

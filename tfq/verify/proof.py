@@ -20,7 +20,7 @@ from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import spec
 from tfq.plan.plan import Plan
-from tfq.quantize.bias import InputQuantizer, dequantized
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import Emitted
 from tfq.runtime import Runner
 
