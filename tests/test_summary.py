@@ -111,3 +111,14 @@ def test_class_numbers_agree_or_not(summary):
     changed["model"]["outputs"][0] |= {"dtype": "int32", "scale": None, "zero_point": None}
     changed["proof"]["outputs"][0] |= {"max_lsb": None, "agreement": 0.985}
     assert rows(changed)["error"].startswith("y0: the same in 98.5% of places on ")
+
+
+def test_an_output_with_two_names_is_proven_under_both():
+    net = Net()
+    y = net.dense(net.input(1, 4), 3)
+    x = np.random.default_rng(0).normal(0, 1, (8, 4)).astype(np.float32)
+    proof = convert_model(net.bytes(y, y), x).summary["proof"]
+    first, second = proof["outputs"]
+    assert (first["name"], second["name"]) == ("y0", "y1")
+    assert first["sqnr_db"] == second["sqnr_db"]
+    assert set(proof["reference_kernels_lsb"]) == {"y0", "y1"}

@@ -377,8 +377,8 @@ class Run:
                 f"THE OUTPUT COLLAPSED: {', '.join(names.get(n, n) for n in proof.collapsed)} no "
                 "longer follows the float model"
                 + (f"; worst tensors: {', '.join(worst)}" if worst else "")
-                + ". Do the samples look like what the model was trained on? If so, try "
-                "--scheme=int16x8."
+                + ". Do the samples look like what the model was trained on?"
+                + _other_scheme(self.config.scheme.name)
             )
         return make_summary(
             config=self.config,
@@ -396,6 +396,15 @@ class Run:
             warnings=self.warnings,
             notes=self.notes,
         )
+
+
+def _other_scheme(name: str) -> str:
+    """What to try when the integers of a scheme are too few."""
+    if name == "int8":
+        return " If so, try --scheme=int16x8."
+    if name == "int16x8":
+        return " If so, keep the worst layers float with --exclude, or try --scheme=dynamic."
+    return ""
 
 
 def _refused(message: str, prepared: Prepared, plan: Plan) -> str:

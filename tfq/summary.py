@@ -51,7 +51,9 @@ def make_summary(
     integer = config.scheme.compute == "integer"
     left = float_tensors(emitted)
     interface = read_interface(emitted, source.signature)
-    names = {a.tensor_name: a.name for a in interface.outputs}
+    names = collections.defaultdict(list)  # An output may have several names.
+    for a in interface.outputs:
+        names[a.tensor_name].append(a.name)
     counts = collections.Counter(op.label for g in emitted.graphs for op in g.ops)
     return {
         "version": VERSION,
@@ -110,12 +112,15 @@ def make_summary(
             "held_back": proof.held_back,
             "random": data.synthetic,
             "outputs": [
-                {**_finite(dataclasses.asdict(o)), "name": names.get(o.name, o.name)}
+                {**_finite(dataclasses.asdict(o)), "name": name}
                 for o in proof.outputs
+                for name in names[o.name] or [o.name]
             ],
-            "reference_kernels_lsb": {names.get(n, n): v for n, v in proof.kernels_lsb.items()},
+            "reference_kernels_lsb": {
+                name: v for n, v in proof.kernels_lsb.items() for name in names[n] or [n]
+            },
             "reference_note": proof.reference_note,
-            "collapsed": [names.get(n, n) for n in proof.collapsed],
+            "collapsed": [name for n in proof.collapsed for name in names[n] or [n]],
             "worst_layers": [_finite(dataclasses.asdict(e)) for e in proof.worst_layers],
         },
         "accuracy": None if accuracy is None else dataclasses.asdict(accuracy),

@@ -215,6 +215,29 @@ def test_the_same_output_twice():
     assert len(model.main.outputs) == 2
 
 
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_a_constant_that_is_an_output_is_integer_too(scheme):
+    net = Net()
+    anchors = net.const([[1.0, -2.0, 3.0, 4.0]], name="anchors")
+    y = net.dense(net.op("ADD", net.input(1, 4, name="x"), anchors), 2, out="y")
+    source = net.bytes(y, anchors, anchors)
+    planned, model = emitted(source, config_of(scheme))
+    assert float_tensors(model) == []
+    assert model.main.outputs[1] is model.main.outputs[2]
+    assert model.main.outputs[1].name == "anchors"
+    got = dequantized(
+        model, Runner(model.to_bytes()).run({"x": np.zeros((1, 4), model_input(model))})
+    )
+    step = planned.plan.outputs["anchors"].scale[0]
+    np.testing.assert_allclose(got["anchors"], [[1, -2, 3, 4]], atol=0.51 * step)
+    _, wide = emitted(source, config_of(scheme, output_type="float32"))
+    np.testing.assert_array_equal(wide.main.outputs[1].values(), [[1, -2, 3, 4]])
+
+
+def model_input(model):
+    return model.main.inputs[0].dtype
+
+
 def test_names_and_signatures_are_kept():
     source = cnn()
     before = Model.from_bytes(source)

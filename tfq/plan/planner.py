@@ -161,13 +161,13 @@ class _PlanMaker:
         """The grid of a graph input or output as the user sees it."""
         if t.dtype != "float32":
             return Grid(t.dtype)
-        if t.is_const:
-            return FLOAT
-        own = self.tensor(t).grid
         scheme = self.config.scheme
         dtype = wanted or (scheme.activations if scheme.compute == "integer" else "float32")
         if dtype == "float32":
             return FLOAT
+        if t.is_const:
+            return self._const_grid(t, dtype)
+        own = self.tensor(t).grid
         base = own if own.dtype in ("int8", "int16") else self._as(t, scheme.activations)
         if dtype == base.dtype:
             return base

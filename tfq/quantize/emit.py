@@ -181,9 +181,11 @@ class _Emitter:
         return given
 
     def _output(self, t: Tensor) -> Tensor:
-        if t.dtype != "float32" or (t.is_const and t not in self.tensors):
+        if t.dtype != "float32":
             return self.tensors.get(t, t)
         boundary = self.plan.outputs[t.name]
+        if t.is_const:
+            return self._const_output(t, boundary)
         inner = self.tensors[t]
         if boundary == self.grids[t]:
             return inner
@@ -195,6 +197,19 @@ class _Emitter:
             inner.name = self._unique(f"{t.name}/{self.grids[t].dtype}")
         self._convert(inner, given)
         return given
+
+    def _const_output(self, t: Tensor, boundary: Grid) -> Tensor:
+        """A constant that is an output: it keeps its name, whatever else reads it."""
+        if not boundary.is_integer:
+            return t
+        key = (t, boundary, "output")
+        if key not in self.consts:
+            for other in self.consts.values():
+                if other.name == t.name:
+                    other.name = self._unique(t.name)
+            data = quantize(t.values(), boundary)
+            self.consts[key] = Tensor(t.name, t.shape, boundary.dtype, data, boundary.quant())
+        return self.consts[key]
 
     def _produce(self, t: Tensor, grid: Grid) -> Tensor:
         out = self._tensor(t, grid, t.name)
