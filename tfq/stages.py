@@ -239,7 +239,7 @@ class Run:
         start = time.perf_counter()
         graph, sha = prepared.model.main, prepared.sha256
         if given is not None:
-            check_replay(given, sha, {op.outputs[0].name for op in graph.ops})
+            check_replay(given, sha, {op.key for op in graph.ops})
             return given
         self.progress("Planning", 0, None)
         if self.integer:

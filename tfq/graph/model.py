@@ -175,11 +175,18 @@ class Op:
         """The name a person reads: the builtin's, or the custom op's own."""
         return f"CUSTOM:{self.custom_code}" if self.name == "CUSTOM" else self.name
 
+    @property
+    def key(self) -> str:
+        """What plans call the op: its first output's name, else its label and its inputs' names."""
+        if self.outputs:
+            return self.outputs[0].name
+        return f"{self.label}({', '.join(t.name for t in self.inputs if t is not None)})"
+
     def input(self, i: int) -> Tensor:
         """Input `i`, which must be present."""
         tensor = self.inputs[i] if i < len(self.inputs) else None
         if tensor is None:
-            raise ModelError(f"{self.label} at {self.outputs[0].name!r} lacks its input {i}.")
+            raise ModelError(f"{self.label} at {self.key!r} lacks its input {i}.")
         return tensor
 
     def __repr__(self) -> str:

@@ -166,7 +166,7 @@ def _float(note: str, data: _Indices = (0,), **more: Any) -> OpSpec:
 
 _RECURRENT = "No integer form is emitted; the source is unrolled or its loop body quantized."
 _LOOKUP = "Elementwise: can be computed by other integer ops or a lookup."
-_VARIABLE = "Moves integers as they are: every read and write of a variable needs one grid."
+_VARIABLE = "State between runs: make it an input and an output, or let it stay float."
 _POT = "int16 with general scales needs potScaleInt16=False in the options."
 _INTERPOLATED = "int16 interpolates a table of 512 steps: coarse where the function is steep."
 

@@ -165,7 +165,7 @@ def _choose(
     choices: dict[Op, Choice] = {}
     excluded: set[Tensor] = set()
     for op in graph.ops:
-        rule = config.rule_for(op.outputs[0].name)
+        rule = config.rule_for(op.key)
         if rule is not None and rule.activations == "float32":
             choices[op] = Choice(KEEP_FLOAT, "float32", f"excluded by {rule.regex!r}")
             excluded.update(op.outputs)
@@ -195,10 +195,10 @@ def _choose(
         if op in choices:
             continue
         choice = _ordinary(op, config, wide.get(op, ""))
-        if choice.mode == KEEP_FLOAT and op.outputs[0].name in left:
-            choice = dataclasses.replace(choice, reason=left[op.outputs[0].name])
+        if choice.mode == KEEP_FLOAT and op.key in left:
+            choice = dataclasses.replace(choice, reason=left[op.key])
         if choice.mode == KEEP_FLOAT and not _allowed(op, config.allow_float):
-            problems.append(f"  {op.label} at {op.outputs[0].name!r}: {choice.reason}")
+            problems.append(f"  {op.label} at {op.key!r}: {choice.reason}")
         choices[op] = choice
     if problems:
         raise TfqError(
@@ -232,9 +232,7 @@ def _in_table(choice: Choice, op: Op) -> bool:
 
 
 def _allowed(op: Op, allow: tuple[str, ...]) -> bool:
-    return any(
-        a == op.name or a == op.label or re.search(a, op.outputs[0].name) for a in allow if a
-    )
+    return any(a == op.name or a == op.label or re.search(a, op.key) for a in allow if a)
 
 
 def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
@@ -253,7 +251,7 @@ def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
         return Choice(PLAIN, "")
     if op.name in ("SHAPE", "RANK"):
         return Choice(PLAIN, "")
-    rule = config.rule_for(op.outputs[0].name)
+    rule = config.rule_for(op.key)
     wanted = (rule.activations if rule else None) or config.scheme.activations
     if op.name == "CAST":
         if op.outputs[0].dtype != "float32":

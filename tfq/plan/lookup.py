@@ -69,15 +69,15 @@ def find_chains(graph: Graph, activations: str, barriers: set[Tensor]) -> list[C
     chains = []
     consumers = graph.consumers()
     for op in graph.ops:
-        out = op.outputs[0]
-        if out not in producers:
+        if not op.outputs or op.outputs[0] not in producers:
             continue
+        out = op.outputs[0]
         root = roots.get(out) or _root(op, roots)
         if root is None:
             continue
         users = consumers.get(out, [])
         needed = out in graph.outputs or any(
-            u.outputs[0] not in producers or _root(u, roots) is not root for u, _ in users
+            _root(u, roots) is not root or u.outputs[0] not in producers for u, _ in users
         )
         # A bool has a kernel of its own; what is complex has none that reads it.
         if not needed or out.dtype == "bool" or out.dtype.startswith("complex"):

@@ -84,7 +84,7 @@ def check_rules(
     Raises:
       UsageError: a rule matches no op.
     """
-    names = [op.outputs[0].name for op in graph.ops if op.outputs]
+    names = [op.key for op in graph.ops]
     for rule in rules:
         if any(rule.matches(name) for name in names):
             continue
@@ -97,7 +97,7 @@ def check_rules(
 
 def unused_allowances(graph: Graph, allowed: Sequence[str], layers: Mapping[str, str]) -> list[str]:
     """A warning for each entry of `allow_float` that names neither an op nor an output."""
-    names = [op.outputs[0].name for op in graph.ops if op.outputs]
+    names = [op.key for op in graph.ops]
     found = [*names, *(layers[n] for n in names if n in layers)]
     ops = {n for op in graph.ops for n in (op.name, op.label)}
     return [

@@ -53,7 +53,7 @@ def make_plan(
     """
     maker = _PlanMaker(graph, layout, statistics, config, trained)
     tensors = maker.tensors()
-    ops = {op.outputs[0].name: maker.op(op) for op in graph.ops}
+    ops = {op.key: maker.op(op) for op in graph.ops}
     return Plan(
         model_sha256,
         config.as_dict(),

@@ -19,7 +19,7 @@ def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
     scheme = config.scheme
     ops: dict[str, OpPlan] = {}
     for op in graph.ops:
-        name = op.outputs[0].name
+        name = op.key
         rule = config.rule_for(name)
         edges: dict[int, Grid] = {}
         reason = f"scheme {scheme.name}"

@@ -104,7 +104,7 @@ class _Emitter:
             elif plan.mode == PLAIN:
                 self._plain(op)
             else:
-                raise TfqError(f"The plan gives {op.outputs[0].name!r} the mode {plan.mode!r}.")
+                raise TfqError(f"The plan gives {op.key!r} the mode {plan.mode!r}.")
         outputs = [self._output(t) for t in graph.outputs]
         emitted = Graph(graph.name, self.ops, inputs, outputs)
         ins = dict(zip(graph.inputs, inputs, strict=True))
@@ -134,7 +134,7 @@ class _Emitter:
         return Emitted(result, named, self.biases)
 
     def _plan_of(self, op: Op) -> OpPlan:
-        name = op.outputs[0].name
+        name = op.key
         if name not in self.plan.ops:
             raise TfqError(f"The plan says nothing of {op.label} at {name!r}.")
         return self.plan.ops[name]
@@ -428,7 +428,7 @@ def _chains(graph: Graph, plan: Plan) -> dict[Op, list[Op]]:
     producers = graph.producers()
     chains: dict[Op, list[Op]] = {}
     for op in graph.ops:
-        entry = plan.ops.get(op.outputs[0].name)
+        entry = plan.ops.get(op.key)
         if entry is None or entry.mode != LOOKUP:
             continue
         members: set[Op] = set()

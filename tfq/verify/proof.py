@@ -84,8 +84,8 @@ class Proof:
     worst_layers: tuple[LayerError, ...]
 
 
-# Ops whose work is done in other subgraphs.
-_CONTROL = ("CALL", "CALL_ONCE", "IF", "WHILE")
+# Ops whose work is done, or whose state is set up, in other subgraphs.
+_CONTROL = ("CALL", "CALL_ONCE", "IF", "WHILE", "ASSIGN_VARIABLE", "READ_VARIABLE")
 
 
 def check_full_integer(emitted: Emitted, plan: Plan) -> tuple[str, ...]:
@@ -108,9 +108,10 @@ def check_full_integer(emitted: Emitted, plan: Plan) -> tuple[str, ...]:
     boundary = {n for n, g in (*plan.inputs.items(), *plan.outputs.items()) if not g.is_integer}
     chosen = {t for t in (*main.inputs, *main.outputs) if t.name in boundary}
     results = {emitted.tensors[name] for name in plan.float_ops if name in emitted.tensors}
+    silent = {op.op for name, op in plan.float_ops.items() if name not in emitted.tensors}
     control = False
     for op in main.ops:
-        if any(t in results for t in op.outputs):
+        if any(t in results for t in op.outputs) or (not op.outputs and op.label in silent):
             chosen.update(t for t in (*op.inputs, *op.outputs, *op.intermediates) if t is not None)
             control |= op.name in _CONTROL
     if control:
