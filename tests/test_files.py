@@ -68,3 +68,24 @@ def test_reading_says_what_is_wrong(tmp_path):
         read_bytes(tmp_path / "b")
     with pytest.raises(UsageError, match="it is a folder"):
         read_bytes(tmp_path)
+
+
+def test_a_device_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (check_output, lambda path: write_atomic(path, b"x")):
+        with pytest.raises(UsageError, match="no regular file"):
+            write(pipe)
+    assert os.listdir(tmp_path) == ["pipe"]
+    assert not pipe.is_file()
+
+
+def test_a_link_stays_and_its_file_is_replaced(tmp_path):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "model.tflite"
+    link.symlink_to(tmp_path / "real" / "v1.tflite")
+    write_atomic(link, b"one")
+    write_atomic(link, b"two")
+    assert link.is_symlink()
+    assert os.listdir(tmp_path / "real") == ["v1.tflite"]
+    assert (tmp_path / "real" / "v1.tflite").read_bytes() == b"two"

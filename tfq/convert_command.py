@@ -91,14 +91,14 @@ def default_output(source: str, scheme: str) -> str:
 
 def _check_outputs(source: str, output: str) -> None:
     """Fails before any work for outputs that cannot be written, or would overwrite something."""
-    taken = {os.path.abspath(source): "the source itself"}
+    taken = {os.path.realpath(source): "the source itself"}
     if _DATA.value:
-        taken.setdefault(os.path.abspath(_DATA.value), "the data itself")
+        taken.setdefault(os.path.realpath(_DATA.value), "the data itself")
     for flag, path in (
         ("output", output),
         *((f.name, f.value) for f in (_STATISTICS_OUT, _PLAN_OUT, _SUMMARY) if f.value),
     ):
-        place = os.path.abspath(path)
+        place = os.path.realpath(path)
         if place in taken:
             raise UsageError(f"--{flag}={path} is {taken[place]}. Give another name.")
         taken[place] = f"also --{flag}"

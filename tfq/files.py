@@ -17,13 +17,14 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` when the block ends without an exception.
 
     The bytes go to a temporary name in the same folder, are flushed to the disk and renamed. On any
-    failure, Ctrl-C among them, the temporary file is removed and what was at `path` stays.
+    failure, Ctrl-C among them, the temporary file is removed and what was at `path` stays. A link
+    stays a link: the file that it leads to is replaced.
 
     Raises:
-      UsageError: `path` is a folder, or its folder does not exist.
+      UsageError: `path` is a folder or a device, or its folder does not exist.
       TfqError: the file cannot be written (permissions, full disk); the message says which.
     """
-    target = os.path.abspath(os.fspath(path))
+    target = os.path.realpath(os.fspath(path))
     folder = _folder_of(target)
     try:
         handle, temporary = tempfile.mkstemp(
@@ -55,12 +56,12 @@ def check_output(path: str | os.PathLike[str]) -> None:
     """Fails now if `path` could not be written later, so that no work is done in vain.
 
     Raises:
-      UsageError: `path` is a folder, or its folder does not exist.
+      UsageError: `path` is a folder or a device, or its folder does not exist.
       TfqError: the folder does not take files.
     """
     try:
         # os.access would say yes to root on a read-only disk; a real file is the only proof.
-        with tempfile.TemporaryFile(dir=_folder_of(os.path.abspath(os.fspath(path)))):
+        with tempfile.TemporaryFile(dir=_folder_of(os.path.realpath(os.fspath(path)))):
             pass
     except OSError as e:
         raise TfqError(f"Cannot write {path}: {explain(e)}") from None
@@ -100,6 +101,9 @@ def _folder_of(target: str) -> str:
     folder = os.path.dirname(target)
     if os.path.isdir(target):
         raise UsageError(f"Cannot write {target}: it is a folder. Give the name of a file.")
+    if os.path.exists(target) and not os.path.isfile(target):
+        # Renaming would put a file in the place of the device itself.
+        raise UsageError(f"Cannot write {target}: it is no regular file. Give the name of a file.")
     if not os.path.isdir(folder):
         raise UsageError(f"Cannot write {target}: there is no folder {folder}. Create it first.")
     return folder
