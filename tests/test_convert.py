@@ -15,6 +15,7 @@ from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Op, Tensor, options_type
 from tfq.graph.numerics import Grid, asymmetric_grid
+from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
 from tfq.runtime import Runner
 
@@ -137,6 +138,14 @@ def test_a_hand_edited_scale_is_in_the_file(source, result, tmp_path):
     path.write_text(json.dumps(body))
     edited = convert_model(source, images(40), plan=path)
     assert quant_of(edited.model, "logits") == Grid("int8", (0.25,), (7,))
+
+
+def test_an_edit_that_no_kernel_takes_is_blamed_on_the_plan(source, result):
+    plan = json.loads(result.plan.to_json())
+    name = next(n for n, op in plan["ops"].items() if op["op"] == "DEPTHWISE_CONV_2D")
+    plan["tensors"][name] |= {"dtype": "int16", "zero_point": 0}
+    with pytest.raises(UsageError, match=r"The plan's model does not run: .* Undo the last edit"):
+        convert_model(source, images(40), plan=Plan.from_json(json.dumps(plan)))
 
 
 def test_a_plan_of_another_model_is_refused(result):

@@ -269,6 +269,11 @@ class Run:
             try:
                 check_runs(emitted.model.to_bytes(), where="the integer model")
             except ModelError as e:
+                if replayed:
+                    raise UsageError(
+                        f"The plan's model does not run: {str(e).partition('. Export or')[0]}. "
+                        "Undo the last edit, or make a new plan with --plan_out."
+                    ) from None
                 raise TfqError(_refused(str(e), prepared, plan)) from None
         self._timed("emit", start)
         return emitted

@@ -367,3 +367,20 @@ def test_model_without_loops_is_untouched():
     before = model.to_bytes()
     assert unroll_while.apply(model) == unroll_while.Unrolled()
     assert model.to_bytes() == before
+
+
+def test_a_state_beside_the_loop_stays():
+    model = load("gru")
+    graph = model.main
+    handle = Tensor("handle", (), "resource")
+    options = options_type("VarHandleOptions")()
+    options.container, options.sharedName = "", "state"
+    (result,) = graph.outputs
+    graph.ops += [
+        Op("VAR_HANDLE", [], [handle], options),
+        Op("ASSIGN_VARIABLE", [handle, result], [], options_type("AssignVariableOptions")()),
+    ]
+    unroll_while.apply(model)
+    assert [op.name for op in graph.ops if not op.outputs] == ["ASSIGN_VARIABLE"]
+    assert graph.ops[-1].inputs[1] is graph.outputs[0]
+    assert "WHILE" not in {op.name for op in graph.ops}

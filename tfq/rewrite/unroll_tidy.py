@@ -255,7 +255,6 @@ def _concatenate_plainly(graph: Graph, names: Names) -> None:
     for op in graph.ops:
         steps = [_without_leading_one(t, makers) for t in op.inputs if t is not None]
         present = [t for t in steps if t is not None]
-        out = op.outputs[0]
         if (
             op.name != "CONCATENATION"
             or int(op.options.axis) != 0
@@ -265,6 +264,7 @@ def _concatenate_plainly(graph: Graph, names: Names) -> None:
         ):
             ops.append(op)
             continue
+        out = op.outputs[0]
         if present[0].shape[0] == 1:
             shape = (len(present), *present[0].shape[1:])
             rows = Tensor(names.fresh(out.name + "/rows"), shape, out.dtype)
