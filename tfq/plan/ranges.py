@@ -25,6 +25,10 @@ _NEAR = 3
 _MAX_MULTIPLIER = {"int8": 128.0, "int16": 1.0}
 
 
+# The reference kernel of SOFTMAX aborts at scales below about 1e-7.
+_SOFTMAX_SPAN = 2.0**-4
+
+
 class Ranges:
     """Ranges by tensor.
 
@@ -122,6 +126,7 @@ class Ranges:
                 elif groups.find(t) is not groups.find(out):
                     self._widen(out, *self.real(t))
         self._keep_multipliers()
+        self._keep_softmax()
 
     def _keep_multipliers(self) -> None:
         """Widens outputs so narrow, beside their weights, that kernels refuse the multiplier."""
@@ -144,6 +149,22 @@ class Ranges:
             lo, hi = self.hulls.get(groups.find(out), (0.0, 0.0))
             if 0.0 < hi - lo < span:
                 self._widen(out, lo, lo + span)
+
+    def _keep_softmax(self) -> None:
+        """Widens arguments of a softmax that are so alike that its kernel aborts over their scale.
+
+        All its results are then the same but for a few per cent, whatever the grid.
+        """
+        groups = self.layout.groups
+        for op in self.graph.ops:
+            if op.name not in ("SOFTMAX", "LOG_SOFTMAX"):
+                continue
+            x = op.input(0)
+            if self.layout.choices[op].mode != INTEGER or groups.find(x) in groups.pinned:
+                continue
+            lo, hi = self.hulls.get(groups.find(x), (0.0, 0.0))
+            if 0.0 < hi - lo < _SOFTMAX_SPAN:
+                self._widen(x, lo, lo + _SOFTMAX_SPAN)
 
     def _check_fits(self, t: Tensor, grid: Grid) -> None:
         lo, hi = self.observed(t, grid.dtype)
