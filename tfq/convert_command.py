@@ -42,7 +42,7 @@ _INPUT_RANGE = flags.DEFINE_list(
 )
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
-_SIGNATURE = _string("signature", None, "default: serving_default, or the first")
+_SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
 _RESIZE = flags.DEFINE_list(

@@ -28,6 +28,7 @@ def test_schemes_by_name(name):
         ({"input_range": (1.0, -1.0)}, "lo <= 0 <= hi. Received: 1.0,-1.0"),
         ({"input_range": (0.5, 1.0)}, "lo <= 0 <= hi. Received: 0.5,1.0"),
         ({"input_range": (0.0, 0.0)}, "lo <= 0 <= hi"),
+        ({"input_range": (-1.0, float("inf"))}, "Received: -1.0,inf"),
     ],
 )
 def test_wrong_values_name_the_nearest_right_one(options, message):
@@ -40,6 +41,8 @@ def test_unknown_scheme_and_activations():
         get_scheme("int16x")
     with pytest.raises(UsageError, match="Did you mean 'int16'"):
         LayerRule(regex="x", activations="int61")
+    with pytest.raises(UsageError, match="Did you mean 'per_tensor'"):
+        LayerRule(regex="x", granularity="per_tensr")
     with pytest.raises(UsageError, match=r"'\(' is not a regular expression"):
         LayerRule(regex="(")
 
@@ -48,6 +51,8 @@ def test_unknown_scheme_and_activations():
 def test_integer_inputs_need_an_integer_scheme(scheme):
     with pytest.raises(UsageError, match="needs an integer scheme"):
         Config(scheme=get_scheme(scheme), input_type="int8")
+    with pytest.raises(UsageError, match="input_range needs an integer scheme"):
+        Config(scheme=get_scheme(scheme), input_range=(-1.0, 1.0))
     assert Config(scheme=get_scheme(scheme), input_type="float32").input_type == "float32"
 
 

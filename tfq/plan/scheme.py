@@ -8,6 +8,7 @@ other dtypes, not another mechanism.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -123,6 +124,8 @@ class LayerRule:
             raise UsageError(f"{self.regex!r} is not a regular expression: {e}.") from None
         if self.activations not in (None, "int8", "int16", "float32"):
             raise unknown_option("activations", self.activations, ("int8", "int16", "float32"))
+        if self.granularity not in (None, *GRANULARITIES):
+            raise unknown_option("granularity", self.granularity, GRANULARITIES)
 
     def matches(self, name: str) -> bool:
         return re.search(self.regex, name) is not None
@@ -175,9 +178,14 @@ class Config:
                 raise unknown_option(what, value, options)
         if self.input_range is not None:
             lo, hi = self.input_range
-            if not (lo < hi and lo <= 0 <= hi):
+            if not (lo < hi and lo <= 0 <= hi and math.isfinite(hi - lo)):
                 raise UsageError(
                     f"input_range must be lo,hi with lo <= 0 <= hi. Received: {lo},{hi}."
+                )
+            if self.scheme.compute != "integer":
+                raise UsageError(
+                    f"input_range needs an integer scheme, but scheme={self.scheme.name} takes "
+                    "float inputs. Use --scheme=int8, or leave input_range out."
                 )
 
     def rule_for(self, name: str) -> LayerRule | None:

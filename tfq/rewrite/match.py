@@ -80,9 +80,3 @@ def broadcasts_to(const: Tensor, shape: tuple[int, ...]) -> bool:
         return np.broadcast_shapes(const.shape, shape) == shape
     except ValueError:
         return False
-
-
-def pool_options(op: Op) -> tuple[int, int, int, int, int]:
-    """(filter height, width, stride h, w, padding) of a pooling op."""
-    o = op.options
-    return o.filterHeight, o.filterWidth, o.strideH, o.strideW, o.padding
