@@ -97,12 +97,3 @@ def test_stderr_comes_back_after_an_exception(capfd):
         raise ZeroDivisionError
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "back\n"
-
-
-def test_delegated_ops_are_listed():
-    names = [d["op_name"] for d in Runner(model().to_bytes()).op_details()]
-    assert any("DELEGATE" in n.upper() for n in names)
-    assert not any(
-        "DELEGATE" in d["op_name"].upper()
-        for d in Runner(model().to_bytes(), kernels="builtin").op_details()
-    )

@@ -154,7 +154,3 @@ class Runner:
 
     def tensor_details(self) -> list[dict]:
         return self._interpreter.get_tensor_details()
-
-    def op_details(self) -> list[dict]:
-        """The execution plan's ops, delegate nodes among them (LiteRT's private listing)."""
-        return self._interpreter._get_ops_details()

@@ -26,7 +26,6 @@ def test_names_shapes_and_types_of_the_signature():
     assert interface.signature == "serve"
     assert interface.inputs == (ArgSpec("a", "serve_x:0", (1, 4), "float32"),)
     assert interface.outputs == (ArgSpec("b", "serve_y:0", (1, 4), "float32"),)
-    assert interface.inputs[0].sample_shape == (4,)
 
 
 def test_without_signatures_tensors_have_their_own_names():

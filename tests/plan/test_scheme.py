@@ -14,7 +14,6 @@ def test_schemes_by_name(name):
     scheme = get_scheme(name)
     assert scheme.name == name
     assert get_scheme(scheme) is scheme
-    assert scheme.needs_data == (name in ("int8", "int16x8"))
 
 
 @pytest.mark.parametrize(

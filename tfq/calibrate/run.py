@@ -83,24 +83,25 @@ def calibrate(
             runner.reset_state()
         runner.set_inputs(sample)
         found = runner.invoke_for_ranges() if in_passing else None
-        if found is None or not found.keys() >= unseen:
-            runner = read_runner()
+        if in_passing and (found is None or not found.keys() >= unseen):
             in_passing = False
+            runner = read_runner()
             runner.set_inputs(sample)
+        if not in_passing:
             runner.invoke()
+        at = ""
         try:
-            for name, index, bounds in watched:
-                at = name
-                if not in_passing or found is None:
-                    sketches[name].update(runner.view(index), bounds)
-                elif name in sample:
-                    sketches[name].update(sample[name])
+            for at, index, bounds in watched:
+                if found is None or not in_passing:
+                    sketches[at].update(runner.view(index), bounds)
+                elif at in sample:
+                    sketches[at].update(sample[at])
                 else:
-                    sketches[name].update_extremes(*found[name], sizes[name])
+                    sketches[at].update_extremes(*found[at], sizes[at])
             if in_passing:
                 # LiteRT's own minimum and maximum pass over a NaN among numbers.
                 for at in outputs:
-                    if np.isnan(runner.view(outputs[at])).any():
+                    if np.isnan(runner.view(outputs[at]).sum()):
                         raise DataError("holds NaN")
         except DataError as e:
             raise _not_finite(at, at in expected, count, str(e)) from None

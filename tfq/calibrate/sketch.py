@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import struct
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -121,8 +123,8 @@ class Sketch:
         self._add_extremes(low, high, size)
 
     def _add_extremes(self, low: float, high: float, size: int) -> None:
-        if not (np.isfinite(low) and np.isfinite(high)):
-            nan = np.isnan(low) or np.isnan(high)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            nan = math.isnan(low) or math.isnan(high)
             raise DataError(f"holds {'NaN' if nan else 'infinite values'}")
         low, high = low + 0.0, high + 0.0  # Turns -0 into 0.
         for extremes, value in ((self._minima, low), (self._maxima, high)):
@@ -245,8 +247,13 @@ def _extreme(flat: np.ndarray, reduce: Callable[[np.ndarray], Any], bound: float
     return float(reduce(flat))
 
 
+_FLOAT32 = struct.Struct("<f")
+_UINT32 = struct.Struct("<I")
+
+
 def _bin_of(value: float) -> int:
-    return int(np.float32(value).view(np.uint32)) >> 16
+    # A tenth of what a numpy scalar costs; there are two for every tensor and sample.
+    return int(_UINT32.unpack(_FLOAT32.pack(value))[0]) >> 16
 
 
 def _add(a: dict[int, int], b: dict[int, int]) -> dict[int, int]:

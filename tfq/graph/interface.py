@@ -24,11 +24,6 @@ class ArgSpec:
     shape: tuple[int, ...]
     dtype: str
 
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """The shape of one sample: without the leading batch dimension."""
-        return self.shape[1:]
-
 
 @dataclasses.dataclass(frozen=True)
 class Interface:

@@ -90,15 +90,6 @@ class Quant:
     def per_axis(self) -> bool:
         return self.scale.size > 1
 
-    def same_grid(self, other: Quant | None) -> bool:
-        """Whether both put every real value on the same integer."""
-        return (
-            other is not None
-            and np.array_equal(self.scale, other.scale)
-            and np.array_equal(self.zero_point, other.zero_point)
-            and (self.axis == other.axis or not self.per_axis)
-        )
-
 
 @dataclasses.dataclass(eq=False)
 class Tensor:

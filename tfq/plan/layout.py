@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.graph.numerics import Grid
+from tfq.graph.numerics import Grid, activation_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.lookup import Chain, find_chains
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
@@ -283,8 +283,6 @@ def _tie(
         if t.name in trained and not t.is_const and t in dtypes:
             groups.pin(t, trained[t.name], "chosen in training")
     if config.input_range is not None:
-        from tfq.graph.numerics import activation_grid
-
         for t in graph.inputs:
             if t.dtype == "float32" and t.name not in trained:
                 grid = activation_grid(*config.input_range, config.scheme.activations)

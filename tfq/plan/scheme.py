@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from tfq.calibrate.rules import RangeRule, get_rule
+from tfq.calibrate.weights import WEIGHT_RULES
 from tfq.errors import UsageError, unknown_option
 
 IO_TYPES = ("float32", "int8", "uint8", "int16")
@@ -35,10 +36,6 @@ class Scheme:
     weights: str
     compute: str
     help: str
-
-    @property
-    def needs_data(self) -> bool:
-        return self.compute == "integer"
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -99,7 +96,6 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
 
 
 GRANULARITIES = ("per_channel", "per_tensor")
-WEIGHT_RULES = ("minmax", "mse")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
