@@ -289,7 +289,9 @@ _TABLE: dict[str, OpSpec] = {
     "PACK": _same(_v(1, 2, 3), None),
     "PAD": _same(_v(1, 2, 3)),
     "PADV2": _same(_v(1, 2, 3), (0, 2)),
-    "POW": _float("MUL, SQRT and RSQRT for constant powers.", data=(0, 1), elementwise=True),
+    "POW": _float(
+        "A table does constant powers; of two tensors, none.", data=(0, 1), elementwise=True
+    ),
     "PRELU": _binary(_v(1, 1), note="int16 returns garbage without an error."),
     "QUANTIZE": _own(
         _v(1, 1, 2),

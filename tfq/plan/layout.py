@@ -201,10 +201,13 @@ def _choose(
             problems.append(f"  {op.label} at {op.key!r}: {choice.reason}")
         choices[op] = choice
     if problems:
+        # Custom ops do not run in LiteRT alone, so that there is nothing to allow.
+        kinds = {p.split()[0] for p in problems}
+        named = ",".join(sorted(k for k in kinds if not k.startswith("CUSTOM")))
+        allow = f", or let them stay float with --allow_float={named}" if named else ""
         raise TfqError(
             f"{len(problems)} op(s) cannot become integer:\n" + "\n".join(problems) + "\n"
-            "Replace them in the model, or let them stay float with "
-            f"--allow_float={','.join(sorted({p.split()[0] for p in problems}))}."
+            f"Replace them in the model{allow}."
         )
     return choices
 
