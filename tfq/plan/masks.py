@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
+from tfq.plan.layout import Layout
 from tfq.plan.plan import INTEGER
 
 # exp(-margin) is below half a step of the softmax output.
@@ -38,7 +39,7 @@ class Masks:
 
 
 def find_masks(
-    graph: Graph, layout: object, observed: Callable[[Tensor], tuple[float, float] | None]
+    graph: Graph, layout: Layout, observed: Callable[[Tensor], tuple[float, float] | None]
 ) -> Masks:
     """Finds masks above every softmax.
 
@@ -48,7 +49,7 @@ def find_masks(
       observed: the real range of a tensor, or None when there are no statistics of it.
     """
     producers = graph.producers()
-    choices = layout.choices  # type: ignore[attr-defined]
+    choices = layout.choices
     floors: dict[Tensor, tuple[float, float]] = {}
     consts: dict[tuple[Op, int], tuple[float, float]] = {}
     for softmax in graph.ops:
