@@ -1,0 +1,1 @@
+"""What quantization cost, where, and whether it is real: models side by side on labelled data."""

@@ -1,0 +1,1 @@
+"""A page a person reads, made from the plain dict that `schema.json` describes."""
