@@ -133,3 +133,20 @@ def test_the_range_of_a_grid():
     lo, hi = asymmetric_grid(-1, 2).range()
     assert lo == pytest.approx(-1, abs=2 / 255)
     assert hi == pytest.approx(2, abs=2 / 255)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+def test_large_arrays_are_quantized_to_the_same_integers_as_small_ones(dtype, kind):
+    grid = activation_grid(-3.0, 5.1, dtype)
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 3, (7, 100, 99)).astype(kind)
+    # Ties, where float32 arithmetic would round another way.
+    values.reshape(-1)[:1000] = ((np.arange(1000) - 500.5) * grid.scale[0]).astype(kind)
+    large = quantize(values.transpose(0, 2, 1), grid)
+    small = np.stack(
+        [np.stack([quantize(r, grid) for r in image]) for image in values.transpose(0, 2, 1)]
+    )
+    assert large.dtype == small.dtype
+    np.testing.assert_array_equal(large, small)
+    assert large.shape == (7, 99, 100)

@@ -150,13 +150,39 @@ def quantize(
       Integers of the grid's dtype (int4 and int2 as int8), the shape of `values`.
     """
     q_min, q_max = LIMITS[grid.dtype]
-    scale = _along_axis(grid.scale, grid.axis, values.ndim)
-    zero = _along_axis(grid.zero_point, grid.axis, values.ndim)
-    q = _ROUNDING[rounding](np.asarray(values, np.float64) / scale) + zero
     storage = {"int4": "int8", "int2": "int8", "uint4": "uint8"}.get(grid.dtype, grid.dtype)
     # The largest int64 is no float64: rounded up it would wrap around.
     top = min(float(q_max), float(np.nextafter(2.0**63, 0.0)))
-    return np.clip(q, q_min + int(narrow), top).astype(storage)
+    bottom = q_min + int(narrow)
+    whole = np.asarray(values)
+    if len(grid.scale) == 1 and whole.size > _CHUNK and rounding == "nearest":
+        return _quantize_chunks(whole, grid, bottom, top, storage)
+    scale = _along_axis(grid.scale, grid.axis, whole.ndim)
+    zero = _along_axis(grid.zero_point, grid.axis, whole.ndim)
+    q = _ROUNDING[rounding](np.asarray(whole, np.float64) / scale) + zero
+    return np.clip(q, bottom, top).astype(storage)
+
+
+_CHUNK = 1 << 15  # Values worked on at a time: their float64 copies stay in the cache.
+
+
+def _quantize_chunks(
+    values: np.ndarray, grid: Grid, bottom: float, top: float, storage: str
+) -> np.ndarray:
+    """`quantize` on one scale, the same to the bit, several times faster on large arrays."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    result = np.empty(flat.size, storage)
+    scratch = np.empty(_CHUNK, np.float64)
+    scale, zero = grid.scale[0], grid.zero_point[0]
+    for start in range(0, flat.size, _CHUNK):
+        part = flat[start : start + _CHUNK]
+        q = scratch[: part.size]
+        np.divide(part, scale, out=q, dtype=np.float64)
+        np.rint(q, out=q)
+        q += zero
+        np.clip(q, bottom, top, out=q)
+        result[start : start + _CHUNK] = q
+    return result.reshape(values.shape)
 
 
 def dequantize(q: np.ndarray, grid: Grid) -> np.ndarray:
