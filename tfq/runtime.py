@@ -57,6 +57,7 @@ class Runner:
       threads: CPU threads; by default as many as there are cores, up to 4. Results are the same
         to the bit: threads share out outputs, never the terms of a sum.
       ranges: makes `invoke_for_ranges` work.
+      batch: resizes the leading dimension of every input to this.
 
     Raises:
       ModelError: the interpreter refuses the model; the message holds its reason.
@@ -70,6 +71,7 @@ class Runner:
         keep_intermediates: bool = False,
         threads: int | None = None,
         ranges: bool = False,
+        batch: int | None = None,
     ):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -91,6 +93,10 @@ class Runner:
                     experimental_disable_delegate_node_fusion=ranges,
                     experimental_force_delegate_node_profiling=ranges,
                 )
+                if batch is not None:
+                    for detail in self._interpreter.get_input_details():
+                        shape = [batch, *(int(d) for d in detail["shape"][1:])]
+                        self._interpreter.resize_tensor_input(detail["index"], shape)
                 self._interpreter.allocate_tensors()
             except (RuntimeError, ValueError) as e:
                 raise ModelError(f"LiteRT ({kernels} kernels) refuses the model: {e}") from None

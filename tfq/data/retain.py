@@ -17,7 +17,7 @@ HELD_BACK_STRIDE = 8
 HELD_BACK_FROM = 48
 
 
-def _mix(value: int) -> int:
+def mix(value: int) -> int:
     """A well-mixed 64-bit hash of an integer: splitmix64 (Steele, Lea and Flood, 2014)."""
     mask = (1 << 64) - 1
     value = (value + 0x9E3779B97F4A7C15) & mask
@@ -41,7 +41,7 @@ class RetainedSamples:
     def __init__(self, limit: int = 64, max_bytes: int = 64 << 20, seed: int = 0):
         self.limit = limit
         self.max_bytes = max_bytes
-        self._salt = _mix(seed)
+        self._salt = mix(seed)
         # (-priority, -index, number, sample): the number keeps samples from being compared.
         self._heap: list[tuple[int, int, int, Sample]] = []
         self._offered = 0
@@ -49,7 +49,7 @@ class RetainedSamples:
 
     def offer(self, sample: Sample) -> None:
         """Considers `sample` (each index is to be offered once). O(log limit)."""
-        entry = (-_mix(sample.index ^ self._salt), -sample.index, self._offered, sample)
+        entry = (-mix(sample.index ^ self._salt), -sample.index, self._offered, sample)
         self._offered += 1
         heapq.heappush(self._heap, entry)
         self._bytes += sample.nbytes
@@ -83,7 +83,7 @@ def held_back(index: int, count: int | None, maximum: int = 32) -> bool:
     start = 0 if count is not None else HELD_BACK_FROM
     stride = max(HELD_BACK_STRIDE, -(-(count or 0) // maximum))
     block, place = divmod(index - start, stride)
-    return 0 <= block < maximum and place == _mix(block) % stride
+    return 0 <= block < maximum and place == mix(block) % stride
 
 
 def split(source: SampleSource, held_back_max: int = 32) -> Iterator[tuple[Sample, bool]]:

@@ -1,0 +1,113 @@
+"""What quantization did to a model's behaviour beyond its accuracy.
+
+Each probe changes samples a little and asks how much the model's answers change, the quantized
+models' beside the float one's: a model may keep its accuracy and still have become nervous.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tfq.data.retain import mix
+
+Arrays = Mapping[str, np.ndarray]
+
+_BRIGHTNESS = 0.02  # Of the input's range: 5 of 255 grey levels.
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A small change of the input.
+
+    Attributes:
+      name: for the report.
+      title: for a person.
+      images: whether it only makes sense for images.
+    """
+
+    name: str
+    title: str
+    images: bool = False
+
+
+PROBES = (
+    Probe("noise", "input noise of 1 LSB"),
+    Probe("brighter", "2 % more brightness", images=True),
+    Probe("shift", "a shift by 1 pixel", images=True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """What one step and the whole range of each input are, in real units.
+
+    Attributes:
+      lsb: one step of the input's grid by argument name; 0 for inputs without real values.
+      span: the width of the grid.
+      images: names of the inputs that are images: [n, height, width, 1, 3 or 4 channels].
+    """
+
+    lsb: Mapping[str, float]
+    span: Mapping[str, float]
+    images: tuple[str, ...]
+
+
+def changed(probe: Probe, samples: Arrays, indices: np.ndarray, steps: Steps, seed: int) -> Arrays:
+    """`samples` with the probe's change.
+
+    Args:
+      probe: which.
+      samples: argument name -> real values [n, ...].
+      indices: the samples' numbers, [n]: each has noise of its own, wherever it is worked on.
+      steps: sizes of the change.
+      seed: of the noise.
+    """
+    if probe.name == "noise":
+        return {name: _noisy(v, indices, steps.lsb[name], seed) for name, v in samples.items()}
+    result = dict(samples)
+    for name in steps.images:
+        if probe.name == "brighter":
+            result[name] = (samples[name] + _BRIGHTNESS * steps.span[name]).astype(np.float32)
+        else:
+            moved = np.roll(samples[name], 1, axis=2)
+            moved[:, :, 0] = moved[:, :, 1]
+            result[name] = moved
+    return result
+
+
+def _noisy(values: np.ndarray, indices: np.ndarray, lsb: float, seed: int) -> np.ndarray:
+    if not lsb or values.dtype.kind != "f":
+        return values
+    result = np.empty_like(values)
+    for i, index in enumerate(indices):
+        rng = np.random.default_rng([seed, int(index)])
+        step = rng.integers(-1, 2, values.shape[1:], dtype=np.int8)
+        result[i] = values[i] + step.astype(np.float32) * np.float32(lsb)
+    return result
+
+
+def chosen(start: int, rows: int, total: int | None, limit: int, seed: int) -> np.ndarray:
+    """The places in [0, rows) of a block at `start` whose samples are probed: about `limit` in all.
+
+    A function of the sample's number alone, so that every split of the work chooses the same. Where
+    the number of samples is not known, the first `limit`.
+    """
+    numbers = np.arange(start, start + rows)
+    if total is None:
+        return np.flatnonzero(numbers < limit)
+    if total <= limit:
+        return np.arange(rows)
+    threshold = int(limit / total * 2.0**64)
+    return np.array([i for i, n in enumerate(numbers) if mix(int(n) ^ mix(seed)) < threshold], int)
+
+
+def roughness(before: np.ndarray, after: np.ndarray, given: float) -> np.ndarray:
+    """How strongly each sample's output moved for the input's move: |dy| / |dx|, [n].
+
+    A local Lipschitz estimate along one random direction; `given` is |dx| of a sample.
+    """
+    off = (after.astype(np.float64) - before.astype(np.float64)).reshape(len(before), -1)
+    return np.sqrt(np.sum(off * off, axis=1)) / max(given, 1e-30)

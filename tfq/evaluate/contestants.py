@@ -1,0 +1,242 @@
+"""The models that are compared: loaded, named, and with inputs and outputs that belong together."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tfq.errors import ModelError, UsageError, nearest
+from tfq.files import read_bytes
+from tfq.graph.integers import float_tensors
+from tfq.graph.interface import ArgSpec, Interface, read_interface
+from tfq.graph.model import Model
+from tfq.graph.numerics import LIMITS
+from tfq.sources import Source, load_source
+from tfq.sources.layers import layer_names
+
+_WIDE = ("int16",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """One model.
+
+    Attributes:
+      name: short and unique among the models of a run.
+      path: the file or folder, or None for bytes and objects.
+      model: `.tflite` bytes; of a source model, its float conversion.
+      kind: "float32", "int8", "int16", or "mixed" where float ops are left.
+      interface: names, shapes and types of its inputs and outputs.
+      inputs: the reference's argument name -> this model's tensor name.
+      outputs: the reference's output name -> this model's tensor name.
+      layer_names: layer path by tensor name, where names hold one.
+    """
+
+    name: str
+    path: str | None
+    model: bytes
+    kind: str
+    interface: Interface
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    layer_names: Mapping[str, str]
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind == "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """The models of a run, the reference first.
+
+    Attributes:
+      models: in the order of the report.
+      specs: the inputs in real numbers, as data is given.
+      outputs: names of the outputs, those of the reference.
+    """
+
+    models: tuple[Contestant, ...]
+    specs: tuple[ArgSpec, ...]
+    outputs: tuple[ArgSpec, ...]
+
+    @property
+    def reference(self) -> Contestant:
+        return self.models[0]
+
+
+def load_field(
+    models: Sequence[Any],
+    reference: Any = None,
+    *,
+    signature: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Field:
+    """Loads the models and finds which inputs and outputs mean the same.
+
+    Args:
+      models: what `tfq.sources.load_source` takes, and quantized `.tflite` files or bytes.
+      reference: the model that the others are compared with, one of `models` or another; None for
+        the first float one, else the first.
+      signature: which signature of each model.
+      progress: called with a line for each stage.
+
+    Raises:
+      UsageError: no model, an unknown path, or the reference cannot be found.
+      ModelError: a model is damaged, or its inputs or outputs are not those of the reference.
+    """
+    if isinstance(models, str | bytes | os.PathLike) or not isinstance(models, Sequence):
+        models = [models]
+    if not models and reference is None:
+        raise UsageError("There is no model to evaluate. Give at least one.")
+    given = list(models)
+    chosen: int | None = None
+    if reference is not None:
+        chosen = next((i for i, m in enumerate(given) if _same_thing(m, reference)), None)
+        if chosen is None:
+            given, chosen = [reference, *given], 0
+    loaded = [_load(m, signature, progress) for m in given]
+    names = _names([path for _, path, *_ in loaded])
+    if chosen is None:
+        chosen = next((i for i, (_, _, kind, _) in enumerate(loaded) if kind == "float32"), 0)
+    order = [chosen, *(i for i in range(len(loaded)) if i != chosen)]
+    first = read_interface(Model.from_bytes(loaded[chosen][0]), signature)
+    contestants = []
+    for i in order:
+        content, path, kind, layers = loaded[i]
+        model = Model.from_bytes(content)
+        interface = read_interface(model, signature if signature in _keys(model) else None)
+        contestants.append(
+            Contestant(
+                names[i],
+                path,
+                content,
+                kind,
+                interface,
+                _match(first.inputs, interface.inputs, names[i], names[chosen], "input"),
+                _match(first.outputs, interface.outputs, names[i], names[chosen], "output"),
+                layers,
+            )
+        )
+    specs = _real(first, Model.from_bytes(loaded[chosen][0]))
+    return Field(tuple(contestants), specs, first.outputs)
+
+
+def _keys(model: Model) -> set[str | None]:
+    return {s.key for s in model.signatures} or {None}
+
+
+def _same_thing(a: Any, b: Any) -> bool:
+    if isinstance(a, str | os.PathLike) and isinstance(b, str | os.PathLike):
+        return os.path.realpath(a) == os.path.realpath(b)
+    return a is b
+
+
+_Loaded = tuple[bytes, str | None, str, Mapping[str, str]]
+
+
+def _load(source: Any, signature: str | None, progress: Callable[[str], None] | None) -> _Loaded:
+    """The bytes, path, kind and layer names of a model."""
+    content = None
+    path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+    if path is not None and os.path.splitext(path)[1] in (".tflite", ".lite"):
+        if not os.path.exists(path):
+            folder = os.path.dirname(path) or "."
+            siblings = os.listdir(folder) if os.path.isdir(folder) else []
+            raise UsageError(
+                f"There is no model at {path}.{nearest(os.path.basename(path), siblings)}"
+            )
+        content = read_bytes(path)
+    elif isinstance(source, bytes | bytearray | memoryview):
+        content = bytes(source)
+    if content is not None:
+        model = Model.from_bytes(content, where=path or "the model")
+        kind = kind_of(model)
+        if kind != "float32":
+            return content, path, kind, layer_names(model)
+    loaded: Source = load_source(source, signature=signature, progress=progress)
+    return loaded.model, loaded.path or path, "float32", dict(loaded.layer_names)
+
+
+def kind_of(model: Model) -> str:
+    """ "float32", "int8", "int16", or "mixed" where float tensors are left between integer ones."""
+    quantized = [
+        t
+        for g in model.graphs
+        for t in g.tensors()
+        if t.quant is not None and t.dtype in LIMITS and t.dtype not in ("int32", "int64")
+    ]
+    if not quantized:
+        return "float32"
+    if float_tensors(model):
+        return "mixed"
+    wide = sum(t.dtype in _WIDE for t in quantized if not t.is_const)
+    return "int16" if 2 * wide > sum(not t.is_const for t in quantized) else "int8"
+
+
+def _names(paths: Sequence[str | None]) -> list[str]:
+    """Short names: the last part of a path, with its folder where two are alike."""
+    names = []
+    for i, path in enumerate(paths):
+        if path is None:
+            names.append(f"model {i + 1}" if len(paths) > 1 else "model")
+            continue
+        parts = os.path.abspath(path).split(os.sep)
+        names.append(parts[-1])
+        alike = [
+            p for p in paths if p is not None and os.path.basename(os.path.abspath(p)) == parts[-1]
+        ]
+        if len(alike) > 1 and len(parts) > 1:
+            names[-1] = os.sep.join(parts[-2:])
+    counts = collections.Counter(names)
+    seen: collections.Counter[str] = collections.Counter()
+    for i, name in enumerate(names):
+        seen[name] += 1
+        if counts[name] > 1 and seen[name] > 1:
+            names[i] = f"{name} ({seen[name]})"
+    return names
+
+
+def _match(
+    wanted: Sequence[ArgSpec], found: Sequence[ArgSpec], name: str, reference: str, what: str
+) -> dict[str, str]:
+    """The reference's argument names -> tensor names of another model's arguments.
+
+    Raises:
+      ModelError: their number, names or shapes do not belong together.
+    """
+    by_name = {a.name: a for a in found}
+    if all(a.name in by_name for a in wanted):
+        pairs = [(a, by_name[a.name]) for a in wanted]
+    elif len(wanted) == len(found):
+        pairs = list(zip(wanted, found, strict=True))
+    else:
+        raise ModelError(
+            f"{name} has other {what}s than {reference}: {_listed(found)} against "
+            f"{_listed(wanted)}. Compare models that were made from the same one."
+        )
+    for a, b in pairs:
+        if a.shape[1:] != b.shape[1:] or len(a.shape) != len(b.shape):
+            raise ModelError(
+                f"The {what} {b.name!r} of {name} has shape {list(b.shape)}, and {a.name!r} of "
+                f"{reference} has {list(a.shape)}. Compare models that were made from the same one."
+            )
+    return {a.name: b.tensor_name for a, b in pairs}
+
+
+def _listed(arguments: Sequence[ArgSpec]) -> str:
+    return ", ".join(f"{a.name} {list(a.shape)}" for a in arguments)
+
+
+def _real(interface: Interface, model: Model) -> tuple[ArgSpec, ...]:
+    """The inputs as data is given: real numbers where the model takes integers on a grid."""
+    tensors = {t.name: t for t in model.main.inputs}
+    return tuple(
+        dataclasses.replace(a, dtype="float32")
+        if (t := tensors.get(a.tensor_name)) is not None and t.quant is not None
+        else a
+        for a in interface.inputs
+    )
