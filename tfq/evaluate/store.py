@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from types import TracebackType
 from typing import IO, Self
@@ -20,6 +21,7 @@ class Store:
 
     def __init__(self, memory: int = _MEMORY):
         self._memory = memory
+        self._open = contextlib.ExitStack()
         self._used = 0
         self._parts: dict[str, list[np.ndarray]] = {}
         self._files: dict[str, IO[bytes]] = {}
@@ -35,8 +37,7 @@ class Store:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        for file in self._files.values():
-            file.close()
+        self._open.close()
 
     def add(self, key: str, rows: np.ndarray) -> None:
         """Appends rows [n, ...]; all of a key have one dtype and one shape but for n."""
@@ -48,7 +49,9 @@ class Store:
             self._parts.setdefault(key, []).append(rows)
             return
         if key not in self._files:
-            self._files[key] = tempfile.TemporaryFile(prefix="tfq-evaluate-")
+            self._files[key] = self._open.enter_context(
+                tempfile.TemporaryFile(prefix="tfq-evaluate-")
+            )
             for part in self._parts.pop(key, []):
                 self._used -= part.nbytes
                 self._files[key].write(part.tobytes())

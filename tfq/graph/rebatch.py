@@ -1,8 +1,8 @@
 """Models made for one sample, prepared to take several at once.
 
-The interpreter can resize a model's inputs, and shapes follow through most ops. What does not follow
-is a RESHAPE whose constant shape has the batch of 1 written in it: Flatten and the like. There the
-leading 1 becomes -1, "whatever is left", which is the same for one sample.
+The interpreter can resize a model's inputs, and shapes follow through most ops. What does not
+follow is a RESHAPE whose constant shape has the batch of 1 written in it: Flatten and the like.
+There the leading 1 becomes -1, "whatever is left", which is the same for one sample.
 """
 
 from __future__ import annotations
