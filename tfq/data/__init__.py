@@ -1,5 +1,6 @@
 """Representative and labelled data: read once, streamed, checked against the model's inputs."""
 
+from tfq.data.blocks import Block, Decoded
 from tfq.data.images import DataOptions
 from tfq.data.opening import check_name, open_data, saved_data_path
 from tfq.data.retain import RetainedSamples, held_back, split
@@ -10,7 +11,9 @@ from tfq.graph.interface import ArgSpec
 
 __all__ = [
     "ArgSpec",
+    "Block",
     "DataOptions",
+    "Decoded",
     "RetainedSamples",
     "Sample",
     "SampleSource",

@@ -8,19 +8,18 @@ array in Fortran order, whose rows are scattered over the file, is read whole.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from tfq.data.fit import Element, Fitter, bind
+from tfq.data.columns import Blocks, Column, columns_reading
+from tfq.data.fit import Fitter
 from tfq.data.source import Reading
 from tfq.errors import DataError
 from tfq.files import explain
@@ -30,15 +29,6 @@ _DAMAGE = (
     RuntimeError,  # zipfile: encrypted, or compressed by an unknown method.
     tokenize.TokenError,  # numpy: a header that is no Python literal.
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """One array whose first axis is samples: its shape, its dtype and a way to read its rows."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    rows: Callable[[], Iterator[np.ndarray]]
 
 
 def open_npz(path: Path, fitter: Fitter) -> Reading:
@@ -84,66 +74,6 @@ def open_npy(path: Path, fitter: Fitter) -> Reading:
     return columns_reading({fitter.inputs[0].name: column}, fitter, path.name)
 
 
-def memory_columns(arrays: Mapping[str, Any], what: str) -> dict[str, Column]:
-    """Columns over arrays that are in memory already."""
-    columns = {}
-    for name, value in arrays.items():
-        try:
-            array = np.asarray(value)
-        except (ValueError, TypeError) as e:
-            raise DataError(f"{what}: {name!r} is no array: {e}.") from None
-        columns[name] = Column(array.shape, array.dtype, functools.partial(iter, array))
-    return columns
-
-
-def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) -> Reading:
-    """Joins columns into samples, after checking all that can be checked before reading.
-
-    Raises:
-      DataError: names, lengths, shapes or dtypes do not fit.
-    """
-    bound, label = bind(columns, fitter.inputs, what)
-    for spec in fitter.inputs:
-        column = columns[bound[spec.name]]
-        if column.dtype.kind not in "biuf" and column.dtype.name != "bfloat16":
-            raise DataError(
-                f"{what}: {bound[spec.name]!r} has dtype {column.dtype}, which input "
-                f"{spec.name!r} ({spec.dtype}) cannot take. Give real numbers."
-            )
-        if column.shape and column.shape[0] and not fitter.split_shape(column.shape[1:], spec):
-            message = fitter.shape_message(spec, column.shape[1:])
-            if fitter.split_shape(column.shape, spec):
-                message += " The array seems to be one sample: add an axis for the samples."
-            raise DataError(f"{what}: {message}")
-    used = {k: columns[k] for k in [*bound.values(), *([label] if label else [])]}
-    for key, column in used.items():
-        if not column.shape:
-            raise DataError(
-                f"{what}: {key!r} is a single number. Samples go along the first axis of an array."
-            )
-    lengths = {key: column.shape[0] for key, column in used.items()}
-    if len(set(lengths.values())) > 1:
-        each = ", ".join(f"{key!r} {n}" for key, n in lengths.items())
-        raise DataError(
-            f"{what}: the arrays have different numbers of samples: {each}. "
-            f"They belong together row by row."
-        )
-
-    def elements() -> Iterator[Element]:
-        iterators = {key: column.rows() for key, column in used.items()}
-        for values in zip(*iterators.values(), strict=True):
-            row = dict(zip(iterators, values, strict=True))
-            yield Element(
-                {name: row[key] for name, key in bound.items()}, row[label] if label else None
-            )
-
-    spec = fitter.inputs[0]
-    first = columns[bound[spec.name]]
-    per_element = fitter.split_shape(first.shape[1:], spec) if first.shape[0] else None
-    count = first.shape[0] * (per_element[0] or 1 if per_element else 1)
-    return Reading(elements, what, count, has_labels=label is not None)
-
-
 def _file_opener(path: Path) -> Callable[[], IO[bytes]]:
     return lambda: path.open("rb")
 
@@ -180,7 +110,23 @@ def _column(
                 yield np.frombuffer(data, dtype).reshape(shape[1:])
             stream.read(1)  # Lets zipfile compare the checksum at the end of the member.
 
-    return Column(shape, dtype, rows)
+    def blocks(cuts: Blocks) -> Iterator[np.ndarray]:
+        with _reading(path), contextlib.closing(reopen()) as stream:
+            if fortran and len(shape) > 1:
+                yield from cuts.of(np.lib.format.read_array(stream, allow_pickle=False))
+                return
+            _header(stream)
+            size = math.prod(cuts.shape) * dtype.itemsize
+            for start, stop in cuts:
+                data = stream.read((stop - start) * size)
+                if len(data) != (stop - start) * size:
+                    row = start + len(data) // size
+                    raise EOFError(f"it ends within sample {row} of {shape[0] * cuts.per}")
+                yield np.frombuffer(data, dtype).reshape(stop - start, *cuts.shape)
+            if cuts.total == shape[0] * cuts.per:
+                stream.read(1)  # Lets zipfile compare the checksum at the end of the member.
+
+    return Column(shape, dtype, rows, blocks)
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

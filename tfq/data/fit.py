@@ -45,6 +45,42 @@ class Row:
     label: np.ndarray | None
 
 
+@dataclasses.dataclass(frozen=True)
+class RawRows:
+    """Consecutive samples of the right shape whose values are not checked or converted yet.
+
+    Attributes:
+      arrays: `ArgSpec.name` -> [count, *row shape] of any dtype of real numbers.
+      labels: one for each row, or None.
+      count: how many samples.
+      where: as in `Element`.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    labels: Sequence[np.ndarray] | np.ndarray | None
+    count: int
+    where: str = ""
+
+    def part(self, start: int, stop: int) -> RawRows:
+        """Rows `start` to `stop` (exclusive), without a copy."""
+        arrays = {name: array[start:stop] for name, array in self.arrays.items()}
+        labels = None if self.labels is None else self.labels[start:stop]
+        return RawRows(arrays, labels, min(stop, self.count) - start, self.where)
+
+    def copy(self) -> RawRows:
+        """The same rows in memory of their own (labels of single rows are copies already)."""
+        arrays = {name: np.array(array, order="C") for name, array in self.arrays.items()}
+        return dataclasses.replace(self, arrays=arrays)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays in bytes."""
+        size = sum(a.nbytes for a in self.arrays.values())
+        if isinstance(self.labels, np.ndarray):
+            return size + self.labels.nbytes
+        return size + sum(a.nbytes for a in self.labels or ())
+
+
 def aliases(spec: ArgSpec) -> tuple[str, ...]:
     """The names under which data may refer to an input, the strongest first."""
     bare = spec.tensor_name.removesuffix(":0")
@@ -164,7 +200,15 @@ class Fitter:
         Raises:
           DataError: shape, dtype or values do not fit.
         """
-        where = f"Sample {first} of {what}" + (f" ({element.where})" if element.where else "")
+        yield from self.converted(self.cut(element, first, what), first, what)
+
+    def cut(self, element: Element, first: int, what: str) -> RawRows:
+        """The rows of `element` before their values are looked at; mostly views of its arrays.
+
+        Raises:
+          DataError: shapes do not fit, or values are no real numbers.
+        """
+        where = _where(first, what, element.where)
         arrays: dict[str, np.ndarray] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         counts: dict[str, int | None] = {}
@@ -182,18 +226,24 @@ class Fitter:
         size = sizes.pop()
         single = any(n is None for n in counts.values())
         labels = _labels(element.label, size, single, where)
-        for i in range(size):
-            where = f"Sample {first + i} of {what}" + (
-                f" ({element.where})" if element.where else ""
-            )
-            inputs = {}
-            for spec in self.inputs:
-                array = arrays[spec.name]
-                row = array if counts[spec.name] is None else array[i]
-                inputs[spec.name] = convert(
-                    row, spec.dtype, f"{where}: input {spec.name!r}"
-                ).reshape(shapes[spec.name])
-            yield Row(inputs, None if labels is None else labels[i])
+        rows = {name: array.reshape(size, *shapes[name]) for name, array in arrays.items()}
+        return RawRows(rows, labels, size, element.where)
+
+    def converted(self, raw: RawRows, first: int, what: str) -> Iterator[Row]:
+        """The rows of `raw`, checked and copied one by one; `first` is the number of the first.
+
+        Raises:
+          DataError: a value does not fit; the message names the sample.
+        """
+        for i in range(raw.count):
+            where = _where(first + i, what, raw.where)
+            inputs = {
+                spec.name: convert(
+                    raw.arrays[spec.name][i, ...], spec.dtype, f"{where}: input {spec.name!r}"
+                )
+                for spec in self.inputs
+            }
+            yield Row(inputs, None if raw.labels is None else raw.labels[i])
 
     def shape_message(self, spec: ArgSpec, received: tuple[int, ...]) -> str:
         """The sentence about a sample of a wrong shape."""
@@ -209,6 +259,10 @@ class Fitter:
             f"input {spec.name!r} takes samples of shape {shape}, with or without a batch "
             f"dimension. Received: {tuple(received)}.{hint}"
         )
+
+
+def _where(number: int, what: str, where: str) -> str:
+    return f"Sample {number} of {what}" + (f" ({where})" if where else "")
 
 
 def as_array(value: Any, where: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq.data.arrays import columns_reading, memory_columns
+from tfq.data.columns import columns_reading, memory_columns
 from tfq.data.fit import Element, Fitter, bind
 from tfq.data.source import Reading
 from tfq.errors import DataError, TfqError

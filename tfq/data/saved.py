@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from tfq.data.arrays import Column, memory_columns, npz_columns
+from tfq.data.arrays import npz_columns
+from tfq.data.columns import Column, memory_columns
 from tfq.data.fit import Fitter
 from tfq.data.opening import SAVED_NAME, open_data
 from tfq.data.protos import message_class

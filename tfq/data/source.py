@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from tfq.data.fit import Element, Fitter, Row
-from tfq.errors import DataError
+from tfq.data.blocks import Block, Payload, RawPayload, joined, missing_label
+from tfq.data.fit import Element, Fitter, RawRows, Row
+from tfq.errors import DataError, UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Reading:
       has_labels: every element carries labels.
       repeatable: it can be read again.
       synthetic: the samples were made up.
+      class_names: what the labels 0, 1, ... are called, where the data says.
+      payloads: starts reading in blocks: from the number of rows in a block and the most rows to
+        read (or None) to consecutive payloads. None: blocks are put together from elements.
     """
 
     elements: Callable[[], Iterator[Element]]
@@ -55,6 +59,8 @@ class Reading:
     has_labels: bool = False
     repeatable: bool = True
     synthetic: bool = False
+    class_names: tuple[str, ...] | None = None
+    payloads: Callable[[int, int | None], Iterator[Payload]] | None = None
 
 
 class SampleSource:
@@ -66,6 +72,9 @@ class SampleSource:
 
     Attributes:
       count: number of `Sample`s if known without reading, else None.
+      rows: number of rows (samples of the data, whatever the batch) if known, else None.
+      class_names: what the labels 0, 1, ... are called: a folder's sub-folders, the names in a
+        CSV file. None where labels are just numbers.
       has_labels: the samples carry labels.
       description: "digits.npz, 200 samples".
       repeatable: it can be iterated again. Files and arrays then give the same samples; a shuffled
@@ -83,6 +92,8 @@ class SampleSource:
             rows = min(rows, limit)
         if rows == 0:
             raise DataError(_empty(reading.description))
+        self.rows = rows
+        self.class_names = reading.class_names
         self.count = None if rows is None else -(-rows // fitter.batch)
         self.has_labels = reading.has_labels
         self.repeatable = reading.repeatable
@@ -92,13 +103,35 @@ class SampleSource:
         self.description = f"{reading.description}{size}"
 
     def __iter__(self) -> Iterator[Sample]:
+        self._start()
+        return self._samples()
+
+    def blocks(self, rows: int) -> Iterator[Block]:
+        """The rows in blocks that are cheap to read here and are decoded where they are needed.
+
+        They hold the values that iterating gives, in the same order. Every block has exactly `rows`
+        rows but the last, in whatever portions the data comes.
+
+        Args:
+          rows: rows (samples without the model's batch) in a block, at least 1.
+
+        Raises:
+          DataError: the data can be read only once, and has been; while reading: it is damaged, or
+            has no samples. Values are checked by `Block.decode`.
+          UsageError: `rows` is less than 1.
+        """
+        if rows < 1:
+            raise UsageError(f"A block has at least one row. Received: rows={rows}.")
+        self._start()
+        return self._blocks(rows)
+
+    def _start(self) -> None:
         if self._started and not self.repeatable:
             raise DataError(
                 f"{self.name} can be read only once, and has been. "
                 f"Give a function that returns a new generator."
             )
         self._started = True
-        return self._samples()
 
     def _samples(self) -> Iterator[Sample]:
         batch = self._fitter.batch
@@ -122,12 +155,46 @@ class SampleSource:
         for element in self._reading.elements():
             for row in self._fitter.rows(element, number, self.name):
                 if self.has_labels and row.label is None:
-                    raise DataError(f"Sample {number} of {self.name} has no label; others have.")
+                    raise missing_label(number, self.name)
                 yield row
                 number += 1
                 # Asked before the next element is pulled: a limit of 100 reads 100 samples.
                 if number == self._limit:
                     return
+
+    def _blocks(self, rows: int) -> Iterator[Block]:
+        start = 0
+        payloads = self._reading.payloads
+        for payload in payloads(rows, self._limit) if payloads else self._collected(rows):
+            yield Block(start, payload.rows, payload, self._fitter, self.name, self.has_labels)
+            start += payload.rows
+        if start == 0:
+            raise DataError(_empty(self.name))
+
+    def _collected(self, rows: int) -> Iterator[Payload]:
+        """Elements of any size put together and cut into payloads of `rows` rows."""
+        pieces: list[RawRows] = []
+        missing, number = rows, 0
+        if self._limit is not None and self._limit <= 0:
+            return
+        for element in self._reading.elements():
+            raw = self._fitter.cut(element, number, self.name)
+            end = raw.count if self._limit is None else min(raw.count, self._limit - number)
+            start = 0
+            while start < end:
+                stop = min(start + missing, end)
+                # A copy, since the next element may come in the same memory.
+                pieces.append(raw.part(start, stop).copy())
+                missing -= stop - start
+                start = stop
+                if not missing:
+                    yield RawPayload(joined(pieces))
+                    pieces, missing = [], rows
+            number += end
+            if number == self._limit:
+                break
+        if pieces:
+            yield RawPayload(joined(pieces))
 
     def _sample(self, index: int, group: list[Row]) -> Sample:
         batch = self._fitter.batch
