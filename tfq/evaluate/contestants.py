@@ -209,10 +209,9 @@ def _match(
       ModelError: their number, names or shapes do not belong together.
     """
     by_name = {a.name: a for a in found}
-    if all(a.name in by_name for a in wanted):
-        pairs = [(a, by_name[a.name]) for a in wanted]
-    elif len(wanted) == len(found):
-        pairs = list(zip(wanted, found, strict=True))
+    if len(wanted) == len(found):
+        named = all(a.name in by_name for a in wanted)
+        pairs = [(a, by_name[a.name] if named else b) for a, b in zip(wanted, found, strict=True)]
     else:
         raise ModelError(
             f"{name} has other {what}s than {reference}: {_listed(found)} against "
