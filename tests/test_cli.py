@@ -130,17 +130,17 @@ def test_progress_on_a_terminal_shows_stages_and_what_is_left(capfd, monkeypatch
     err = capfd.readouterr().err
     assert "Reading" in err
     assert "Calibrating" in err
-    assert re.search(r"\d+ %, about \d+ s left", err)
+    assert re.search(r"\d+ %, [\d.]+/s, about \d+ s left", err)
 
 
 @pytest.mark.parametrize(
     ("clock", "text"),
     [
-        ((None, 0, 12.3, None), "12 s"),
-        ((10, 0, 0.2, None), "0 s"),
-        ((10, 40, 8.0, 12.0), "40 %, about 12 s left"),
-        ((10, 40, 80.0, 125.0), "40 %, about 2:05 min left"),
-        ((10, 100, 20.0, 0.0), "20 s"),
+        ((None, 0, 12.3, None, 5), "12 s"),
+        ((10, 0, 0.2, None, 0), "0 s"),
+        ((10, 40, 8.0, 12.0, 4), "40 %, 0.5/s, about 12 s left"),
+        ((90000, 40, 8.0, 125.0, 36000), "40 %, 4,500/s, about 2:05 min left"),
+        ((10, 100, 20.0, 0.0, 10), "20 s"),
     ],
 )
 def test_clock(clock, text):

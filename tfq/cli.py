@@ -196,7 +196,7 @@ def _flag_help(flag: Any) -> list[str]:
 
 
 class Progress:
-    """Bars with an estimate on a terminal, nothing otherwise; call it as ``(stage, done, total)``.
+    """Bars with speed and time left on a terminal, nothing otherwise: ``(stage, done, total)``.
 
     A new stage name ends the one before it. A total of None is a stage of unknown length: it shows
     the time that has passed. The bars vanish when the block ends; what stays is what `say` wrote.
@@ -246,7 +246,8 @@ class Progress:
         class Clock(ProgressColumn):
             def render(self, task: Task) -> Text:
                 passed = task.finished_time if task.finished else task.elapsed
-                return Text(_clock(task.total, task.percentage, passed, task.time_remaining))
+                done = task.completed
+                return Text(_clock(task.total, task.percentage, passed, task.time_remaining, done))
 
         # Its own copy of the terminal: native code's noise is silenced by redirecting descriptor 2.
         self._file = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
@@ -261,12 +262,18 @@ class Progress:
 
 
 def _clock(
-    total: float | None, percentage: float, elapsed: float | None, remaining: float | None
+    total: float | None,
+    percentage: float,
+    elapsed: float | None,
+    remaining: float | None,
+    done: float,
 ) -> str:
-    """What stands behind a bar: the time so far; between start and end the share and time left."""
+    """What stands behind a bar: the time so far; between start and end share, speed, time left."""
     if total is None or percentage >= 100 or (elapsed or 0) < 1 or remaining is None:
         return _seconds(elapsed or 0)
-    return f"{percentage:.0f} %, about {_seconds(remaining)} left"
+    rate = done / (elapsed or 1)
+    speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f"{percentage:.0f} %, {speed}/s, about {_seconds(remaining)} left"
 
 
 def _seconds(seconds: float) -> str:
