@@ -59,12 +59,12 @@ def test_modules_that_do_not_work(here, name, error, message):
         ("digit.npz", "no data at 'digit.npz'.*Did you mean 'digits.npz'"),
         ("synthetc", "Did you mean 'synthetic'"),
         ("nowhere/at/all.npz", "no data at"),
-        ("file.csv", "no known kind"),
+        ("file.xls", "no known kind"),
     ],
 )
 def test_paths_that_do_not_work(here, name, message):
     np.savez(here / "digits.npz", x=X)
-    (here / "file.csv").write_text("1,2\n")
+    (here / "file.xls").write_text("1,2\n")
     with pytest.raises(DataError, match=message):
         open_data(name, [ONE])
 

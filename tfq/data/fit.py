@@ -21,6 +21,9 @@ INPUT_DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 
+LABEL_KEYS = ("y", "label", "labels")
+"""Names that mean labels, unless an input is called so; the first that there is."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Element:
@@ -92,7 +95,7 @@ def bind(
     inputs: Sequence[ArgSpec],
     what: str,
     *,
-    label_keys: Sequence[str] = ("y",),
+    label_keys: Sequence[str] = LABEL_KEYS,
     extra_allowed: bool = False,
 ) -> tuple[dict[str, str], str | None]:
     """Finds out which of the data's names means which input, and which one holds labels.
@@ -103,7 +106,8 @@ def bind(
       keys: the names in the data.
       inputs: the model's inputs.
       what: the data's description, for error messages.
-      label_keys: names that mean labels unless an input is called so.
+      label_keys: names that mean labels unless an input is called so. All but "y" may also be the
+        name of a model's only data.
       extra_allowed: names that belong to nothing are ignored instead of refused.
 
     Returns:
@@ -121,6 +125,8 @@ def bind(
                 bound[spec.name] = alias
                 left.remove(alias)
     label = next((k for k in label_keys if k in left), None)
+    if left == [label] and label != "y" and not bound and len(inputs) == 1:
+        label = None
     rest = [k for k in left if k != label]
     if not bound and len(inputs) == 1 and len(rest) == 1:
         return {inputs[0].name: rest[0]}, label

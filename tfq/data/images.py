@@ -1,8 +1,4 @@
-"""A folder of images as samples, decoded one at a time.
-
-Sub-folders are classes: the label of an image is the place of its folder among the sorted names,
-as in `keras.utils.image_dataset_from_directory`.
-"""
+"""Encoded images to arrays: size, colour and values as the model takes them."""
 
 from __future__ import annotations
 
@@ -10,16 +6,12 @@ import dataclasses
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from tfq.data.fit import Element, Fitter
-from tfq.data.source import Reading
 from tfq.errors import DataError, UsageError, unknown_option
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 CROPS = ("none", "center", "pad")
 COLORS = ("auto", "rgb", "gray")
 
@@ -186,71 +178,3 @@ def _eight_bit(image):  # type: ignore[no-untyped-def]
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-
-
-def open_folder(path: Path, fitter: Fitter, options: DataOptions, limit: int | None) -> Reading:
-    """Reads a folder of images in the order of their sorted paths.
-
-    With `limit`, images are picked evenly from all, so that no class is left out because its name
-    sorts last.
-
-    Raises:
-      DataError: there are no images, images both beside and in sub-folders, or the model's input
-        is not an image.
-    """
-    if len(fitter.inputs) != 1:
-        raise DataError(
-            f"{path} is a folder of images and the model has {len(fitter.inputs)} inputs. "
-            f"Give a .npz file with an array for each."
-        )
-    spec = fitter.inputs[0]
-    decoder = ImageDecoder(fitter.row_shape(spec), options)
-    files, labels = _list(path)
-    if limit is not None and 0 < limit < len(files):
-        picks = [i * len(files) // limit for i in range(limit)]
-        files = [files[i] for i in picks]
-        labels = [labels[i] for i in picks]
-
-    def elements() -> Iterator[Element]:
-        for file, label in zip(files, labels, strict=True):
-            try:
-                data = file.read_bytes()
-            except OSError as e:
-                raise DataError(f"Image {file} cannot be read: {e.strerror}.") from None
-            name = str(file.relative_to(path))
-            yield Element({spec.name: decoder.decode(data, str(file))}, label, name)
-
-    return Reading(elements, f"{path.name}/", len(files), has_labels=labels[0] is not None)
-
-
-def _list(path: Path) -> tuple[list[Path], list[int | None]]:
-    """The images below `path`, and the label of each."""
-    try:
-        entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    except OSError as e:
-        raise DataError(f"Folder {path} cannot be read: {e.strerror}.") from None
-    top = [p for p in entries if p.is_file() and p.suffix.lower() in EXTENSIONS]
-    classes = [
-        sorted(
-            f
-            for f in folder.rglob("*")
-            if f.suffix.lower() in EXTENSIONS and f.is_file() and not f.name.startswith(".")
-        )
-        for folder in entries
-        if folder.is_dir()
-    ]
-    inner = sum(map(len, classes))
-    if top and inner:
-        raise DataError(
-            f"{path} has images both directly in it ({len(top)}) and in sub-folders ({inner}). "
-            f"Put all of them in sub-folders (one for each class), or none."
-        )
-    if top:
-        return top, [None] * len(top)
-    if not inner:
-        has = f"{len(entries)} other entries" if entries else "nothing"
-        raise DataError(
-            f"Folder {path} has no images; it has {has}. Images end in {', '.join(EXTENSIONS)}."
-        )
-    files = [f for folder in classes for f in folder]
-    return files, [i for i, folder in enumerate(classes) for _ in folder]

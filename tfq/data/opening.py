@@ -14,7 +14,8 @@ from typing import Any
 from tfq.data import tfrecord
 from tfq.data.arrays import open_npy, open_npz
 from tfq.data.fit import Fitter
-from tfq.data.images import DataOptions, open_folder
+from tfq.data.image_files import open_csv, open_folder
+from tfq.data.images import DataOptions
 from tfq.data.objects import open_object
 from tfq.data.source import Reading, SampleSource
 from tfq.data.synthetic import synthetic
@@ -26,7 +27,8 @@ SAVED_NAME = os.path.join("assets.extra", "tfq_representative_data.npz")
 
 _CALLABLE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _FORMS = (
-    "a .npz, .npy or .tfrecord file, a folder of images, package.module:callable, or 'synthetic'"
+    "a .npz, .npy or .tfrecord file, a folder of images, a .csv file of paths and labels, "
+    "package.module:callable, or 'synthetic'"
 )
 
 
@@ -42,7 +44,8 @@ def open_data(
     Args:
       data: one of
         - a path: `.npz` (arrays named as the inputs or their tensors; `y` is labels), `.npy`,
-          `.tfrecord`, a folder of images, or a SavedModel folder with samples inside;
+          `.tfrecord`, a folder of images (sub-folders are classes), a `.csv` of paths and labels of
+          images, or a SavedModel folder with samples inside;
         - "package.module:callable", imported with the current folder on the path and called
           without arguments; it returns any of the following;
         - an array, a dict of arrays, a list of arrays (one for each input), samples first;
@@ -53,8 +56,8 @@ def open_data(
         - "synthetic": 64 random samples, which calibrate nothing.
       inputs: the model's inputs, with static shapes.
       options: how images become arrays.
-      limit: reads at most so many samples: the first ones, of a folder of images evenly picked
-        ones.
+      limit: reads at most so many samples: the first ones, of images in a folder or a `.csv`
+        evenly picked ones.
 
     Raises:
       DataError: there is no such data, it is damaged, or it does not fit the model.
@@ -78,7 +81,7 @@ def open_data(
 
 
 def _may_hold_images(data: Any) -> bool:
-    """Whether what `data` names could be encoded images: a folder of them, or TFRecord."""
+    """Whether what `data` names could be encoded images: a folder or list of them, or TFRecord."""
     if not isinstance(data, str | os.PathLike):
         return False
     path = Path(data)
@@ -103,6 +106,8 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
             return open_npz(path, fitter)
         if path.suffix == ".npy":
             return open_npy(path, fitter)
+        if path.suffix == ".csv":
+            return open_csv(path, fitter, options, limit)
         if tfrecord.FILE_NAME.search(path.name):
             return tfrecord.open_tfrecord(path, fitter, options)
         raise DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {path.name}.")

@@ -7,19 +7,22 @@ masked CRC-32C of the data.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gzip
+import itertools
 import math
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 
+from tfq.data.blocks import Payload
 from tfq.data.crc32c import masked_crc32c
-from tfq.data.fit import Element, Fitter, bind
+from tfq.data.fit import Element, Fitter, RawRows, aliases, bind
 from tfq.data.images import DataOptions, ImageDecoder
 from tfq.data.protos import message_class
 from tfq.data.source import Reading
@@ -27,17 +30,32 @@ from tfq.errors import DataError
 from tfq.graph.interface import ArgSpec
 
 FILE_NAME = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$")
-LABELS = ("y", "label")
+LABELS = ("y", "label", "labels", "image/class/label")
 _ENCODED_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
+class Record(NamedTuple):
+    """One record as it is in the file.
+
+    Attributes:
+      offset: where it starts in the (uncompressed) file, in bytes.
+      data: the serialized `tf.Example`.
+      checksum: of the data, not compared yet.
+    """
+
+    offset: int
+    data: bytes
+    checksum: int
+
+
 def open_tfrecord(path: Path, fitter: Fitter, options: DataOptions) -> Reading:
-    """Reads a `.tfrecord` file whose features are named as the inputs; `y` or `label` is the label.
+    """Reads a `.tfrecord` file whose features are named as the inputs.
 
     A feature holds the values of one sample in row-major order: `float_list`, `int64_list`, or
     `bytes_list` with one string, which is either raw little-endian values (of the input's dtype, or
-    bytes) or an encoded JPEG or PNG. Features that belong to no input are ignored, since records
-    usually have many.
+    bytes) or an encoded JPEG or PNG. The label is the first of `LABELS` that there is and that is
+    no input: a number, or several. Features that belong to no input are ignored, since records
+    usually have many; a model with one input takes the only encoded image, whatever its name.
 
     Raises:
       DataError: the file is damaged (with the offset), or the features do not fit.
@@ -45,32 +63,88 @@ def open_tfrecord(path: Path, fitter: Fitter, options: DataOptions) -> Reading:
     first = next(_records(path), None)
     if first is None:
         raise DataError(f"{path} has no records. Give at least one sample.")
-    features = _features(first[1], path, first[0])
-    has_labels = any(k in features and k not in _input_names(fitter) for k in LABELS)
-    images: dict[str, ImageDecoder] = {}
+    _, label = _Parser(path, fitter, options).bind(_features(first, path), 0)
 
     def elements() -> Iterator[Element]:
-        for number, (offset, data) in enumerate(_records(path)):
-            features = _features(data, path, offset)
-            where = f"Record {number} of {path.name}"
-            bound, label = bind(
-                features, fitter.inputs, where, label_keys=LABELS, extra_allowed=True
-            )
-            arrays = {}
-            for spec in fitter.inputs:
-                key = bound[spec.name]
-                shape = fitter.row_shape(spec)
-                values = _values(features[key])
-                if isinstance(values, bytes) and values.startswith(_ENCODED_IMAGES):
-                    if values_size(spec, shape) != len(values):
-                        if key not in images:
-                            images[key] = ImageDecoder(shape, options)
-                        arrays[spec.name] = images[key].decode(values, f"in {where}, {key!r}")
-                        continue
-                arrays[spec.name] = _shaped(values, spec, shape, f"{where}: feature {key!r}")
-            yield Element(arrays, _label(features[label], where) if label else None)
+        parser = _Parser(path, fitter, options)
+        for number, record in enumerate(_records(path)):
+            yield parser.element(record, number)
 
-    return Reading(elements, path.name, has_labels=has_labels)
+    def payloads(rows: int, limit: int | None) -> Iterator[Payload]:
+        records = itertools.islice(_records(path), limit)
+        while block := list(itertools.islice(records, rows)):
+            yield Records(path, options, block)
+
+    return Reading(elements, path.name, has_labels=label is not None, payloads=payloads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """A payload of records, neither parsed nor compared with their checksums."""
+
+    path: Path
+    options: DataOptions
+    records: Sequence[Record]
+
+    @property
+    def rows(self) -> int:
+        """How many records."""
+        return len(self.records)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the records in bytes."""
+        return sum(len(r.data) for r in self.records)
+
+    def raw(self, fitter: Fitter, first: int, what: str) -> Iterator[RawRows]:
+        """The parsed records, one by one."""
+        parser = _Parser(self.path, fitter, self.options)
+        for number, record in enumerate(self.records, first):
+            yield fitter.cut(parser.element(record, number), number, what)
+
+
+class _Parser:
+    """Records to elements for one model; it keeps an image decoder for each feature."""
+
+    def __init__(self, path: Path, fitter: Fitter, options: DataOptions):
+        self._path = path
+        self._fitter = fitter
+        self._options = options
+        self._decoders: dict[str, ImageDecoder] = {}
+
+    def bind(self, features: Mapping[str, Any], number: int) -> tuple[dict[str, str], str | None]:
+        """Which feature is which input, and which is the label."""
+        inputs = self._fitter.inputs
+        keys: Iterable[str] = features
+        if len(inputs) == 1 and not any(alias in features for alias in aliases(inputs[0])):
+            images = [k for k, feature in features.items() if _is_image(_values(feature))]
+            if len(images) == 1:
+                keys = [*images, *(k for k in LABELS if k in features and k not in images)]
+        return bind(keys, inputs, self._where(number), label_keys=LABELS, extra_allowed=True)
+
+    def element(self, record: Record, number: int) -> Element:
+        where = self._where(number)
+        features = _features(record, self._path)
+        bound, label = self.bind(features, number)
+        arrays = {}
+        for spec in self._fitter.inputs:
+            key = bound[spec.name]
+            shape = self._fitter.row_shape(spec)
+            values = _values(features[key])
+            if _is_image(values) and values_size(spec, shape) != len(values):
+                if key not in self._decoders:
+                    self._decoders[key] = ImageDecoder(shape, self._options)
+                arrays[spec.name] = self._decoders[key].decode(values, f"in {where}, {key!r}")
+            else:
+                arrays[spec.name] = _shaped(values, spec, shape, f"{where}: feature {key!r}")
+        return Element(arrays, _label(features[label], where) if label else None)
+
+    def _where(self, number: int) -> str:
+        return f"Record {number} of {self._path.name}"
+
+
+def _is_image(values: np.ndarray | bytes | list[bytes]) -> TypeGuard[bytes]:
+    return isinstance(values, bytes) and values.startswith(_ENCODED_IMAGES)
 
 
 def values_size(spec: ArgSpec, shape: tuple[int, ...]) -> int:
@@ -78,37 +152,32 @@ def values_size(spec: ArgSpec, shape: tuple[int, ...]) -> int:
     return -1 if -1 in shape else math.prod(shape) * np.dtype(spec.dtype).itemsize
 
 
-def _input_names(fitter: Fitter) -> set[str]:
-    return {spec.name for spec in fitter.inputs}
+def _damaged(path: Path, offset: int, why: str) -> DataError:
+    return DataError(
+        f"{path} is damaged: {why}, in the record at byte {offset}. Write the file again."
+    )
 
 
-def _records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The offset and the data of every record."""
-
-    def damaged(why: str) -> DataError:
-        return DataError(
-            f"{path} is damaged: {why}, in the record at byte {offset}. Write the file again."
-        )
-
+def _records(path: Path) -> Iterator[Record]:
+    """All records; only the checksums of their lengths are compared."""
     offset = 0
     try:
         with contextlib.closing(_open(path)) as stream:
             while header := stream.read(12):
                 if len(header) < 12:
-                    raise damaged("it ends within a length")
+                    raise _damaged(path, offset, "it ends within a length")
                 length, length_crc = struct.unpack("<QI", header)
                 if masked_crc32c(header[:8]) != length_crc:
-                    raise damaged("the checksum of a length is wrong (is it a TFRecord file?)")
+                    why = "the checksum of a length is wrong (is it a TFRecord file?)"
+                    raise _damaged(path, offset, why)
                 data = stream.read(length)
                 footer = stream.read(4)
                 if len(data) < length or len(footer) < 4:
-                    raise damaged("it ends within the data")
-                if masked_crc32c(data) != struct.unpack("<I", footer)[0]:
-                    raise damaged("the checksum of the data is wrong")
-                yield offset, data
+                    raise _damaged(path, offset, "it ends within the data")
+                yield Record(offset, data, struct.unpack("<I", footer)[0])
                 offset += 16 + length
     except (OSError, EOFError, zlib.error) as e:
-        raise damaged(str(e)) from None
+        raise _damaged(path, offset, str(e)) from None
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -117,14 +186,17 @@ def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path)) if zipped else open(path, "rb")
 
 
-def _features(data: bytes, path: Path, offset: int) -> dict[str, Any]:
+def _features(record: Record, path: Path) -> dict[str, Any]:
+    """The features of a record, after comparing its checksum."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    if masked_crc32c(record.data) != record.checksum:
+        raise _damaged(path, record.offset, "the checksum of the data is wrong")
     try:
-        example = message_class("example", "Example").FromString(data)
+        example = message_class("example", "Example").FromString(record.data)
     except DecodeError:
         raise DataError(
-            f"{path}: the record at byte {offset} is no tf.Example. "
+            f"{path}: the record at byte {record.offset} is no tf.Example. "
             f"Write records with tf.train.Example(...).SerializeToString()."
         ) from None
     return {entry.key: entry.value for entry in example.features.feature}

@@ -1,0 +1,272 @@
+"""Images in files: the ones in a folder, or those that a CSV file lists with their labels."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfq.data.blocks import Payload
+from tfq.data.fit import Element, Fitter, RawRows
+from tfq.data.images import DataOptions, ImageDecoder
+from tfq.data.source import Reading
+from tfq.errors import DataError
+from tfq.files import explain
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PATH_COLUMNS = ("path", "filename", "file", "image", "filepath", "file_name")
+LABEL_COLUMNS = ("label", "class", "y")
+
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """An image that is to be read: its name below the common folder, and its label."""
+
+    name: str
+    label: int | float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedImages:
+    """A payload of image files as they are on disk."""
+
+    decoder: ImageDecoder
+    folder: str
+    images: Sequence[Listed]
+    data: Sequence[bytes]
+
+    @property
+    def rows(self) -> int:
+        """How many images."""
+        return len(self.data)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the files in bytes."""
+        return sum(map(len, self.data))
+
+    def raw(self, fitter: Fitter, first: int, what: str) -> Iterator[RawRows]:
+        """The decoded images, one by one."""
+        for i, (image, data) in enumerate(zip(self.images, self.data, strict=True)):
+            element = _element(image, data, self.folder, self.decoder, fitter)
+            yield fitter.cut(element, first + i, what)
+
+
+def open_folder(path: Path, fitter: Fitter, options: DataOptions, limit: int | None) -> Reading:
+    """Reads a folder of images in the order of their sorted paths.
+
+    Sub-folders are classes: the label of an image is the place of its folder among the sorted
+    names, empty ones included, as in `keras.utils.image_dataset_from_directory`. With `limit`,
+    images are picked evenly from all, so that no class is left out because its name sorts last.
+
+    Raises:
+      DataError: there are no images, images both beside and in sub-folders, or the model's input
+        is not an image.
+    """
+    decoder = _decoder(path, "is a folder of images", fitter, options)
+    images, class_names = _list(path)
+    images = _picked(images, limit)
+    return _reading(images, path, f"{path.name}/", class_names, decoder, fitter)
+
+
+def open_csv(path: Path, fitter: Fitter, options: DataOptions, limit: int | None) -> Reading:
+    """Reads the images that a CSV file lists, a path and a label in each line.
+
+    Paths are relative to the file's folder. Labels are integers, other numbers (targets of a
+    regression), or names, which are numbered in sorted order. The columns are told by a header, a
+    path (`PATH_COLUMNS`) and a label (`LABEL_COLUMNS`) among any others; without one there are
+    just these two. With `limit`, images are picked evenly from all.
+
+    Raises:
+      DataError: a line cannot be read, labels are of several kinds, images are missing, or the
+        model's input is not an image.
+    """
+    decoder = _decoder(path, "lists images", fitter, options)
+    lines = _csv_lines(path)
+    labels, class_names = _numbered([(line, label) for line, _, label in lines], path)
+    listed = [(n, Listed(name, y)) for (n, name, _), y in zip(lines, labels, strict=True)]
+    listed = _picked(listed, limit)
+    missing = [(n, image) for n, image in listed if not (path.parent / image.name).is_file()]
+    if missing:
+        line, first = missing[0]
+        header = " If that is a header, call its columns path,label." if line == 1 else ""
+        raise DataError(
+            f"{path}: {len(missing)} of {len(listed)} images are missing, the first in line "
+            f"{line}: {first.name}. Paths are relative to {path.parent}/.{header}"
+        )
+    images = [image for _, image in listed]
+    return _reading(images, path.parent, path.name, class_names, decoder, fitter)
+
+
+def _decoder(path: Path, what: str, fitter: Fitter, options: DataOptions) -> ImageDecoder:
+    if len(fitter.inputs) != 1:
+        raise DataError(
+            f"{path} {what} and the model has {len(fitter.inputs)} inputs. "
+            f"Give a .npz file with an array for each."
+        )
+    return ImageDecoder(fitter.row_shape(fitter.inputs[0]), options)
+
+
+def _picked(items: list[Any], limit: int | None) -> list[Any]:
+    """At most `limit` of `items`, evenly from all."""
+    if limit is None or not 0 < limit < len(items):
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def _reading(
+    images: list[Listed],
+    folder: Path,
+    what: str,
+    class_names: tuple[str, ...] | None,
+    decoder: ImageDecoder,
+    fitter: Fitter,
+) -> Reading:
+    def elements() -> Iterator[Element]:
+        for image in images:
+            yield _element(image, _read(folder, image), str(folder), decoder, fitter)
+
+    def payloads(rows: int, limit: int | None) -> Iterator[Payload]:
+        some = images[:limit]
+        for start in range(0, len(some), rows):
+            block = some[start : start + rows]
+            data = [_read(folder, image) for image in block]
+            yield EncodedImages(decoder, str(folder), block, data)
+
+    return Reading(
+        elements,
+        what,
+        len(images),
+        has_labels=images[0].label is not None,
+        class_names=class_names,
+        payloads=payloads,
+    )
+
+
+def _read(folder: Path, image: Listed) -> bytes:
+    try:
+        return (folder / image.name).read_bytes()
+    except OSError as e:
+        raise DataError(f"Image {folder / image.name} cannot be read: {e.strerror}.") from None
+
+
+def _element(
+    image: Listed, data: bytes, folder: str, decoder: ImageDecoder, fitter: Fitter
+) -> Element:
+    array = decoder.decode(data, os.path.join(folder, image.name))
+    return Element({fitter.inputs[0].name: array}, image.label, image.name)
+
+
+def _list(path: Path) -> tuple[list[Listed], tuple[str, ...] | None]:
+    """The images below `path`, and the names of the classes if there are sub-folders."""
+    try:
+        entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    except OSError as e:
+        raise DataError(f"Folder {path} cannot be read: {e.strerror}.") from None
+    top = [p for p in entries if p.is_file() and p.suffix.lower() in EXTENSIONS]
+    folders = [p for p in entries if p.is_dir()]
+    classes = [
+        sorted(
+            f
+            for f in folder.rglob("*")
+            if f.suffix.lower() in EXTENSIONS and f.is_file() and not f.name.startswith(".")
+        )
+        for folder in folders
+    ]
+    inner = sum(map(len, classes))
+    if top and inner:
+        raise DataError(
+            f"{path} has images both directly in it ({len(top)}) and in sub-folders ({inner}). "
+            f"Put all of them in sub-folders (one for each class), or none."
+        )
+    if top:
+        return [Listed(p.name, None) for p in top], None
+    if not inner:
+        has = f"{len(entries)} other entries" if entries else "nothing"
+        raise DataError(
+            f"Folder {path} has no images; it has {has}. Images end in {', '.join(EXTENSIONS)}."
+        )
+    files = [(f, i) for i, folder in enumerate(classes) for f in folder]
+    names = tuple(folder.name for folder in folders)
+    return [Listed(str(f.relative_to(path)), i) for f, i in files], names
+
+
+def _csv_lines(path: Path) -> list[tuple[int, str, str]]:
+    """The number of the line, the path and the label of each image."""
+
+    def wrong(line: int, why: str) -> DataError:
+        return DataError(f"{path}, line {line}: {why}. Lines are like cats/1.png,cat.")
+
+    columns: tuple[int, int] | None = None
+    width = 2
+    lines = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.reader(stream, skipinitialspace=True, strict=True)
+            for cells in reader:
+                line = reader.line_num
+                cells = [cell.strip() for cell in cells]
+                if not any(cells):
+                    continue
+                if columns is None:
+                    columns = _header([cell.lower() for cell in cells], path)
+                    if columns is not None:
+                        width = len(cells)
+                        continue
+                    columns = (0, 1)
+                if len(cells) != width:
+                    raise wrong(line, f"it has {len(cells)} columns instead of {width}")
+                name, label = cells[columns[0]], cells[columns[1]]
+                if not name or not label:
+                    raise wrong(line, f"it has no {'label' if name else 'path'}")
+                lines.append((line, name, label))
+    except csv.Error as e:
+        raise wrong(reader.line_num, str(e)) from None
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is not text in UTF-8: {e.reason} at byte {e.start}.") from None
+    except OSError as e:
+        raise DataError(f"{path} cannot be read: {explain(e)}") from None
+    if not lines:
+        raise DataError(f"{path} lists no images. Lines are like cats/1.png,cat.")
+    return lines
+
+
+def _header(cells: list[str], path: Path) -> tuple[int, int] | None:
+    """The columns of paths and labels if `cells`, in lower case, are names of columns."""
+    name = next((cells.index(c) for c in PATH_COLUMNS if c in cells), None)
+    label = next((cells.index(c) for c in LABEL_COLUMNS if c in cells), None)
+    if name is not None and label is None:
+        raise DataError(
+            f"{path} has no column of labels; it has {', '.join(cells)}. "
+            f"Call it one of: {', '.join(LABEL_COLUMNS)}."
+        )
+    return None if name is None or label is None else (name, label)
+
+
+def _numbered(
+    labels: list[tuple[int, str]], path: Path
+) -> tuple[Sequence[int | float], tuple[str, ...] | None]:
+    """Labels as numbers, and the names of the classes if they were names."""
+    texts = [text for _, text in labels]
+    if all(map(_INTEGER.fullmatch, texts)):
+        return [int(text) for text in texts], None
+    numeric = [bool(_NUMBER.fullmatch(text)) for text in texts]
+    if all(numeric):
+        return [float(text) for text in texts], None
+    if any(numeric):
+        line, text = labels[numeric.index(not numeric[0])]
+        kinds = ("a number", "a name") if numeric[0] else ("a name", "a number")
+        raise DataError(
+            f"{path}, line {line}: the label of the first image is {kinds[0]}, this is {kinds[1]}. "
+            f"Give numbers only or names only. Received: {text!r}."
+        )
+    names = sorted(set(texts))
+    index = {name: i for i, name in enumerate(names)}
+    return [index[text] for text in texts], tuple(names)
