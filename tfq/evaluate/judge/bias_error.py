@@ -1,0 +1,51 @@
+"""The error is more a shift than a spread: rounded weights times inputs of one sign.
+
+Judged by the model as it runs, which is what bias correction makes right: the shift of one layer
+may be there to undo that of the layers before.
+"""
+
+from __future__ import annotations
+
+from tfq.evaluate.figures import TensorFigures
+from tfq.evaluate.judge.finding import Claim, Remedy
+from tfq.evaluate.judge.remedies import option
+from tfq.evaluate.judge.view import FINE, View
+
+NAME = "bias_error"
+
+_HALF = 0.5
+
+# The least part of the shift that is the layer's own, not that of its inputs.
+_OWN = 0.25
+
+
+def find(view: View, t: TensorFigures) -> Claim | None:
+    reading = t.accumulated or t.isolated
+    if reading is None or t.weights is None:
+        return None
+    amount, share = view.bias(t, reading)
+    if amount < FINE or share < _HALF or view.clip(t) >= _HALF * amount:
+        return None
+    if t.isolated is not None and view.bias(t, t.isolated)[0] < _OWN * amount:
+        return None
+    if reading.bias_lsb >= _HALF * reading.worst_bias_lsb:
+        where = f"by {reading.bias_lsb:.2g} steps on average"
+    else:
+        where = f"by {reading.worst_bias_lsb:.2g} steps in the worst channel"
+    return Claim(
+        NAME,
+        "the mean of the output is shifted",
+        f"The output is off {where}; at least {100 * share:.0f} % of the noise is this constant "
+        "error, which does not average out.",
+        _remedy(view),
+        amount,
+    )
+
+
+def _remedy(view: View) -> Remedy:
+    if view.option("bias_correction") == "sequential":
+        return Remedy(
+            "Bias correction did not reach it: calibrate with more samples, of the kind the model "
+            "will see."
+        )
+    return option("bias_correction", "sequential", "Correct the biases on calibration samples.")

@@ -1,0 +1,96 @@
+"""Channels so different in magnitude that the small ones have few of the grid's steps left.
+
+The loss does not show in the tensor's own error, which the large channels dominate, but where the
+next layer's weights make the small channels large again: there noise appears that the next layer
+does not explain. A channel whose peak is `imbalance` times smaller than the widest one's has a
+noise of step^2 / 12 over (peak / imbalance / crest)^2; crest, peak over rms, is taken as 4.
+"""
+
+from __future__ import annotations
+
+from tfq.evaluate.figures import TensorFigures
+from tfq.evaluate.judge.finding import Claim, Remedy
+from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.view import FINE, View, fixed
+
+NAME = "channel_imbalance"
+
+# Three bits less for the median channel than for the widest.
+_WIDE = 8.0
+_CREST = 4.0
+
+
+def find(view: View, t: TensorFigures) -> Claim | None:
+    claims = [c for c in (_weights(view, t), _activations(view, t)) if c is not None]
+    return max(claims, key=lambda c: c.noise, default=None)
+
+
+def _activations(view: View, t: TensorFigures) -> Claim | None:
+    channels, peak = t.channels, max(abs(t.observed[0]), abs(t.observed[1]))
+    if channels is None or channels.imbalance < _WIDE or fixed(t) or not peak:
+        return None
+    median = t.scale**2 / 12 * (_CREST * channels.imbalance / peak) ** 2
+    amount = min(median, view.passed_on(t) or 0.0)
+    if amount < FINE:
+        return None
+    steps = peak / t.scale / channels.imbalance
+    lost = f", and {channels.silenced} of them are constant now" if channels.silenced else ""
+    return Claim(
+        NAME,
+        "channels of very different size share one grid",
+        f"The widest of {channels.count} channels is {channels.imbalance:.3g} times the median "
+        f"one, which has about {steps:.0f} steps left{lost}. The layers that read "
+        "it need the small channels.",
+        _remedy(view, t),
+        amount,
+    )
+
+
+def _remedy(view: View, t: TensorFigures) -> Remedy:
+    text = "Equalize: scale the channels alike, and the next layer's weights the other way."
+    if t.weights is not None and view.option("equalization") not in ("cross_layer",):
+        return option("equalization", "cross_layer", text)
+    return wider(
+        (t, *view.users(t)),
+        "Give the layer 16-bit activations, or scale the channels alike in training.",
+    )
+
+
+def _weights(view: View, t: TensorFigures) -> Claim | None:
+    w = t.weights
+    if w is None or w.per_channel or w.imbalance < _WIDE or t.op in _ONE_SCALE:
+        return None
+    top = 2 ** (w.bits - 1) - 1
+    median = (_CREST * w.imbalance / top) ** 2 / 12
+    shown = view.passed_on(t)
+    amount = median if shown is None else min(median, max(shown, view.weights(t)))
+    if amount < FINE:
+        return None
+    return Claim(
+        NAME,
+        "one scale for output channels of very different size",
+        f"The widest output channel of the weights is {w.imbalance:.3g} times the median one, and "
+        f"all share one scale: the median channel has {2 * top / w.imbalance:.0f} steps of "
+        f"{2 * top}.",
+        per_channel(view, t),
+        amount,
+    )
+
+
+# No kernel takes a scale per channel.
+_ONE_SCALE = ("BATCH_MATMUL",)
+
+
+def per_channel(view: View, t: TensorFigures) -> Remedy:
+    """A scale for every output channel, with the flag that decides it for this op."""
+    dense = t.op == "FULLY_CONNECTED" and (
+        view.option("granularity") == "per_channel"
+        or any(o.weights and o.weights.per_channel for o in view.analysis.tensors)
+    )
+    name = "dense_granularity" if dense else "granularity"
+    return option(
+        name,
+        "per_channel",
+        "Give every output channel its own scale; if the target cannot, equalize with "
+        "--equalization=cross_layer.",
+    )

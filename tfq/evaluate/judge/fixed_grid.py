@@ -1,0 +1,28 @@
+"""The kernel fixes the output's grid (SOFTMAX, LOGISTIC, TANH, ...), and the values use little."""
+
+from __future__ import annotations
+
+from tfq.evaluate.figures import TensorFigures
+from tfq.evaluate.judge.finding import Claim
+from tfq.evaluate.judge.remedies import wider
+from tfq.evaluate.judge.view import FINE, NARROW, View, fixed, width
+
+NAME = "fixed_grid"
+
+
+def find(view: View, t: TensorFigures) -> Claim | None:
+    if not fixed(t) or t.dtype not in ("int8", "uint8"):
+        return None
+    used = width(t.observed) / width(t.grid)
+    amount = view.step(t) * (1 - used**2)
+    if used > NARROW or amount < FINE:
+        return None
+    return Claim(
+        NAME,
+        f"the fixed grid of {t.op} is too coarse here",
+        f"The kernel of {t.op} writes {t.grid[0]:.4g} to {t.grid[1]:.4g} in steps of "
+        f"{t.scale:.3g}, whatever the data; the values reach from {t.observed[0]:.4g} to {t.observed[1]:.4g}, "
+        f"{100 * used:.2g} % of that.",
+        wider((t, *view.users(t)), "Give the layer 16-bit activations: 256 times finer a step."),
+        amount,
+    )

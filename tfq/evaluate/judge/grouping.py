@@ -1,0 +1,57 @@
+"""Findings that say the same of many layers, put together for the page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfq.evaluate.judge.finding import Finding, Remedy
+from tfq.evaluate.judge.remedies import wider_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Findings of one cause with one remedy.
+
+    Attributes:
+      findings: the most severe first.
+      title: the cause, and how many layers have it.
+      remedy: for all of them; a rule for some layers names the layers of all.
+    """
+
+    findings: tuple[Finding, ...]
+    title: str
+    remedy: Remedy
+
+
+def group(findings: Sequence[Finding]) -> tuple[Group, ...]:
+    """Puts together what has the same cause and the same remedy.
+
+    Args:
+      findings: the most severe first, as `judge` returns them.
+
+    Returns:
+      The group with the most severe finding first.
+    """
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for f in findings:
+        rule = bool(f.remedy.layers)
+        key = (f.cause, "rule" if rule else "", f.remedy.text if rule else f.remedy.flag or "")
+        groups.setdefault(key, []).append(f)
+    return tuple(
+        Group(tuple(members), _title(members), _remedy(members)) for members in groups.values()
+    )
+
+
+def _title(members: Sequence[Finding]) -> str:
+    layers = len({f.layer or f.tensor for f in members})
+    return members[0].title if layers == 1 else f"{layers} layers: {members[0].title}"
+
+
+def _remedy(members: Sequence[Finding]) -> Remedy:
+    first = members[0].remedy
+    if not first.layers:
+        return first
+    return wider_layers(
+        tuple(dict.fromkeys(n for f in members for n in f.remedy.layers)), first.text
+    )

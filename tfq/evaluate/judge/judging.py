@@ -1,0 +1,95 @@
+"""From the figures of a model to findings, the most severe first.
+
+A cause's noise over all noise that the layers make is its share of the blame; its severity is that
+share times how bad the model's output is. So the same tensor is grave in a model that is off, and
+not worth a word in one that is right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from tfq.evaluate.figures import LayerAnalysis, TensorFigures
+from tfq.evaluate.judge import accumulates, too_few_bits
+from tfq.evaluate.judge.finding import Claim, Finding
+from tfq.evaluate.judge.registry import SPECIFIC
+from tfq.evaluate.judge.view import View, same_grid
+
+# The model's output is as good as float from here on, and useless from there on.
+_GOOD_DB, _BAD_DB = 35.0, 5.0
+
+# What is less severe is left out.
+_LEAST = 0.01
+
+_PER_TENSOR = 2
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> tuple[Finding, ...]:
+    """Names what makes a quantized model's error, and what to do about it.
+
+    Args:
+      analysis: the figures of every quantized tensor.
+      options: how the model was converted, as far as known, with keys as `Config.as_dict` and
+        `convert_model` have them: what was done already is not advised again.
+
+    Returns:
+      At most two findings a tensor, the most severe first; none for a healthy model.
+    """
+    view = View(analysis, options)
+    claims: dict[str, list[Claim]] = {}
+    for t in analysis.tensors:
+        inherited = {
+            c.cause for i in view.inputs(t) if same_grid(i, t) for c in claims.get(i.name, ())
+        }
+        found = [c for find in SPECIFIC if (c := find(view, t)) and c.cause not in inherited]
+        explained = _noise(found) + max((_noise(claims[i.name]) for i in view.inputs(t)), default=0)
+        rest = too_few_bits.find(view, t, explained)
+        if rest is not None and rest.cause not in inherited:
+            found.append(rest)
+        claims[t.name] = found
+    everything = sum(_noise(c) for c in claims.values())
+    for t in view.outputs():
+        claim = accumulates.find(view, t, everything)
+        if claim is not None:
+            claims[t.name].append(claim)
+    badness, total = _badness(view), _total(view)
+    findings = []
+    for t in analysis.tensors:
+        weighed = [_finding(t, c, badness, total) for c in claims[t.name]]
+        kept = [f for f in weighed if f.severity >= _LEAST]
+        findings += sorted(kept, key=lambda f: -f.severity)[:_PER_TENSOR]
+    return tuple(sorted(findings, key=lambda f: -f.severity))
+
+
+def _noise(claims: Sequence[Claim]) -> float:
+    return sum(c.noise for c in claims)
+
+
+def _finding(t: TensorFigures, claim: Claim, badness: float, total: float) -> Finding:
+    severity = claim.weight
+    if severity is None:
+        severity = badness * min(claim.noise / total, 1.0) if total > 0 else badness
+    return Finding(t.name, t.layer, claim.cause, claim.title, severity, claim.text, claim.remedy)
+
+
+def _badness(view: View) -> float:
+    """0 to 1, of the worst output; of the worst tensor where no output was read."""
+    known = [t.accumulated for t in view.outputs() if t.accumulated is not None]
+    if not known:
+        known = [r for t in view.analysis.tensors if (r := t.accumulated or t.isolated) is not None]
+    worst = min((r.sqnr_db for r in known), default=math.inf)
+    return min(max((_GOOD_DB - worst) / (_GOOD_DB - _BAD_DB), 0.0), 1.0)
+
+
+def _total(view: View) -> float:
+    """All noise that the layers make, relative to their signals."""
+    return sum(
+        noise
+        for t in view.analysis.tensors
+        if (noise := view.isolated(t)) is not None and math.isfinite(noise)
+    )

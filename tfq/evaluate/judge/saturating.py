@@ -1,0 +1,44 @@
+"""Float values lie beyond the grid: its range is too narrow for the data that was evaluated."""
+
+from __future__ import annotations
+
+from tfq.evaluate.figures import TensorFigures
+from tfq.evaluate.judge.finding import Claim, Remedy
+from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.view import FINE, View, fixed, width
+
+NAME = "saturating"
+
+# Below this many times the rounding noise, clipping is a fair price of a finer step.
+_CLIPS = 3.0
+
+_DATA = "calibrate on samples like those that the model will see"
+
+
+def find(view: View, t: TensorFigures) -> Claim | None:
+    clip, step = view.clip(t), view.step(t)
+    if fixed(t) or clip < FINE or clip < _CLIPS * step:
+        return None
+    ends = (min(t.observed[0], t.grid[0]), max(t.observed[1], t.grid[1]))
+    wide = step * (width(ends) / width(t.grid)) ** 2
+    return Claim(
+        NAME,
+        "values beyond the range are clipped",
+        f"{100 * t.saturation:.2g} % of the values lie beyond the grid, which ends at "
+        f"{t.grid[0]:.4g} and {t.grid[1]:.4g} while values reach from {t.observed[0]:.4g} to "
+        f"{t.observed[1]:.4g}. The ranges are too narrow, or calibration saw other data.",
+        _remedy(view, t, clip, wide),
+        clip,
+    )
+
+
+def _remedy(view: View, t: TensorFigures, clip: float, wide: float) -> Remedy:
+    if wide > clip / 2:
+        return wider(
+            (t, *view.users(t)),
+            "A range for all values would round as badly in 8 bits: give the layer 16-bit "
+            f"activations, and {_DATA}.",
+        )
+    if view.option("calibration") == "minmax":
+        return Remedy(f"The range already holds all calibration data: {_DATA}.")
+    return option("calibration", "minmax", f"Take the range of all values, and {_DATA}.")

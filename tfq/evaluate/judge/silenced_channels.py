@@ -1,0 +1,42 @@
+"""Channels that vary in the float model but are constant in the quantized one.
+
+All they say lies within one step. It matters where something reads them and makes them large
+again: noise appears there that the reader does not explain.
+"""
+
+from __future__ import annotations
+
+from tfq.evaluate.figures import TensorFigures
+from tfq.evaluate.judge import channel_imbalance
+from tfq.evaluate.judge.finding import Claim, Remedy
+from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.view import FINE, View, fixed
+
+NAME = "silenced_channels"
+
+
+def find(view: View, t: TensorFigures) -> Claim | None:
+    channels = t.channels
+    if channels is None or not channels.silenced or fixed(t):
+        return None
+    amount = view.passed_on(t) or 0.0
+    if amount < FINE or channel_imbalance.find(view, t) is not None:
+        return None
+    return Claim(
+        NAME,
+        "channels smaller than one step",
+        f"{channels.silenced} of {channels.count} channels vary in the float model and are "
+        f"constant in the quantized one: a step of {t.scale:.3g} is too coarse for them.",
+        _remedy(view, t),
+        amount,
+    )
+
+
+def _remedy(view: View, t: TensorFigures) -> Remedy:
+    if t.weights is not None and not t.weights.per_channel:
+        return channel_imbalance.per_channel(view, t)
+    if t.weights is not None and view.option("equalization") != "cross_layer":
+        return option(
+            "equalization", "cross_layer", "Equalize the channels, or give the layer 16 bits."
+        )
+    return wider((t, *view.users(t)), "Give the layer 16-bit activations.")

@@ -1,0 +1,84 @@
+"""None of the other causes, and yet the noise is too much: 8 bits are too few for this tensor.
+
+Either its own distribution needs more steps (rare values that matter, small differences far from
+zero), or its op makes the rounding of its inputs large: a difference of nearly equal numbers, a sum
+in which the terms cancel.
+"""
+
+from __future__ import annotations
+
+from tfq.evaluate.figures import TensorFigures
+from tfq.evaluate.judge import noise
+from tfq.evaluate.judge.finding import Claim
+from tfq.evaluate.judge.remedies import wider
+from tfq.evaluate.judge.view import FINE, View, bits, fixed
+
+NAME = "too_few_bits"
+
+# 25 dB: the tensor's noise is 5 % of its values.
+_TOO_MUCH = 10**-2.5
+
+_QAT = "or train with quantization in the loop"
+
+
+def find(view: View, t: TensorFigures, explained: float) -> Claim | None:
+    """What is left.
+
+    Args:
+      view: the model.
+      t: the tensor.
+      explained: noise that other causes account for, here and at the inputs.
+    """
+    if bits(t) > 8:
+        return None
+    return _far_from_zero(view, t) or _too_much(view, t, explained)
+
+
+def _too_much(view: View, t: TensorFigures, explained: float) -> Claim | None:
+    step = view.step(t)
+    total = view.isolated(t)
+    total = step if total is None else total
+    left = total - explained
+    if left < _TOO_MUCH or left < 0.5 * total:
+        return None
+    if step >= 0.5 * left:
+        return Claim(
+            NAME,
+            "8 bits are too few for this distribution",
+            f"{noise.decibel(total):.0f} dB is near what 8 bits can give here: the grid fits the "
+            f"values, {t.observed[0]:.4g} to {t.observed[1]:.4g}, but most are no larger than a "
+            f"few steps of {t.scale:.3g}.",
+            wider((t, *view.users(t)), f"Give the layer 16-bit activations, {_QAT}."),
+            left,
+        )
+    return Claim(
+        NAME,
+        "the op makes the rounding of its inputs large",
+        f"{noise.decibel(total):.0f} dB, while its own grid would allow "
+        f"{noise.decibel(view.own(t)):.0f} dB: {t.op} passes on the rounding of its 8-bit inputs "
+        "with little signal left, as where large values cancel.",
+        wider(
+            (*view.inputs(t), t),
+            f"Give the layer and those that feed it 16-bit activations, {_QAT}.",
+        ),
+        left,
+    )
+
+
+def _far_from_zero(view: View, t: TensorFigures) -> Claim | None:
+    """Differences far from zero, which the grid must hold, too: seen in what reads the tensor."""
+    lo, hi = t.observed
+    variance = view.variance(t)
+    if lo <= 0 <= hi or not variance or fixed(t):
+        return None
+    amount = min(t.scale**2 / 12 / variance, view.passed_on(t) or 0.0)
+    if amount < max(FINE, 4 * view.step(t)):
+        return None
+    return Claim(
+        NAME,
+        "values far from zero leave few steps",
+        f"All values lie within {lo:.4g} to {hi:.4g}, but the grid must hold zero, too: "
+        f"{(hi - lo) / t.scale:.0f} of its steps are used. What reads it needs the differences.",
+        wider((t, *view.users(t)), f"Give the layer 16-bit activations, {_QAT}."),
+        amount,
+    )

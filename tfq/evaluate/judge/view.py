@@ -1,0 +1,172 @@
+"""The figures of a model as causes look at them: noise relative to the signal, and who reads whom.
+
+The noise that a tensor's own op adds is told apart into
+
+    step     rounding to the tensor's own grid: scale^2 / 12 over the signal's power
+    clip     float values beyond the grid's ends, from the histogram
+    weights  rounding of the op's weights: the same ratio as that of the weights themselves, for
+             inputs and rounding errors that are not correlated
+
+and the rest, which came in with its inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfq.calibrate.sketch import Bins
+from tfq.evaluate.figures import LayerAnalysis, Reading, TensorFigures
+from tfq.evaluate.judge import noise
+from tfq.graph.optable import Kind, spec
+
+# Noise below this part of the signal (30 dB) is not worth a word: 8 bits give 35 to 45 dB.
+FINE = 1e-3
+
+# A quarter of the grid: two bits are idle.
+NARROW = 0.25
+
+
+class View:
+    """One analysis, with what is asked of it again and again.
+
+    Args:
+      analysis: the figures.
+      options: how the model was converted, as far as known: keys as in `Config.as_dict`.
+    """
+
+    def __init__(self, analysis: LayerAnalysis, options: Mapping[str, Any]):
+        self.analysis = analysis
+        self.options = options
+        self._named = {t.name: t for t in analysis.tensors}
+        self._readers: dict[str, list[TensorFigures]] = {}
+        for t in analysis.tensors:
+            for name in dict.fromkeys(t.inputs):
+                self._readers.setdefault(name, []).append(t)
+        self._bins = {t.name: noise.bins_of(t) for t in analysis.tensors}
+        self._power = {n: 0.0 if b is None else noise.power(b) for n, b in self._bins.items()}
+
+    def inputs(self, t: TensorFigures) -> list[TensorFigures]:
+        return [self._named[n] for n in t.inputs if n in self._named]
+
+    def readers(self, t: TensorFigures) -> list[TensorFigures]:
+        return self._readers.get(t.name, [])
+
+    def outputs(self) -> list[TensorFigures]:
+        """The tensors that nothing reads."""
+        return [t for t in self.analysis.tensors if not self.readers(t)]
+
+    def users(self, t: TensorFigures) -> list[TensorFigures]:
+        """The tensors that are computed from `t`, behind ops that only move its values."""
+        found: list[TensorFigures] = []
+        for r in self.readers(t):
+            found += self.users(r) if moves(r) and same_grid(r, t) else [r]
+        return found
+
+    def bins(self, t: TensorFigures) -> Bins | None:
+        """The float values, or None where they are unknown."""
+        return self._bins[t.name]
+
+    def variance(self, t: TensorFigures) -> float:
+        """Of the float values; 0 where unknown."""
+        bins = self.bins(t)
+        return 0.0 if bins is None else max(self._power[t.name] - noise.mean(bins) ** 2, 0.0)
+
+    def relative(self, t: TensorFigures, value: float) -> float:
+        """A noise power over the power of the float values; 0 where that is unknown."""
+        power = self._power[t.name]
+        return value / power if power > 0 else 0.0
+
+    def step(self, t: TensorFigures) -> float:
+        return self.relative(t, t.scale**2 / 12)
+
+    def clip(self, t: TensorFigures) -> float:
+        bins = self.bins(t)
+        if bins is None or not t.saturation:
+            return 0.0
+        return self.relative(t, noise.clipping(bins, *t.grid))
+
+    def weights(self, t: TensorFigures) -> float:
+        return 0.0 if t.weights is None else noise.relative(t.weights.sqnr_db)
+
+    def isolated(self, t: TensorFigures) -> float | None:
+        return None if t.isolated is None else noise.relative(t.isolated.sqnr_db)
+
+    def accumulated(self, t: TensorFigures) -> float | None:
+        return None if t.accumulated is None else noise.relative(t.accumulated.sqnr_db)
+
+    def own(self, t: TensorFigures) -> float:
+        """The part of a tensor's noise that its own grid and weights explain."""
+        return self.step(t) + self.clip(t) + self.weights(t)
+
+    def passed_on(self, t: TensorFigures) -> float | None:
+        """Noise that shows only in what is computed from `t`, and is not explained there.
+
+        Small channels, or small differences, carry next to nothing of a tensor's power: their loss
+        is seen where the next layer's weights make them large. None where nothing reads `t`.
+        """
+        found = []
+        for u in self.users(t):
+            isolated, here = self.isolated(u), self.accumulated(t)
+            if isolated is not None:
+                found.append(isolated - self.own(u))
+            there = self.accumulated(u)
+            if there is not None and here is not None:
+                found.append(there - here - self.own(u))
+        return max(0.0, *found) if found else None
+
+    def bias(self, t: TensorFigures, reading: Reading) -> tuple[float, float]:
+        """The part of the noise that is a constant error, relative to the signal and to the noise.
+
+        The channels' mean errors b_c give mean(b_c^2), which is at least worst^2 / channels.
+        """
+        total = noise.relative(reading.sqnr_db)
+        channels = t.channels.count if t.channels else 1
+        square = max(reading.bias_lsb**2, reading.worst_bias_lsb**2 / channels) * t.scale**2
+        part = min(self.relative(t, square), total)
+        return part, (part / total if total > 0 else 0.0)
+
+    def option(self, name: str, default: str = "") -> str:
+        """An option's value by name; of a range rule its name."""
+        value = self.options.get(name)
+        if isinstance(value, Mapping):
+            value = value.get("rule")
+        return default if value is None else str(value).partition(":")[0]
+
+
+def bits(t: TensorFigures) -> int:
+    return 16 if t.dtype in ("int16", "uint16") else 8
+
+
+def width(ends: tuple[float, float]) -> float:
+    """Of the range that a grid needs, which holds zero."""
+    return max(ends[1], 0.0) - min(ends[0], 0.0)
+
+
+def same_grid(a: TensorFigures, b: TensorFigures) -> bool:
+    return (a.dtype, a.scale, a.zero_point) == (b.dtype, b.scale, b.zero_point)
+
+
+def moves(t: TensorFigures) -> bool:
+    """Whether the op of `t` selects or moves integers without rescaling them."""
+    s = spec(t.op)
+    return s is not None and s.kind is Kind.SAME
+
+
+def fixed(t: TensorFigures) -> bool:
+    """Whether the kernel fixes the grid of `t`."""
+    s = spec(t.op)
+    return s is not None and t.dtype in s.fixed and abs(s.fixed[t.dtype][0] / t.scale - 1) < 1e-6
+
+
+def partner(t: TensorFigures) -> tuple[str, tuple[float, float]] | None:
+    """The tensor that makes the shared grid of `t` so wide that `t` uses little of it, if any."""
+    if not t.shares_with or width(t.observed) > NARROW * width(t.grid):
+        return None
+    widest = max(t.shares_with, key=lambda other: width(other[1]))
+    return widest if width(widest[1]) >= 0.5 * width(t.grid) else None
+
+
+def label(t: TensorFigures) -> str:
+    """A tensor for a person: its layer, else the first of the names that fusing joined."""
+    return t.layer or t.name.partition(";")[0]
