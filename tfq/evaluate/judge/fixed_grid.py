@@ -21,8 +21,8 @@ def find(view: View, t: TensorFigures) -> Claim | None:
         NAME,
         f"the fixed grid of {t.op} is too coarse here",
         f"The kernel of {t.op} writes {t.grid[0]:.4g} to {t.grid[1]:.4g} in steps of "
-        f"{t.scale:.3g}, whatever the data; the values reach from {t.observed[0]:.4g} to {t.observed[1]:.4g}, "
-        f"{100 * used:.2g} % of that.",
+        f"{t.scale:.3g}, whatever the data; the values reach from {t.observed[0]:.4g} to "
+        f"{t.observed[1]:.4g}, {100 * used:.2g} % of that.",
         wider((t, *view.users(t)), "Give the layer 16-bit activations: 256 times finer a step."),
         amount,
     )

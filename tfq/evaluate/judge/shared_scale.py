@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim
-from tfq.evaluate.judge.view import (
-    FINE,
-    View,
-    fixed,
-    label,
-    moves,
-    partner,
-    same_grid,
-    wider,
-    width,
-)
+from tfq.evaluate.judge.remedies import wider
+from tfq.evaluate.judge.view import FINE, View, fixed, label, moves, partner, same_grid, width
 
 NAME = "shared_scale"
 
