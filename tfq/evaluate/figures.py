@@ -107,6 +107,7 @@ class TensorFigures:
       percentile_range: (lo, hi) that hold the middle 99.99 % of the float values.
       shares_with: names of other tensors whose grid the op forces to be the same (concatenation,
         pooling, ...), with each one's observed range.
+      power: mean square of the float values; None where it was not counted.
     """
 
     name: str
@@ -128,6 +129,7 @@ class TensorFigures:
     weights: WeightFigures | None = None
     histogram: Histogram | None = None
     shares_with: tuple[tuple[str, tuple[float, float]], ...] = ()
+    power: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,7 +44,7 @@ class View:
             for name in dict.fromkeys(t.inputs):
                 self._readers.setdefault(name, []).append(t)
         self._bins = {t.name: noise.bins_of(t) for t in analysis.tensors}
-        self._power = {n: 0.0 if b is None else noise.power(b) for n, b in self._bins.items()}
+        self._power = {t.name: self._power_of(t) for t in analysis.tensors}
 
     def inputs(self, t: TensorFigures) -> list[TensorFigures]:
         return [self._named[n] for n in t.inputs if n in self._named]
@@ -67,10 +67,16 @@ class View:
         """The float values, or None where they are unknown."""
         return self._bins[t.name]
 
+    def _power_of(self, t: TensorFigures) -> float:
+        if t.power is not None:
+            return t.power
+        bins = self.bins(t)
+        return 0.0 if bins is None else noise.power(bins)
+
     def variance(self, t: TensorFigures) -> float:
         """Of the float values; 0 where unknown."""
         bins = self.bins(t)
-        return 0.0 if bins is None else max(self._power[t.name] - noise.mean(bins) ** 2, 0.0)
+        return 0.0 if bins is None else max(noise.power(bins) - noise.mean(bins) ** 2, 0.0)
 
     def relative(self, t: TensorFigures, value: float) -> float:
         """A noise power over the power of the float values; 0 where that is unknown."""
