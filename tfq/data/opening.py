@@ -111,8 +111,9 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
         if tfrecord.FILE_NAME.search(path.name):
             return tfrecord.open_tfrecord(path, fitter, options)
         raise DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {path.name}.")
-    if match := _CALLABLE.fullmatch(name):
-        return open_object(_import(*match.groups()), fitter, name, limit is not None)
+    if _CALLABLE.fullmatch(name):
+        found = import_callable(name, "data", "returns or yields samples")
+        return open_object(found, fitter, name, limit is not None)
     raise _nothing_at(name)
 
 
@@ -137,8 +138,23 @@ def _nothing_at(name: str) -> DataError:
     return DataError(f"There is no data at {name!r}. Give {_FORMS}.{close}")
 
 
-def _import(module_name: str, attribute: str) -> Callable[[], Any]:
-    """The object that `module:callable` names; it must be callable."""
+def import_callable(name: str, what: str, does: str) -> Callable[..., Any]:
+    """What "package.module:callable" names, imported with the current folder on the path.
+
+    Args:
+      name: module and callable.
+      what: it is for, in messages: "data".
+      does: what it has to do, in messages: "returns or yields samples".
+
+    Raises:
+      UsageError: `name` is of another form, there is no such module or attribute, or it is not
+        callable.
+      DataError: the module fails while it is imported.
+    """
+    match = _CALLABLE.fullmatch(name)
+    if match is None:
+        raise UsageError(f"The {what} {name!r} is not of the form package.module:callable.")
+    module_name, attribute = match.groups()
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)  # It stays: the callable may import more when it is called.
@@ -147,11 +163,11 @@ def _import(module_name: str, attribute: str) -> Callable[[], Any]:
     except Exception as e:
         if isinstance(e, ModuleNotFoundError) and e.name and module_name.startswith(e.name):
             raise UsageError(
-                f"There is no module {e.name!r} for the data {module_name}:{attribute}. "
+                f"There is no module {e.name!r} for the {what} {name}. "
                 f"Modules are looked for in the current folder and among those installed."
             ) from None
         raise DataError(
-            f"Module {module_name} of the data cannot be imported: {type(e).__name__}: {e}"
+            f"Module {module_name} of the {what} cannot be imported: {type(e).__name__}: {e}"
         ) from e
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -160,7 +176,6 @@ def _import(module_name: str, attribute: str) -> Callable[[], Any]:
         found = getattr(found, part)
     if not callable(found):
         raise UsageError(
-            f"{module_name}:{attribute} is not callable; it is a {type(found).__name__}. "
-            f"Name a function that returns or yields samples."
+            f"{name} is not callable; it is a {type(found).__name__}. Name a function that {does}."
         )
     return found
