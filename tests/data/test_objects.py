@@ -104,6 +104,37 @@ def test_two_inputs(data, labels):
     assert source.has_labels == labels
 
 
+@pytest.mark.parametrize(
+    "data",
+    [(X, Y[:7]), [X, Y[:7]], ([X], Y[:7]), ({"x": X}, Y[:7]), {"x": X, "label": Y[:7]}],
+)
+def test_as_many_labels_as_samples(data):
+    with pytest.raises(DataError, match=r"different numbers of samples: '.*' 10, '.*' 7"):
+        open_data(data, [ONE])
+
+
+def test_as_many_labels_as_samples_in_a_batch():
+    with pytest.raises(DataError, match="a batch of 4 samples needs 4 labels"):
+        list(open_data(lambda: iter([(X[:4], Y[:3])]), [ONE]))
+
+
+@pytest.mark.parametrize("name", ["y", "label", "labels"])
+def test_names_of_labels(name):
+    for data in ({"x": X, name: Y}, ({"x": x, name: y} for x, y in zip(X, Y, strict=True))):
+        source = open_data(data, [ONE])
+        assert source.has_labels
+        assert [s.label.item() for s in source] == Y.tolist()
+
+
+def test_names_of_labels_may_be_those_of_data():
+    assert not open_data({"label": X}, [ONE]).has_labels
+    labels = ArgSpec("label", "label", (1, 3), "float32")
+    source = open_data({"x": X, "label": X3}, [ONE, labels])
+    assert not source.has_labels
+    with pytest.raises(DataError, match="'labels', which is no input"):
+        open_data({"x": X, "y": Y, "labels": Y}, [ONE])
+
+
 def test_two_samples_in_a_list_are_not_sample_and_label():
     samples = list(open_data([X[:2], X[2:4]], [ONE]))
     assert len(samples) == 4

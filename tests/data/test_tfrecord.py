@@ -1,43 +1,16 @@
 import gzip
 import io
-import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.data.tfrecord_files import example, record
 from tfq.data import ArgSpec, DataOptions, open_data
-from tfq.data.crc32c import masked_crc32c
-from tfq.data.protos import message_class
 from tfq.errors import DataError
 
 X = ArgSpec("x", "x:0", (1, 2, 3), "float32")
 IMAGE = ArgSpec("image", "image:0", (1, 8, 8, 3), "float32")
-
-
-def example(**features):
-    message = message_class("example", "Example")()
-    for name, value in features.items():
-        entry = message.features.feature.add(key=name)
-        if isinstance(value, bytes):
-            entry.value.bytes_list.value.append(value)
-        elif np.asarray(value).dtype.kind == "f":
-            entry.value.float_list.value.extend(np.ravel(value).tolist())
-        else:
-            entry.value.int64_list.value.extend(np.ravel(value).tolist())
-    return message.SerializeToString()
-
-
-def record(data):
-    length = struct.pack("<Q", len(data))
-    return b"".join(
-        [
-            length,
-            struct.pack("<I", masked_crc32c(length)),
-            data,
-            struct.pack("<I", masked_crc32c(data)),
-        ]
-    )
 
 
 @pytest.fixture
@@ -61,6 +34,47 @@ def test_floats_with_labels_and_other_features(write):
     assert source.count is None
     np.testing.assert_array_equal(np.concatenate([s.inputs["x"] for s in samples]), VALUES)
     assert [s.label.tolist() for s in samples] == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize("name", ["y", "label", "labels", "image/class/label"])
+def test_names_of_labels(write, name):
+    path = write(*(example(**{"x": v, name: i, "other": 7}) for i, v in enumerate(VALUES)))
+    source = open_data(path, [X])
+    assert source.has_labels
+    assert [s.label.tolist() for s in source] == [[0], [1], [2], [3]]
+
+
+def test_labels_of_several_numbers_and_labels_that_are_inputs(write):
+    path = write(example(x=VALUES[0], y=[1.5, 2.5]), example(x=VALUES[1], y=[3, 4, 5]))
+    assert [s.label.tolist() for s in open_data(path, [X])] == [[[1.5, 2.5]], [[3, 4, 5]]]
+    inputs = [X, ArgSpec("labels", "labels:0", (1,), "int32")]
+    source = open_data(write(example(x=VALUES[0], labels=3)), inputs)
+    assert not source.has_labels
+    assert next(iter(source)).inputs["labels"].tolist() == [3]
+
+
+def test_a_later_record_without_label(write):
+    path = write(example(x=VALUES[0], y=1), example(x=VALUES[1]))
+    with pytest.raises(DataError, match=r"Sample 1 of data\.tfrecord has no label"):
+        list(open_data(path, [X]))
+
+
+def test_the_only_encoded_image_is_the_input(write):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 51, np.uint8)).save(stream, "png")
+    imagenet = {
+        "image/encoded": stream.getvalue(),
+        "image/class/label": 3,
+        "image/class/text": b"fox",
+        "image/height": 8,
+    }
+    spec = ArgSpec("in", "in:0", (1, 8, 8, 3), "float32")
+    (sample,) = open_data(write(example(**imagenet)), [spec])
+    assert sample.inputs[spec.name].shape == (1, 8, 8, 3)
+    assert sample.label.tolist() == [3]
+    imagenet["image/mask"] = stream.getvalue()
+    with pytest.raises(DataError, match="no data for the model's input 'in'"):
+        open_data(write(example(**imagenet)), [spec])
 
 
 def test_integers_raw_values_and_raw_bytes(write):

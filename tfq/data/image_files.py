@@ -129,16 +129,17 @@ def _reading(
     decoder: ImageDecoder,
     fitter: Fitter,
 ) -> Reading:
+    root = str(folder)
+
     def elements() -> Iterator[Element]:
         for image in images:
-            yield _element(image, _read(folder, image), str(folder), decoder, fitter)
+            yield _element(image, _read(root, image), root, decoder, fitter)
 
     def payloads(rows: int, limit: int | None) -> Iterator[Payload]:
         some = images[:limit]
         for start in range(0, len(some), rows):
             block = some[start : start + rows]
-            data = [_read(folder, image) for image in block]
-            yield EncodedImages(decoder, str(folder), block, data)
+            yield EncodedImages(decoder, root, block, [_read(root, image) for image in block])
 
     return Reading(
         elements,
@@ -150,11 +151,13 @@ def _reading(
     )
 
 
-def _read(folder: Path, image: Listed) -> bytes:
+def _read(folder: str, image: Listed) -> bytes:
+    file = os.path.join(folder, image.name)
     try:
-        return (folder / image.name).read_bytes()
+        with open(file, "rb", buffering=0) as stream:
+            return stream.read()
     except OSError as e:
-        raise DataError(f"Image {folder / image.name} cannot be read: {e.strerror}.") from None
+        raise DataError(f"Image {file} cannot be read: {e.strerror}.") from None
 
 
 def _element(

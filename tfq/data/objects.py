@@ -211,8 +211,7 @@ def _columns(data: list | tuple, fitter: Fitter) -> dict[str, Any] | None:
         data = first
     elif len(data) == len(specs) + 1 and all(map(_is_array, data)):
         data, label = data[:-1], data[-1]
-        size = np.shape(data[0])[:1]
-        if np.shape(label)[:1] != size or fitter.split_shape(np.shape(label), specs[0]):
+        if fitter.split_shape(np.shape(label), specs[0]):
             return None
     if len(data) != len(specs) or not all(map(_is_array, data)):
         return None
