@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tfq.convert import ConversionResult, convert_model
     from tfq.data import DataOptions, save_representative_dataset
     from tfq.errors import DataError, ModelError, TfqError, UsageError
+    from tfq.evaluate.run import EvaluationResult, evaluate_model
     from tfq.plan.plan import Plan
     from tfq.plan.scheme import LayerRule
 
@@ -22,6 +23,7 @@ __all__ = [
     "ConversionResult",
     "DataError",
     "DataOptions",
+    "EvaluationResult",
     "LayerRule",
     "ModelError",
     "Plan",
@@ -30,6 +32,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "convert_model",
+    "evaluate_model",
     "save_representative_dataset",
 ]
 
@@ -37,6 +40,7 @@ _HOME = {
     "ConversionResult": "tfq.convert",
     "DataError": "tfq.errors",
     "DataOptions": "tfq.data",
+    "EvaluationResult": "tfq.evaluate.run",
     "LayerRule": "tfq.plan.scheme",
     "ModelError": "tfq.errors",
     "Plan": "tfq.plan.plan",
@@ -44,6 +48,7 @@ _HOME = {
     "TfqError": "tfq.errors",
     "UsageError": "tfq.errors",
     "convert_model": "tfq.convert",
+    "evaluate_model": "tfq.evaluate.run",
     "save_representative_dataset": "tfq.data",
 }
 

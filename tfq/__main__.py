@@ -10,6 +10,7 @@ from tfq.errors import nearest
 
 COMMANDS = {
     "convert": "a Keras, TensorFlow or .tflite model to a proven full-integer .tflite",
+    "evaluate": "models side by side on labelled data: accuracy, statistics, error by layer",
     "inspect": "shows a .tflite file: ops, tensors, dtypes, scales, signatures",
 }
 

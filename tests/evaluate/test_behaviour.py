@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, roughness
+from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance
 
 BY_NAME = {p.name: p for p in PROBES}
 STEPS = Steps({"x": 0.5, "n": 0.0}, {"x": 100.0, "n": 0.0}, ("x",))
@@ -56,6 +56,6 @@ def test_few_samples_are_all_chosen_and_of_unknown_many_the_first():
     np.testing.assert_array_equal(chosen(96, 8, None, 100, seed=0), [0, 1, 2, 3])
 
 
-def test_roughness():
+def test_distance():
     before, after = np.zeros((2, 3)), np.array([[3.0, 0, 4.0], [0, 0, 0]])
-    np.testing.assert_allclose(roughness(before, after, 2.0), [2.5, 0])
+    np.testing.assert_allclose(distance(before, after), [5, 0])

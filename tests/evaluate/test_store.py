@@ -17,7 +17,7 @@ def test_what_is_read_is_what_was_added_wherever_it_was_kept(memory):
         for i in range(5):
             for key, values in parts.items():
                 store.add(key, values[i])
-        assert sorted(store.keys()) == ["hits", "scores"]
+        assert sorted(store.names()) == ["hits", "scores"]
         for key, values in parts.items():
             got = store.read(key)
             np.testing.assert_array_equal(got, np.concatenate(values))

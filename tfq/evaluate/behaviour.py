@@ -104,10 +104,7 @@ def chosen(start: int, rows: int, total: int | None, limit: int, seed: int) -> n
     return np.array([i for i, n in enumerate(numbers) if mix(int(n) ^ mix(seed)) < threshold], int)
 
 
-def roughness(before: np.ndarray, after: np.ndarray, given: float) -> np.ndarray:
-    """How strongly each sample's output moved for the input's move: |dy| / |dx|, [n].
-
-    A local Lipschitz estimate along one random direction; `given` is |dx| of a sample.
-    """
+def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The Euclidean distance of each sample's values, [n]."""
     off = (after.astype(np.float64) - before.astype(np.float64)).reshape(len(before), -1)
-    return np.sqrt(np.sum(off * off, axis=1)) / max(given, 1e-30)
+    return np.sqrt(np.sum(off * off, axis=1))

@@ -50,14 +50,15 @@ class Store:
             return
         if key not in self._files:
             self._files[key] = self._open.enter_context(
-                tempfile.TemporaryFile(prefix="tfq-evaluate-")
+                tempfile.TemporaryFile(prefix="tfq-evaluate-")  # noqa: SIM115
             )
             for part in self._parts.pop(key, []):
                 self._used -= part.nbytes
                 self._files[key].write(part.tobytes())
         self._files[key].write(rows.tobytes())
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The keys that rows were added to."""
         return list(self._shapes)
 
     def read(self, key: str) -> np.ndarray:

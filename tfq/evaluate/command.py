@@ -1,0 +1,144 @@
+"""`python -m tfq.evaluate MODEL... --data=SPEC`: the flags, and what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from tfq import cli
+from tfq.data_flags import ImageFlags
+from tfq.errors import UsageError
+from tfq.files import check_output, write_atomic
+
+FLAGS = flags.FlagValues()
+
+
+def _string(name: str, default: str | None, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_string(name, default, text, flag_values=FLAGS)
+
+
+def _integer(name: str, default: int | None, text: str) -> flags.FlagHolder:
+    return flags.DEFINE_integer(name, default, text, flag_values=FLAGS)
+
+
+_DATA = _string("data", None, "labelled: .npz, .csv, image folder, .tfrecord, module:callable")
+_SECOND = _string("second_data", None, "another set, to see whether the cost is the same there")
+_REFERENCE = _string("reference", None, "what the others are compared with; default: the float one")
+_TASK = _string(
+    "task",
+    None,
+    "classification, regression, image, embedding, detection, signal; default: by the outputs",
+)
+_METRICS = flags.DEFINE_list(
+    "metrics", None, "such as top1,top5,auc, or package.module:callable", flag_values=FLAGS
+)
+_OUTPUT = _string("output", None, "the output that is measured, where there are several")
+_SAMPLES = _integer("samples", None, "read at most so many")
+_LAYERS = flags.DEFINE_boolean(
+    "layers", True, "layer by layer, against the float", flag_values=FLAGS
+)
+_LAYER_SAMPLES = _integer("layer_samples", 32, "samples that layers are analysed on")
+_PROBES = _integer("probes", 256, "samples whose stability is probed; 0: none")
+_REPORT = _string("report", None, "write the page (HTML) here")
+_JSON = _string("json", None, "write the report as JSON here")
+_NODE_DATA = _string("node_data", None, "write Model Explorer node data into this folder")
+_PLOTS = _string("plots", None, "write plots (PNG and SVG) into this folder")
+_WORKERS = _integer("workers", 1, "processes")
+_SCHEDULER = _string("scheduler", None, "address of a Dask scheduler: tcp://host:8786")
+_SEED = _integer("seed", 0, "of probes and resampling")
+_SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
+_IMAGES = ImageFlags(FLAGS)
+
+
+def _check_outputs(models: Sequence[str]) -> None:
+    """Fails before any work for outputs that cannot be written, or would overwrite something."""
+    taken = {os.path.realpath(m): "one of the models" for m in models}
+    for flag in (_DATA, _SECOND):
+        if flag.value:
+            taken.setdefault(os.path.realpath(flag.value), "the data itself")
+    for flag in (_REPORT, _JSON):
+        if not flag.value:
+            continue
+        place = os.path.realpath(flag.value)
+        if place in taken:
+            raise UsageError(f"--{flag.name}={flag.value} is {taken[place]}. Give another name.")
+        taken[place] = f"also --{flag.name}"
+        check_output(flag.value)
+    for flag in (_NODE_DATA, _PLOTS):
+        if flag.value and os.path.exists(flag.value) and not os.path.isdir(flag.value):
+            raise UsageError(f"--{flag.name}={flag.value} is a file. Give the name of a folder.")
+
+
+def _command_line(args: Sequence[str]) -> str:
+    given = [f.serialize() for f in FLAGS.get_flags_for_module(__name__) if f.present]
+    return shlex.join(["python", "-m", "tfq.evaluate", *args, *given])
+
+
+def _run(args: list[str]) -> int:
+    from tfq.evaluate.run import evaluate_model
+    from tfq.report import console, node_data, page, plots, to_json
+
+    if not args:
+        raise UsageError("MODEL is missing: tfq evaluate MODEL... --data=SPEC.")
+    if _DATA.value is None:
+        raise UsageError("--data is missing: the samples that the models are run on, with labels.")
+    _check_outputs(args)
+    with cli.Progress() as progress:
+        result = evaluate_model(
+            args,
+            _DATA.value,
+            reference=_REFERENCE.value,
+            task=_TASK.value,
+            metrics=_METRICS.value,
+            output=_OUTPUT.value,
+            second_data=_SECOND.value,
+            data_options=_IMAGES.options(),
+            samples=_SAMPLES.value,
+            signature=_SIGNATURE.value,
+            layers=_LAYERS.value,
+            layer_samples=_LAYER_SAMPLES.value,
+            probes=_PROBES.value,
+            workers=_WORKERS.value,
+            scheduler=_SCHEDULER.value,
+            seed=_SEED.value,
+            command=_command_line(args),
+            progress=progress,
+        )
+    for line in console(result.report):
+        cli.say(line)
+    if _REPORT.value:
+        write_atomic(_REPORT.value, page(result.report))
+    if _JSON.value:
+        write_atomic(_JSON.value, to_json(result.report))
+    if _NODE_DATA.value:
+        folder = Path(_NODE_DATA.value)
+        folder.mkdir(parents=True, exist_ok=True)
+        for analysed in result.report["layers"]:
+            body = json.dumps(node_data(result.report, analysed["model"]), indent=1)
+            name = analysed["model"].replace(os.sep, "_")
+            write_atomic(folder / f"{name}.json", body.encode())
+    if _PLOTS.value:
+        plots(result.report, _PLOTS.value)
+    return 0
+
+
+COMMAND = cli.Command(
+    "evaluate",
+    "MODEL...",
+    "Compares models on labelled data: accuracy with statistics, behaviour, error by layer.",
+    FLAGS,
+    _run,
+    (
+        "tfq evaluate model.keras model_int8.tflite --data=test.npz --report=report.html",
+        "tfq evaluate a.tflite b.tflite --data=photos/ --metrics=top1,auc --workers=2",
+    ),
+)
+
+
+def run_command(argv: list[str] | None = None) -> int:
+    return cli.run(COMMAND, argv)

@@ -1,0 +1,418 @@
+"""An evaluation from its beginning to its report.
+
+    models -> blocks of samples -> scores -> statistics -> layers -> causes -> report
+
+Every block goes to a worker, which runs all models on it (`scoring`); what comes back is small, and
+is put together in the order of the samples. So the result does not depend on who worked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from tfq.data import Block, DataOptions, Decoded, SampleSource, check_name, open_data
+from tfq.data.fit import Fitter
+from tfq.errors import DataError, UsageError
+from tfq.evaluate import account, metrics
+from tfq.evaluate.batching import in_batches
+from tfq.evaluate.behaviour import Steps
+from tfq.evaluate.contestants import Contestant, Field, load_field
+from tfq.evaluate.figures import LayerAnalysis
+from tfq.evaluate.judge import Finding, judge
+from tfq.evaluate.layers import analyse_layers
+from tfq.evaluate.metrics import Classification, Metric, Task
+from tfq.evaluate.scores import Scores, collect
+from tfq.evaluate.scoring import Entrant, Probing, ScoreWork
+from tfq.executors import Shard, Workers, open_workers
+from tfq.graph.interface import ArgSpec
+from tfq.graph.model import Model
+from tfq.graph.numerics import LIMITS
+from tfq.rewrite.prepare import prepare
+
+Progress = Callable[[str, int, int | None], None]
+
+# What a worker gets at once: enough to pay for sending it, little enough to share out evenly.
+_BLOCK_BYTES = 4 << 20
+_BLOCK_ROWS = 512
+_LAYER_BYTES = 64 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found.
+
+    Attributes:
+      report: everything as plain data; `tfq/report/schema.json` describes it.
+      analyses: the error of every tensor by name of the model.
+      findings: causes of error with their remedies by name of the model, the worst first.
+    """
+
+    report: Mapping[str, Any]
+    analyses: Mapping[str, LayerAnalysis]
+    findings: Mapping[str, tuple[Finding, ...]]
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it in a terminal."""
+        from tfq.report import console
+
+        return console(self.report)
+
+    def save_page(self, path: str | os.PathLike[str]) -> None:
+        """Writes the page, one HTML file without anything beside it.
+
+        Raises:
+          TfqError: the file cannot be written.
+        """
+        from tfq.files import write_atomic
+        from tfq.report import page
+
+        write_atomic(path, page(self.report))
+
+    def save_json(self, path: str | os.PathLike[str]) -> None:
+        """Writes the report as JSON.
+
+        Raises:
+          TfqError: the file cannot be written.
+        """
+        from tfq.files import write_atomic
+        from tfq.report import to_json
+
+        write_atomic(path, to_json(self.report))
+
+
+def evaluate_model(
+    models: Any,
+    data: Any,
+    *,
+    reference: Any = None,
+    task: str | None = None,
+    metrics: Sequence[str] | None = None,
+    output: str | None = None,
+    second_data: Any = None,
+    data_options: DataOptions | None = None,
+    samples: int | None = None,
+    signature: str | None = None,
+    layers: bool = True,
+    layer_samples: int = 32,
+    probes: int = 256,
+    workers: int = 1,
+    scheduler: str | None = None,
+    executor: Executor | None = None,
+    seed: int = 0,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Runs models side by side on labelled data.
+
+    Args:
+      models: one model or several: `.tflite` paths or bytes, and any source that `convert_model`
+        takes (its float conversion is run).
+      data: samples with labels, in any form `tfq.data.open_data` takes. Without labels, outputs
+        are compared with the reference's alone.
+      reference: the model that the others are compared with; default: the first float one.
+      task: "classification", "regression", "image", "embedding", "detection" or "signal"; default:
+        what outputs and labels speak for.
+      metrics: names that fit the task, or "package.module:callable"; default: the task's.
+      output: the output that is measured, where the model has several.
+      second_data: another set, in the same forms, to see whether the cost is the same there.
+      data_options: how images become arrays.
+      samples: use at most so many samples.
+      signature: which signature of the models.
+      layers: whether tensors are compared one by one (needs a float reference).
+      layer_samples: about how many samples for that.
+      probes: about how many samples are changed a little to see whether answers are stable.
+      workers: processes to share the work with.
+      scheduler: address of a Dask scheduler to share the work with.
+      executor: the same, as an executor (`client.get_executor()`).
+      seed: of probes and resampling.
+      command: the command line, for the report.
+      progress: called with (stage, done, total).
+
+    Raises:
+      UsageError: an option is wrong, or a metric does not fit the task.
+      ModelError: a model is damaged, or its inputs are not those of the reference.
+      DataError: samples or labels do not fit the models.
+    """
+    for name, count, least in (("layer_samples", layer_samples, 1), ("probes", probes, 0)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < least:
+            raise UsageError(f"{name} is a whole number from {least} on. Received: {count!r}.")
+    for given in (data, second_data):
+        check_name(given)
+    report = progress or (lambda stage, done, total: None)
+    with open_workers(workers, scheduler, executor) as crew:
+        run = _Run(crew, report, seed, samples, data_options)
+        report("Loading models", 0, None)
+        field = load_field(
+            models, reference, signature=signature, progress=lambda s: report(s, 0, None)
+        )
+        if output is not None and output not in [o.name for o in field.outputs]:
+            names = ", ".join(o.name for o in field.outputs)
+            raise UsageError(f"The models have no output {output!r}. Choose among: {names}.")
+        first = run.open(data, field)
+        judged = run.prepare(field, first, task, metrics, output)
+        scores = run.score(first, judged, field, probes, layer_samples if layers else 0)
+        second = None
+        if second_data is not None:
+            other = run.open(second_data, field)
+            run.check_labels(other, judged)
+            second = run.score(other, judged, field, 0, 0)
+        analyses = run.layers(field, scores) if layers else {}
+    findings = {name: judge(analysis) for name, analysis in analyses.items()}
+    made = account.make_report(
+        field=field,
+        task=judged.task,
+        measured=judged.metrics,
+        output=output,
+        sources=(first.source, None if second is None else other.source),
+        scores=(scores, second),
+        analyses=analyses,
+        findings=findings,
+        seed=seed,
+        command=command,
+        warnings=run.warnings,
+    )
+    scores.close()
+    if second is not None:
+        second.close()
+    return EvaluationResult(made, analyses, findings)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A data set, and its first block, which was read to learn from."""
+
+    source: SampleSource
+    blocks: Iterator[Block]
+    first: Decoded
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """What is measured, and how each model is run."""
+
+    entrants: tuple[Entrant, ...]
+    task: Task | None
+    metrics: tuple[Metric, ...]
+    output: str | None
+    steps: Steps
+
+
+class _Run:
+    def __init__(
+        self,
+        crew: Workers,
+        progress: Progress,
+        seed: int,
+        samples: int | None,
+        options: DataOptions | None,
+    ):
+        self.crew = crew
+        self.progress = progress
+        self.seed = seed
+        self.samples = samples
+        self.options = options
+        self.warnings: list[str] = []
+
+    def open(self, data: Any, field: Field) -> _Opened:
+        specs = one_by_one(field.specs)
+        source = open_data(data, specs, options=self.options, limit=self.samples)
+        if source.synthetic:
+            self.warnings.append("Samples are random numbers: nothing here is about accuracy.")
+        blocks = source.blocks(rows_of_a_block(specs))
+        first = next(blocks)
+        return _Opened(source, itertools.chain([first], blocks), first.decode())
+
+    def prepare(
+        self,
+        field: Field,
+        opened: _Opened,
+        task: str | None,
+        names: Sequence[str] | None,
+        output: str | None,
+    ) -> _Judged:
+        """Learns from the first block what the outputs mean, and how fast models can be run."""
+        self.progress("Trying the models", 0, None)
+        batched = Fitter(field.specs).batched
+        few = {name: values[:4] for name, values in opened.first.inputs.items()}
+        entrants = []
+        for m in field.models:
+            given = {m.inputs[name]: values for name, values in few.items()}
+            entrants.append(
+                Entrant(m.name, in_batches(m.model, batched, given), m.inputs, m.outputs)
+            )
+        some = {name: values[:64] for name, values in opened.first.inputs.items()}
+        labels = opened.first.labels
+        work = ScoreWork(tuple(entrants), None, (), output, _no_probes(_steps(field, some)))
+        work.start(self.crew.threads if self.crew.count == 1 else 1)
+        outputs = work.measured(work.run(0, some))
+        fitted = self._task(task, outputs, None if labels is None else labels[:64])
+        chosen: tuple[Metric, ...] = ()
+        if fitted is not None:
+            if labels is None and names:
+                needy = [m.name for m in fitted.metrics(names) if m.needs_labels]
+                if needy:
+                    raise DataError(
+                        f"{', '.join(needy)} need labels, and {opened.source.description} has "
+                        "none. Give labels ('y' in a .npz, a folder for each class, a CSV)."
+                    )
+            chosen = tuple(
+                m for m in fitted.metrics(names) if labels is not None or not m.needs_labels
+            )
+        elif names:
+            raise UsageError(
+                "Metrics need a task, and neither labels nor outputs say which. Choose one with "
+                f"--task: {', '.join(metrics.tasks())}."
+            )
+        judged = _Judged(tuple(entrants), fitted, chosen, output, work.probing.steps)
+        self.check_labels(opened, judged)
+        return judged
+
+    def _task(
+        self, name: str | None, outputs: Mapping[str, np.ndarray], labels: Any
+    ) -> Task | None:
+        if name is None and labels is None:
+            self.warnings.append(
+                "The data has no labels: outputs are compared with the reference's alone."
+            )
+            values = next(iter(outputs.values()))
+            plain = len(outputs) == 1 and values.ndim == 2 and values.shape[1] > 1
+            sums = np.abs(values.sum(axis=-1) - 1).max() if plain else 1.0
+            # Without labels, probabilities alone are sure to be those of classes.
+            if not plain or sums > 0.02 or values.min() < 0:
+                return None
+            name = "classification"
+        if name is None:
+            array = labels if isinstance(labels, np.ndarray) else np.asarray(labels[0])[None]
+            name = metrics.guess_task(
+                {n: v.shape[1:] for n, v in outputs.items()},
+                {n: v.dtype for n, v in outputs.items()},
+                array.shape[1:],
+                array.dtype,
+                array,
+            )
+        return metrics.get_task(name).fit(outputs, labels)
+
+    def check_labels(self, opened: _Opened, judged: _Judged) -> None:
+        """Class folders must be the model's classes."""
+        names = opened.source.class_names
+        if names and isinstance(judged.task, Classification):
+            judged.task.check_classes(names, judged.task.classes)
+
+    def score(
+        self, opened: _Opened, judged: _Judged, field: Field, probes: int, retained: int
+    ) -> Scores:
+        total = opened.source.count
+        probing = Probing(probes, total, judged.steps, self.seed, retained)
+        work = ScoreWork(judged.entrants, judged.task, judged.metrics, judged.output, probing)
+        shards = (
+            Shard(i, f"samples {b.start} to {b.start + b.rows - 1}", b)
+            for i, b in enumerate(opened.blocks)
+        )
+        stage = f"Running {len(judged.entrants)} models" if len(judged.entrants) > 1 else "Running"
+        self.progress(stage, 0, total)
+        return collect(
+            self.crew.map(work, shards), functools.partial(self._progress_of, stage, total)
+        )
+
+    def layers(self, field: Field, scores: Scores) -> dict[str, LayerAnalysis]:
+        """The error of every tensor of the quantized models against the float reference."""
+        quantized = [m for m in field.models if not m.is_float]
+        if not field.reference.is_float:
+            if quantized:
+                self.warnings.append(
+                    "Layers are not compared: the reference is no float model. Give the float "
+                    "model, or the source, with --reference."
+                )
+            return {}
+        analyses = {}
+        batched = Fitter(field.specs).batched
+        for m in quantized:
+            read = Model.from_bytes(m.model)
+            float_model = self._counterpart(field.reference, m)
+            own = read.main.inputs[0].shape[0] if batched else 1
+            kept = scores.samples(_LAYER_BYTES)
+            names = field.reference.inputs
+            given = (
+                {names[n]: np.repeat(v[None], own, axis=0) if batched else v for n, v in s.items()}
+                for s in kept
+            )
+            stage = f"Layers of {m.name}"
+            total = len(kept)
+            self.progress(stage, 0, total)
+            analyses[m.name] = analyse_layers(
+                float_model,
+                m.model,
+                given,
+                layer_names={**m.layer_names, **field.reference.layer_names},
+                workers=self.crew,
+                progress=functools.partial(self._progress_of, stage, total),
+            )
+        return analyses
+
+    def _progress_of(self, stage: str, total: int | None, done: int) -> None:
+        self.progress(stage, done, total)
+
+    def _counterpart(self, reference: Contestant, m: Contestant) -> bytes:
+        """The float model whose tensors have the names of the quantized one's.
+
+        tfq quantizes what its rewrites made of the source; other converters the source itself.
+        """
+        wanted = {t.name for t in Model.from_bytes(m.model).main.tensors() if not t.is_const}
+        wide = "int16" if m.kind == "int16" else "int8"
+        prepared = prepare(reference.model, integer=True, activations=wide).bytes
+
+        def common(model: bytes) -> int:
+            return sum(
+                t.name in wanted for t in Model.from_bytes(model).main.tensors() if not t.is_const
+            )
+
+        return max((prepared, reference.model), key=common)
+
+
+def one_by_one(specs: Sequence[ArgSpec]) -> tuple[ArgSpec, ...]:
+    """The inputs for one sample: blocks count samples, whatever the models' batch is."""
+    if not Fitter(specs).batched:
+        return tuple(specs)
+    return tuple(dataclasses.replace(s, shape=(1, *s.shape[1:])) for s in specs)
+
+
+def rows_of_a_block(specs: Sequence[ArgSpec]) -> int:
+    """Samples of a block: a function of the inputs alone, so that results are always the same."""
+    size = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in specs)
+    rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(size, 1)))
+    return rows // 64 * 64 or rows
+
+
+def _no_probes(steps: Steps) -> Probing:
+    return Probing(0, 0, steps, 0)
+
+
+def _steps(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
+    """One step of each input: of the first model that quantizes it, else 1/255 of its range."""
+    lsb, span, images = {}, {}, []
+    for spec in field.specs:
+        values = samples[spec.name]
+        lsb[spec.name] = span[spec.name] = 0.0
+        if values.dtype.kind != "f":
+            continue
+        width = float(values.max()) - float(values.min())
+        lsb[spec.name], span[spec.name] = width / 255, width
+        for m in field.models:
+            tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
+            t = tensors[m.inputs[spec.name]]
+            if t.quant is not None and t.dtype in LIMITS:
+                low, high = LIMITS[t.dtype]
+                lsb[spec.name] = float(t.quant.scale[0])
+                span[spec.name] = lsb[spec.name] * (high - low)
+                break
+        if values.ndim == 4 and values.shape[3] in (1, 3, 4) and min(values.shape[1:3]) >= 8:
+            images.append(spec.name)
+    return Steps(lsb, span, tuple(images))

@@ -1,0 +1,91 @@
+"""The blocks' scores put together, in the order of the samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tfq.evaluate.scoring import Distance, Part, Stirred
+from tfq.evaluate.store import Store
+
+
+@dataclasses.dataclass
+class Scores:
+    """All that is known of a data set's samples.
+
+    Attributes:
+      rows: how many samples.
+      distances: (model's number, output) -> distance from the reference.
+      stirred: (model's number, probe) -> what it did.
+    """
+
+    rows: int
+    distances: dict[tuple[int, str], Distance]
+    stirred: dict[tuple[int, str], Stirred]
+    _store: Store
+    _retained: list[tuple[int, dict[str, np.ndarray]]]
+
+    def kept(self, model: int, metric: str) -> dict[str, np.ndarray] | None:
+        """What a metric kept of all samples of a model; None where it was not measured."""
+        prefix = f"kept/{model}/{metric}/"
+        keys = [k for k in self._store.names() if k.startswith(prefix)]
+        return {k.removeprefix(prefix): self._store.read(k) for k in keys} or None
+
+    def answers(self, model: int) -> np.ndarray | None:
+        """A classifier's answers, int32 [n]."""
+        return self._read(f"answers/{model}")
+
+    def confidences(self, model: int) -> np.ndarray | None:
+        """A classifier's confidence in its answers, float32 [n]."""
+        return self._read(f"confidences/{model}")
+
+    def labels(self) -> np.ndarray | None:
+        """Class numbers, [n]."""
+        return self._read("labels")
+
+    def _read(self, key: str) -> np.ndarray | None:
+        return self._store.read(key) if key in self._store.names() else None
+
+    def samples(self, most_bytes: int) -> list[dict[str, np.ndarray]]:
+        """The samples that were handed back, by argument name; as many as fit, one at least."""
+        kept: list[dict[str, np.ndarray]] = []
+        size = 0
+        for _, sample in self._retained:
+            size += sum(v.nbytes for v in sample.values())
+            if kept and size > most_bytes:
+                break
+            kept.append(sample)
+        return kept
+
+    def close(self) -> None:
+        """Removes temporary files."""
+        self._store.__exit__(None, None, None)
+
+
+def collect(parts: Iterable[Part], progress: Callable[[int], None]) -> Scores:
+    """Puts parts together that come in the order of the samples."""
+    scores = Scores(0, {}, {}, Store(), [])
+    store = scores._store
+    try:
+        for part in parts:
+            for (model, metric), arrays in part.kept.items():
+                for name, rows in arrays.items():
+                    store.add(f"kept/{model}/{metric}/{name}", rows)
+            for model, answers in part.answers.items():
+                store.add(f"answers/{model}", answers)
+                store.add(f"confidences/{model}", part.confidences[model])
+            if part.labels is not None:
+                store.add("labels", part.labels)
+            for place, distance in part.distances.items():
+                scores.distances.setdefault(place, Distance()).add(distance)
+            for place, stirred in part.stirred.items():
+                scores.stirred.setdefault(place, Stirred()).add(stirred)
+            scores._retained += part.retained
+            scores.rows += part.rows
+            progress(scores.rows)
+    except BaseException:
+        scores.close()
+        raise
+    return scores

@@ -1,0 +1,289 @@
+"""What is done with a block of samples: every model runs it, and little is kept of the outputs.
+
+One work for all models, so that a block is decoded once and outputs meet those of the reference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfq.data import Block
+from tfq.errors import DataError
+from tfq.evaluate.batching import Evaluated, Runnable
+from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance
+from tfq.evaluate.metrics import Classification, Metric, Task
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entrant:
+    """A model as workers need it.
+
+    Attributes:
+      name: in messages.
+      runnable: what is run.
+      inputs, outputs: the reference's argument names -> this model's tensor names.
+    """
+
+    name: str
+    runnable: Runnable
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probing:
+    """Which samples are probed, and how.
+
+    Attributes:
+      limit: about how many samples; 0: none.
+      total: samples of the data set, or None if unknown.
+      steps: sizes of the changes.
+      seed: of the noise and of the choice.
+      retained: about how many samples are handed back for the analysis of layers.
+    """
+
+    limit: int
+    total: int | None
+    steps: Steps
+    seed: int
+    retained: int = 0
+
+
+@dataclasses.dataclass
+class Distance:
+    """How far an output is from the reference's: sums that add up over blocks.
+
+    Attributes:
+      error, power: sum of (y - r)^2 and of r^2.
+      absolute, largest: sum and maximum of |y - r|.
+      cosine: sum over samples of the cosine between y and r.
+      values, samples: how many.
+    """
+
+    error: float = 0.0
+    power: float = 0.0
+    absolute: float = 0.0
+    largest: float = 0.0
+    cosine: float = 0.0
+    values: int = 0
+    samples: int = 0
+
+    @staticmethod
+    def between(reference: np.ndarray, other: np.ndarray) -> Distance:
+        r = reference.reshape(len(reference), -1).astype(np.float64)
+        y = other.reshape(len(other), -1).astype(np.float64)
+        off = np.abs(y - r)
+        norms = np.sqrt(np.sum(r * r, axis=1) * np.sum(y * y, axis=1))
+        dots = np.sum(r * y, axis=1)
+        same = np.all(r == y, axis=1)  # Two zero vectors point the same way.
+        cosine = np.where(same, 1.0, dots / np.maximum(norms, 1e-300))
+        return Distance(
+            float(np.sum(off * off)),
+            float(np.sum(r * r)),
+            float(off.sum()),
+            float(off.max(initial=0.0)),
+            float(cosine.sum()),
+            off.size,
+            len(off),
+        )
+
+    def add(self, other: Distance) -> None:
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            both = max(mine, theirs) if field.name == "largest" else mine + theirs
+            setattr(self, field.name, both)
+
+
+@dataclasses.dataclass
+class Stirred:
+    """What a probe did to one model: sums that add up over blocks.
+
+    Attributes:
+      samples: how many were probed.
+      flips: how many gave another answer; 0 where outputs are no classes.
+      moved: sum of |dy| / |y|.
+      rough: sum of |dy| / |dx|.
+    """
+
+    samples: int = 0
+    flips: int = 0
+    moved: float = 0.0
+    rough: float = 0.0
+
+    def add(self, other: Stirred) -> None:
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The result of one block.
+
+    Attributes:
+      rows: samples.
+      kept: (model's number, metric's name) -> what the metric keeps.
+      answers: of a classifier, model's number -> int32 [n].
+      labels: class numbers [n] of a classifier, or None.
+      confidences: of a classifier, model's number -> float32 [n].
+      distances: (model's number, output) -> distance from the reference.
+      stirred: (model's number, probe) -> what it did.
+      retained: numbers and inputs of samples for the analysis of layers.
+    """
+
+    rows: int
+    kept: Mapping[tuple[int, str], Mapping[str, np.ndarray]]
+    answers: Mapping[int, np.ndarray]
+    labels: np.ndarray | None
+    confidences: Mapping[int, np.ndarray]
+    distances: Mapping[tuple[int, str], Distance]
+    stirred: Mapping[tuple[int, str], Stirred]
+    retained: list[tuple[int, dict[str, np.ndarray]]]
+
+
+class ScoreWork:
+    """Scores blocks; picklable, and keeps its interpreters where it works.
+
+    Args:
+      entrants: the models, the reference first.
+      task: fitted to the reference's outputs; None where there is no label to compare with.
+      metrics: what is measured.
+      output: the name of the output that is measured, or None for all.
+      probing: which samples are probed.
+    """
+
+    def __init__(
+        self,
+        entrants: tuple[Entrant, ...],
+        task: Task | None,
+        metrics: tuple[Metric, ...],
+        output: str | None,
+        probing: Probing,
+    ):
+        self.entrants = entrants
+        self.task = task
+        self.metrics = metrics
+        self.output = output
+        self.probing = probing
+        self._running: list[Evaluated] = []
+        self._threads = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_running": [], "_threads": 0}
+
+    def __call__(self, block: Block, threads: int) -> Part:
+        self.start(threads)
+        decoded = block.decode()
+        samples = decoded.inputs
+        every = [self.run(i, samples) for i in range(len(self.entrants))]
+        measured = [self.measured(outputs) for outputs in every]
+        labels = None
+        answers: dict[int, np.ndarray] = {}
+        confidences: dict[int, np.ndarray] = {}
+        kept: dict[tuple[int, str], Mapping[str, np.ndarray]] = {}
+        if self.task is not None:
+            for i, outputs in enumerate(measured):
+                checked = self.task.check(outputs, decoded.labels, block.start)
+                if i == 0:
+                    labels = checked
+                for metric in self.metrics:
+                    if not metric.needs_labels or labels is not None:
+                        kept[i, metric.name] = metric.keep(outputs, labels, measured[0])
+                if isinstance(self.task, Classification):
+                    answers[i] = self.task.answers(outputs)
+                    confidences[i] = self.task.confidences(outputs)
+        distances = {
+            (i, name): Distance.between(every[0][name], value)
+            for i in range(1, len(every))
+            for name, value in every[i].items()
+        }
+        stirred, retained = self._probe(block, samples, measured)
+        return Part(
+            block.rows,
+            kept,
+            answers,
+            labels if isinstance(self.task, Classification) else None,
+            confidences,
+            distances,
+            stirred,
+            retained,
+        )
+
+    def start(self, threads: int) -> None:
+        """Makes the interpreters, if they are not there yet."""
+        if not self._running or threads != self._threads:
+            self._running = [Evaluated(e.runnable, threads) for e in self.entrants]
+            self._threads = threads
+
+    def run(self, model: int, samples: Mapping[str, np.ndarray]) -> Outputs:
+        """Argument name -> real values [n, ...], in and out."""
+        entrant = self.entrants[model]
+        given = {entrant.inputs[name]: value for name, value in samples.items()}
+        found = self._running[model](given)
+        outputs = {name: found[tensor] for name, tensor in entrant.outputs.items()}
+        if model == 0:
+            _require_finite(outputs, entrant.name)
+        return outputs
+
+    def measured(self, outputs: Outputs) -> Outputs:
+        return outputs if self.output is None else {self.output: outputs[self.output]}
+
+    def _probe(
+        self, block: Block, samples: Mapping[str, np.ndarray], before: list[Outputs]
+    ) -> tuple[dict[tuple[int, str], Stirred], list[tuple[int, dict[str, np.ndarray]]]]:
+        p = self.probing
+        at = chosen(block.start, block.rows, p.total, p.limit, p.seed)
+        few = {name: values[at] for name, values in samples.items()}
+        stirred: dict[tuple[int, str], Stirred] = {}
+        for probe in PROBES if len(at) else ():
+            if probe.images and not p.steps.images:
+                continue
+            moved = changed(probe, few, block.start + at, p.steps, p.seed)
+            given = _distances(few, moved)
+            for i in range(len(self.entrants)):
+                after = self.measured(self.run(i, moved))
+                old = {name: values[at] for name, values in before[i].items()}
+                stirred[i, probe.name] = self._stirred(old, after, given)
+        keep = chosen(block.start, block.rows, p.total, p.retained, p.seed + 1)
+        retained = [
+            (block.start + int(k), {name: values[k].copy() for name, values in samples.items()})
+            for k in keep
+        ]
+        return stirred, retained
+
+    def _stirred(self, before: Outputs, after: Outputs, given: np.ndarray) -> Stirred:
+        y = np.concatenate([v.reshape(len(v), -1) for v in before.values()], axis=1)
+        z = np.concatenate([v.reshape(len(v), -1) for v in after.values()], axis=1)
+        off = distance(y, z)
+        # How strongly the output moves for the input's move: a local Lipschitz estimate.
+        rough = off / np.maximum(given, 1e-30)
+        size = np.sqrt(np.sum(np.square(y, dtype=np.float64), axis=1))
+        flips = 0
+        if isinstance(self.task, Classification):
+            flips = int(np.sum(self.task.answers(before) != self.task.answers(after)))
+        return Stirred(
+            len(y),
+            flips,
+            float(np.sum(off / np.maximum(size, 1e-30))),
+            float(np.sum(rough)),
+        )
+
+
+def _distances(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> np.ndarray:
+    """|dx| of every sample over all inputs, [n]."""
+    squares = [distance(x, after[name]) ** 2 for name, x in before.items()]
+    return np.sqrt(np.sum(squares, axis=0))
+
+
+def _require_finite(outputs: Outputs, model: str) -> None:
+    for name, values in outputs.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise DataError(
+                f"The output {name!r} of {model}, the reference, is NaN or infinite on some "
+                "samples. Check their values and preprocessing; the reference itself fails on them."
+            )
