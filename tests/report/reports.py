@@ -364,7 +364,7 @@ def _metrics(rng: random.Random, names: list[str]) -> list[dict[str, Any]]:
                     "value": change / i,
                     "low": change / i - half,
                     "high": change / i + half,
-                    "p": min(1.0, 0.0006 * 7**i),
+                    "p": min(1.0, 0.0006 * 9 ** (i - 1)),
                     "resamples": 2000,
                 }
                 for i, n in enumerate(names)

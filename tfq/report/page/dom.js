@@ -1,0 +1,113 @@
+// Building elements, and numbers as a person reads them.
+
+const SVG = "http://www.w3.org/2000/svg";
+const DASH = "–";
+
+// Every text goes in as a text node: a tensor may be called "<script>".
+function fill(element, props, children) {
+  for (const [key, value] of Object.entries(props || {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key.startsWith("--")) element.style.setProperty(key, value);
+    else element.setAttribute(key, value === true ? "" : value);
+  }
+  for (const child of children.flat(3)) {
+    if (child !== null && child !== undefined && child !== false) element.append(child);
+  }
+  return element;
+}
+const h = (tag, props, ...children) => fill(document.createElement(tag), props, children);
+const svg = (tag, props, ...children) => fill(document.createElementNS(SVG, tag), props, children);
+
+const minus = (text) => text.replace("-", "−");
+
+function fixed(x, decimals) {
+  return x === null ? DASH : minus(x.toFixed(decimals));
+}
+
+// Three significant digits, without an exponent where a person would not write one.
+function num(x, digits = 3) {
+  if (x === null || x === undefined) return DASH;
+  if (x === 0) return "0";
+  const size = Math.abs(x);
+  if (size >= 1e6 || size < 1e-4) return minus(x.toExponential(digits - 1)).replace("+", "");
+  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
+  return minus(decimals ? x.toFixed(decimals) : grouped(Math.round(x)));
+}
+
+function grouped(n) {
+  return n === null ? DASH : minus(String(n).replace(/\B(?=(\d{3})+$)/g, " "));
+}
+
+function percent(share) {
+  if (share === null || share === undefined) return DASH;
+  const x = share * 100;
+  if (x === 0 || x === 100) return `${x} %`;
+  if (x < 0.01) return "< 0.01 %";
+  return `${x.toFixed(x < 1 ? 2 : 1)} %`;
+}
+
+function chance(p) {
+  if (p === null) return DASH;
+  if (p < 0.0001) return "< 0.0001";
+  return p >= 0.1 ? p.toFixed(2) : p.toFixed(Math.min(4, 1 - Math.floor(Math.log10(p))));
+}
+
+function bytes(n) {
+  if (n === null) return DASH;
+  return n >= 1e6 ? `${(n / 1e6).toFixed(2)} MB` : n >= 1e3 ? `${(n / 1e3).toFixed(1)} KB` : `${n} B`;
+}
+
+function withUnit(text, unit) {
+  return unit && text !== DASH ? `${text} ${unit}` : text;
+}
+
+function plural(n, word) {
+  return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
+}
+
+// Round numbers that cover [low, high] in about n steps.
+function ticks(low, high, n) {
+  if (!(high > low)) return [low];
+  const raw = (high - low) / n;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= raw * 0.999);
+  const found = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
+    found.push(Number((i * step).toPrecision(12)));
+  }
+  return found;
+}
+
+// A table: columns are [heading, "n" for numbers or ""], rows are arrays of cells.
+function table(caption, columns, rows, options = {}) {
+  const cell = (content, i) =>
+    i === 0
+      ? h("th", { scope: "row", class: columns[i][1] }, content)
+      : h("td", { class: columns[i][1] }, content);
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", { class: options.class },
+      h("caption", { class: options.show ? null : "quiet" }, caption),
+      h("thead", {}, h("tr", {}, columns.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell))))));
+}
+
+function copyable(text, wrap) {
+  const code = h("code", {}, text);
+  const button = h("button", { type: "button", "aria-label": `Copy ${text.slice(0, 80)}` }, "Copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      // Without permission the text is at least selected, ready for Ctrl-C.
+      getSelection().selectAllChildren(code);
+      document.execCommand("copy");
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  });
+  return h("div", { class: wrap ? "copy wrap" : "copy" }, code, button);
+}
+
+const name = (text) => h("span", { class: "name" }, text);
+const cut = (text) => h("span", { class: "cut", title: text }, text);

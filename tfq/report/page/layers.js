@@ -1,0 +1,229 @@
+// One model, layer by layer: the worst, the profile, the graph with a detail beside it, the table.
+
+const STEPS = [50, 40, 30, 20, 10]; // dB; the levels of the error scale.
+const CEILING = 60; // dB; above it a bar would be too short to see.
+
+// No noise is exact; noise without a signal (a tensor of zeros) has no ratio.
+const exact = (r) => r !== null && r.sqnr_db === null && r.mean_lsb !== null && !r.max_lsb;
+
+function levelOf(reading) {
+  if (reading === null || (reading.sqnr_db === null && !exact(reading))) return -1;
+  if (exact(reading)) return 0;
+  const found = STEPS.findIndex((s) => reading.sqnr_db >= s);
+  return found < 0 ? STEPS.length : found;
+}
+const levelClass = (level) => (level < 0 ? "e-none" : `e${level}`);
+const decibels = (r) => (r === null ? DASH : r.sqnr_db !== null ? fixed(r.sqnr_db, 1) : exact(r) ? "exact" : DASH);
+const rank = (r) => (r === null ? null : r.sqnr_db !== null ? r.sqnr_db : exact(r) ? Infinity : null);
+const words = (r) => (/\d/.test(decibels(r)) ? `${decibels(r)} dB` : decibels(r));
+
+function legend() {
+  const texts = ["50 dB or more, or exact", "40 to 50", "30 to 40", "20 to 30", "10 to 20", "below 10 dB"];
+  return h("p", { class: "legend" }, "Signal to quantization noise:",
+    texts.map((t, i) => h("span", {}, h("span", { class: `swatch e${i}` }), t)));
+}
+
+function profile(tensors, readings, choose) {
+  const n = tensors.length;
+  const cursor = svg("rect", { class: "cursor", width: 1, height: CEILING, y: 0 });
+  const drawing = svg("svg", { viewBox: `0 0 ${n} ${CEILING}`, preserveAspectRatio: "none", role: "img",
+    "aria-label": "Error of every layer in the order of execution; higher is worse" },
+    readings.map((r, i) => {
+      const value = rank(r);
+      if (value === null) return null;
+      const height = Math.max(1.5, CEILING - Math.max(0, Math.min(CEILING, value)));
+      return svg("rect", { x: i, width: n > 160 ? 1.02 : 0.9, y: CEILING - height, height, class: levelClass(levelOf(r)) },
+        svg("title", {}, `${tensors[i].op} ${tensors[i].layer || tensors[i].name}: ${words(r)}`));
+    }), cursor);
+  drawing.addEventListener("click", (event) => {
+    const area = drawing.getBoundingClientRect();
+    choose(Math.max(0, Math.min(n - 1, Math.floor(((event.clientX - area.left) / area.width) * n))));
+  });
+  const element = h("figure", { class: "figure profile" },
+    h("figcaption", {}, h("strong", {}, "Error along the model"), h("span", {}, "taller is worse")),
+    drawing, h("div", { class: "ends" }, h("span", {}, "input"), h("span", {}, "output")));
+  return { element, select: (i) => cursor.setAttribute("x", i) };
+}
+
+function figures(t) {
+  const pair = ([a, b]) => `${num(a)} to ${num(b)}`;
+  return [
+    ["scale", num(t.scale, 6)], ["zero point", grouped(t.zero_point)],
+    ["float values", pair(t.observed)], ["grid", pair(t.grid)],
+    ["saturated", percent(t.saturation)], ["grid used", percent(t.used)],
+    ...(t.channels ? [["channels", grouped(t.channels.count)], ["channel imbalance", num(t.channels.imbalance)],
+      ["always zero", grouped(t.channels.dead)], ["silenced", grouped(t.channels.silenced)]] : []),
+    ...(t.weights ? [["weights", `${t.weights.dtype}, ${t.weights.per_channel ? "per channel" : "per tensor"}`],
+      ["weights SQNR", t.weights.sqnr_db === null ? "exact" : `${fixed(t.weights.sqnr_db, 1)} dB`],
+      ["weights imbalance", num(t.weights.imbalance)]] : []),
+  ];
+}
+
+function readingTable(t) {
+  const rows = [["Isolated", t.isolated], ["Accumulated", t.accumulated]].filter(([, r]) => r);
+  if (!rows.length) return null;
+  return table("Error of this tensor", [["Error", ""], ["SQNR dB", "n"], ["Mean LSB", "n"], ["Largest LSB", "n"], ["Bias LSB", "n"], ["Worst channel's bias", "n"]],
+    rows.map(([title, r]) => [title, decibels(r), num(r.mean_lsb), num(r.max_lsb), num(r.bias_lsb), num(r.worst_bias_lsb)]));
+}
+
+function neighbours(tensors, i, choose) {
+  const users = tensors.flatMap((t, k) => (t.inputs.includes(i) ? [k] : []));
+  const links = (title, list) => (list.length ? h("p", { class: "near" }, h("span", { class: "muted" }, title),
+    list.slice(0, 8).map((k) => h("button", { type: "button", class: "link cut", title: tensors[k].name, onclick: () => choose(k) }, tensors[k].layer || tensors[k].name)),
+    list.length > 8 ? h("span", { class: "muted" }, `and ${list.length - 8} more`) : null) : null);
+  return [links("From", tensors[i].inputs), links("To", users)];
+}
+
+function detailOf(report, analysis, i, choose) {
+  const t = analysis.tensors[i];
+  const notes = report.verdicts.filter((v) => v.model === analysis.model && v.tensor === t.name);
+  return h("div", { class: "detail" },
+    h("div", {}, h("h3", { class: "name" }, t.layer || t.name),
+      t.layer && t.layer !== t.name ? h("p", { class: "small muted name" }, t.name) : null,
+      h("p", { class: "small" }, `${t.op}, ${t.dtype} [${t.shape.join(", ")}]`)),
+    notes.map((v) => h("p", { class: "note" }, h("strong", {}, `${v.title}. `), v.remedy.text, v.remedy.flag ? [" ", h("code", {}, v.remedy.flag)] : null)),
+    readingTable(t),
+    h("div", { class: "columns" },
+      t.histogram ? histogram(t.histogram, t.grid, "Values", `Values of ${t.name}`) : null,
+      t.weights && t.weights.histogram ? histogram(t.weights.histogram, null, "Weights", `Weights ${t.weights.name}`) : null),
+    h("dl", {}, figures(t).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
+    choose ? neighbours(analysis.tensors, i, choose) : null);
+}
+
+// The same choice in a row: radio buttons that look like one switch.
+function switcher(label, options, chosen, change) {
+  const group = `switch-${label.toLowerCase().replace(/\W+/g, "-")}`;
+  return h("fieldset", { class: "switch", "aria-label": label },
+    options.map(([value, text]) => h("label", {}, h("input", { type: "radio", name: group, value, checked: value === chosen, onchange: () => change(value) }), text)));
+}
+
+class Layers {
+  constructor(report) {
+    this.report = report;
+    this.analyses = report.layers.filter((a) => a.tensors.length);
+    const has = (key) => this.analyses.some((a) => a.tensors.some((t) => t[key]));
+    this.readings = ["isolated", "accumulated"].filter(has);
+    this.reading = this.readings[0] || "accumulated";
+    this.views = { worst: h("div", {}), graph: h("div", {}), table: h("div", {}) };
+    this.printed = h("div", { id: "print-details" });
+    this.which = 0;
+    this.show();
+  }
+
+  get analysis() { return this.analyses[this.which]; }
+
+  readingOf(t) { return t[this.reading]; }
+
+  // The worst first; what was not measured or is exact is not among them.
+  ranked() {
+    const known = this.analysis.tensors.map((t, i) => [rank(this.readingOf(t)), i]).filter(([v]) => v !== null && v !== Infinity);
+    return known.sort((a, b) => a[0] - b[0] || a[1] - b[1]).map(([, i]) => i);
+  }
+
+  controls() {
+    const models = this.analyses.length > 1
+      ? h("label", {}, "Model ", h("select", { "aria-label": "Model", onchange: (e) => { this.which = Number(e.target.value); this.show(); } },
+          this.analyses.map((a, i) => h("option", { value: i, selected: i === this.which }, a.model))))
+      : null;
+    return h("div", { class: "controls" }, models,
+      this.readings.length > 1 ? switcher("Reading", [["isolated", "Isolated"], ["accumulated", "Accumulated"]], this.reading, (v) => { this.reading = v; this.update(); }) : null,
+      switcher("Counts", [["log", "Log counts"], ["linear", "Linear counts"]], logarithmic ? "log" : "linear", (v) => { logarithmic = v === "log"; this.redraw(); }));
+  }
+
+  show() {
+    const { tensors } = this.analysis;
+    this.chosen = this.ranked()[0] ?? 0;
+    this.panel = h("div", { class: "panel", "aria-live": "polite", role: "region", "aria-label": "The chosen layer", tabindex: "0" });
+    this.graph = new Graph(tensors, (i) => this.choose(i));
+    const detail = (i) => detailOf(this.report, this.analysis, i, (k) => this.reveal(k));
+    this.table = new LayerTable(tensors, (t) => this.readingOf(t), detail, (i) => this.choose(i, false));
+    this.head = h("div", {}, this.controls());
+    this.profiles = h("div", {});
+    const zoom = h("span", { class: "zoom" },
+      h("button", { type: "button", "aria-label": "Smaller", onclick: () => this.graph.resize(-1) }, "−"),
+      h("button", { type: "button", "aria-label": "Larger", onclick: () => this.graph.resize(1) }, "+"));
+    this.views.graph.replaceChildren(this.head, this.profiles, h("div", { class: "controls" }, legend(), zoom),
+      h("div", { class: "split" }, this.graph.box, this.panel), this.printed);
+    this.views.table.replaceChildren(this.table.controls, this.table.box);
+    this.update();
+  }
+
+  // What depends on the reading.
+  update() {
+    const { tensors } = this.analysis;
+    const readings = tensors.map((t) => this.readingOf(t));
+    this.profile = profile(tensors, readings, (i) => this.choose(i));
+    this.profiles.replaceChildren(this.profile.element);
+    this.graph.paint(readings.map(levelOf), readings.map(words));
+    this.table.refresh();
+    this.views.worst.replaceChildren(this.worst());
+    this.choose(this.chosen);
+  }
+
+  redraw() {
+    this.choose(this.chosen);
+    if (this.table.open >= 0) this.table.order();
+  }
+
+  choose(i, draw = true) {
+    this.chosen = i;
+    this.graph.select(i);
+    this.profile.select(i);
+    if (draw || this.panel.dataset.at !== String(i)) {
+      this.panel.replaceChildren(detailOf(this.report, this.analysis, i, (k) => this.choose(k)));
+      this.panel.dataset.at = i;
+      this.panel.scrollTop = 0;
+    }
+  }
+
+  // Chosen from afar: the graph and the panel come into view.
+  reveal(i) {
+    this.choose(i);
+    document.getElementById("graph").scrollIntoView({ block: "start" });
+    this.panel.focus({ preventScroll: true });
+  }
+
+  open(model, tensor) {
+    const which = this.analyses.findIndex((a) => a.model === model);
+    const i = which < 0 ? -1 : this.analyses[which].tensors.findIndex((t) => t.name === tensor);
+    if (i < 0) return;
+    if (which !== this.which) {
+      this.which = which;
+      this.show();
+    }
+    this.reveal(i);
+  }
+
+  worst() {
+    const { tensors, model } = this.analysis;
+    const ranked = this.ranked().slice(0, 10);
+    if (!ranked.length) return h("p", { class: "muted" }, "No layer has a measured error.");
+    const cause = (t) => this.report.verdicts.find((v) => v.model === model && v.tensor === t.name)?.title || "";
+    const bar = (r) => svg("svg", { width: "100%", height: 10, "aria-hidden": "true" },
+      svg("rect", { width: `${(100 * (CEILING - Math.max(0, Math.min(CEILING - 1, r.sqnr_db)))) / CEILING}%`, height: 10, rx: 2, class: `node ${levelClass(levelOf(r))}` }));
+    return h("div", { class: "scroll worst graphic", tabindex: "0", role: "region", "aria-label": "Worst layers" },
+      h("table", {}, h("caption", { class: "quiet" }, `The worst layers of ${model}, by ${this.reading} error`),
+        h("thead", {}, h("tr", {}, ["Layer", "Op", "Error", "SQNR dB", "Cause"].map((t, i) => h("th", { scope: "col", class: i === 3 ? "n" : null }, t)))),
+        h("tbody", {}, ranked.map((i) => {
+          const t = tensors[i];
+          return h("tr", {}, h("th", { scope: "row", class: "where" },
+            h("button", { type: "button", class: "link cut", title: t.name, onclick: () => this.reveal(i) }, t.layer || t.name)),
+            h("td", { class: "nowrap muted small" }, t.op), h("td", { class: "track" }, bar(this.readingOf(t))),
+            h("td", { class: "n" }, decibels(this.readingOf(t))), h("td", { class: "small" }, cause(t)));
+        }))));
+  }
+
+  // Paper has no clicks: the worst layers are opened on it.
+  print(on) {
+    this.printed.replaceChildren(...(on ? [h("h3", {}, "The worst layers"), ...this.ranked().slice(0, 10).map((i) => detailOf(this.report, this.analysis, i, null))] : []));
+  }
+
+  sections() {
+    const samples = this.analysis.samples;
+    return [
+      section("worst", "Worst layers", "The ten with the least signal over quantization noise.", this.views.worst),
+      section("graph", "Graph", `Every tensor from the first to the last, measured on ${plural(samples, "sample")}. Isolated: only this layer is quantized. Accumulated: as the model runs.`, this.views.graph),
+      section("layers", "All layers", null, this.views.table),
+    ];
+  }
+}

@@ -1,0 +1,218 @@
+// Everything but the layers: what was compared, how good it is, and how it was measured.
+
+const reference = (report) => report.models.find((m) => m.reference) || report.models[0];
+
+function section(id, title, lead, ...children) {
+  return h("section", { id, "aria-labelledby": `${id}-title` },
+    h("h2", { id: `${id}-title` }, title), lead ? h("p", { class: "lead" }, lead) : null, children);
+}
+
+function verdictSection(report) {
+  const { text, status } = report.verdict;
+  const [mark, word] = { good: ["✓", "Good enough"], doubtful: ["?", "Doubtful"], bad: ["✕", "Not good enough"] }[status];
+  const warned = report.warnings.length;
+  return h("section", { id: "verdict", class: `verdict ${status}`, "aria-labelledby": "verdict-title" },
+    h("h2", { id: "verdict-title" }, h("span", { class: "mark", "aria-hidden": "true" }, mark), word),
+    h("p", {}, text),
+    warned ? h("p", { class: "small" }, h("a", { href: "#warnings" }, plural(warned, "warning")), " about these figures") : null);
+}
+
+function comparedSection(report) {
+  const base = reference(report);
+  const many = report.models.length > 1;
+  const lead = [
+    `${report.data.description}${report.data.labelled ? "" : ", without labels"}`,
+    report.task ? `${report.task.name} on output ${report.task.output}` : null,
+  ].filter(Boolean).join("; ") + ".";
+  const ratio = (m) => (many && m !== base && m.bytes && base.bytes ? `${(base.bytes / m.bytes).toFixed(1)} × smaller` : "");
+  const rows = report.models.map((m) => [
+    [name(m.name), m.reference && many ? h("span", { class: "muted small" }, " reference") : null],
+    m.kind,
+    [bytes(m.bytes), ratio(m) ? h("span", { class: "muted" }, ` (${ratio(m)})`) : null],
+    m.full_integer ? "yes" : "no",
+    m.min_runtime_version || DASH,
+    m.sha256 ? h("code", { title: m.sha256 }, m.sha256.slice(0, 12)) : DASH,
+    m.path ? h("span", { class: "name" }, m.path) : DASH,
+  ]);
+  return section("models", "What was compared", lead,
+    table("The models", [["Model", ""], ["Type", ""], ["Size", ""], ["Full integer", ""], ["Runs from runtime", ""], ["SHA-256", ""], ["File", ""]], rows, { class: "models" }));
+}
+
+// Enough decimals for two digits of the interval's half width.
+function decimalsOf(metric) {
+  const halves = [...metric.values, ...metric.differences].filter((v) => v.low !== null && v.high !== null).map((v) => (v.high - v.low) / 2).filter((w) => w > 0);
+  const values = metric.values.map((v) => Math.abs(v.value || 0)).filter((v) => v > 0);
+  const size = halves.length ? Math.min(...halves) : values.length ? Math.min(...values) / 10 : 1;
+  return Math.min(8, Math.max(metric.unit === "%" ? 1 : 0, 1 - Math.floor(Math.log10(size))));
+}
+
+// Whether chance can explain it: by the test where there is one, else by the interval.
+function conclusion(d, better) {
+  if (d.value === null || (d.p === null && d.low === null)) return ["", ""];
+  const real = d.p !== null ? d.p < 0.05 : d.low > 0 || d.high < 0;
+  if (!real) return ["", "may be chance"];
+  if (better === "neither" || d.value === 0) return ["", "really different"];
+  return (d.value > 0) === (better === "higher") ? ["better", "really better"] : ["worse", "really worse"];
+}
+
+function metricRows(metric, models) {
+  const decimals = decimalsOf(metric);
+  const scale = intervalScale(metric.differences);
+  const interval = (v, f) => (v.low === null ? null : h("span", { class: "muted nowrap" }, ` (${f(v.low)} to ${f(v.high)})`));
+  const signed = (x) => (x > 0 ? `+${fixed(x, decimals)}` : fixed(x, decimals));
+  const plain = (x) => fixed(x, decimals);
+  const side = { higher: "higher is better", lower: "lower is better", neither: "" }[metric.better];
+  const resamples = metric.differences.length ? `${grouped(metric.differences[0].resamples)} resamples` : "";
+  const head = h("tr", { class: "group", role: "row" },
+    h("th", { scope: "rowgroup", colspan: "4", role: "rowheader" }, metric.title, h("span", { class: "muted small" }, [metric.unit ? ` ${metric.unit}` : "", side ? `, ${side}` : "", resamples ? `, ${resamples}` : ""].join(""))),
+    h("td", { class: "plot", role: "cell" }, intervalAxis(scale)));
+  const rows = models.filter((m) => metric.values.some((v) => v.model === m.name)).map((m) => {
+    const v = metric.values.find((x) => x.model === m.name);
+    const d = metric.differences.find((x) => x.model === m.name);
+    const [tone, words] = d ? conclusion(d, metric.better) : ["", ""];
+    return h("tr", { role: "row" },
+      h("th", { scope: "row", role: "rowheader" }, name(m.name)),
+      h("td", { role: "cell", "data-label": "" }, h("strong", {}, plain(v.value)), interval(v, plain)),
+      h("td", { role: "cell", class: "difference", "data-label": d ? "difference" : null },
+        d ? [signed(d.value), interval(d, signed), words ? [" ", h("span", { class: `chip ${{ worse: "bad", better: "good" }[tone] || ""}` }, words)] : null]
+          : m.reference ? h("span", { class: "muted" }, "reference") : ""),
+      h("td", { class: "n", role: "cell", "data-label": d && d.p !== null ? "p =" : null }, d ? chance(d.p) : ""),
+      h("td", { class: "plot", role: "cell" }, d ? intervalPlot(d, scale, tone) : null));
+  });
+  return h("tbody", { role: "rowgroup" }, head, rows);
+}
+
+function metricTable(report, which) {
+  const metrics = report.metrics.filter((m) => m.data === which);
+  if (!metrics.length) return null;
+  return h("div", { class: "scroll metrics", tabindex: "0", role: "region", "aria-label": "Metrics" },
+    h("table", { role: "table" },
+      h("caption", { class: "quiet" }, "Metrics of every model and differences to the reference"),
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
+        [["Model", ""], ["Value (95 % interval)", ""], ["Difference to the reference (95 % interval)", ""], ["p", "n"], ["Difference", ""]]
+          .map(([text, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, text)))),
+      metrics.map((m) => metricRows(m, report.models))));
+}
+
+function agreementTable(report, which) {
+  const rows = report.agreement.filter((a) => a.data === which);
+  if (!rows.length) return null;
+  return table("Answers against the reference's, sample by sample; p of McNemar's exact test", [
+    ["Model", ""], ["Same answer", "n"], ["Right, now wrong", "n"], ["Wrong, now right", "n"], ["Another wrong answer", "n"], ["p", "n"], ["Samples", "n"]],
+    rows.map((a) => [name(a.model), percent(a.same), grouped(a.right_to_wrong), grouped(a.wrong_to_right), grouped(a.wrong_to_wrong), chance(a.p), grouped(a.samples)]), { show: true });
+}
+
+function metricsSection(report) {
+  const found = metricTable(report, 1);
+  return found && section("metrics", "Is the drop real?",
+    "Differences are paired: the same samples, resampled together. An interval that crosses zero, drawn open, may be chance.", found);
+}
+
+function agreementSection(report) {
+  const found = agreementTable(report, 1);
+  return found && section("agreement", "Decisions that flip", null, found);
+}
+
+function finding(v, report, open) {
+  const blocks = Math.max(1, Math.ceil(v.severity * 4));
+  const where = v.layer || v.tensor;
+  return h("li", { class: "finding" },
+    h("header", {},
+      h("h3", {}, v.title),
+      h("span", { class: "meter" }, Array.from({ length: 4 }, (_, i) => h("i", { class: i < blocks ? "on" : null })),
+        ` severity ${v.severity.toFixed(2)}`),
+      report.layers.length > 1 || report.models.length > 2 ? h("span", { class: "chip name" }, v.model) : null),
+    where ? h("p", { class: "small" }, v.tensor && open
+      ? h("button", { type: "button", class: "link name", onclick: () => open(v.model, v.tensor) }, where) : name(where)) : null,
+    h("p", {}, v.text),
+    h("p", {}, h("strong", {}, "Remedy: "), v.remedy.text),
+    v.remedy.flag ? copyable(v.remedy.flag) : null,
+    v.remedy.call ? copyable(v.remedy.call) : null);
+}
+
+function findingsSection(report, open) {
+  if (!report.verdicts.length) return null;
+  const items = report.verdicts.map((v) => finding(v, report, open));
+  return section("findings", "Causes and remedies", null,
+    h("ol", { class: "findings" }, items.slice(0, 8)),
+    items.length > 8 ? h("details", {}, h("summary", {}, `${items.length - 8} more`), h("ol", { class: "findings" }, items.slice(8))) : null);
+}
+
+function outputsSection(report) {
+  if (!report.outputs.length) return null;
+  return section("outputs", "Distance of the outputs", "From the reference's, over all samples.",
+    table("Outputs", [["Model", ""], ["Output", ""], ["SQNR dB", "n"], ["Largest difference", "n"], ["Mean difference", "n"], ["Cosine", "n"]],
+      report.outputs.map((o) => [name(o.model), name(o.output),
+        o.sqnr_db === null ? (o.max_abs === 0 ? "exact" : DASH) : fixed(o.sqnr_db, 1), num(o.max_abs), num(o.mean_abs), num(o.cosine, 5)])));
+}
+
+function reliabilitySection(report) {
+  if (!report.reliability.length) return null;
+  return section("reliability", "Can the confidence be believed?",
+    "Points on the diagonal: of the answers given with 80 % confidence, 80 % are right. Larger points are more samples.",
+    h("div", { class: "columns" }, report.reliability.map(reliabilityDiagram)));
+}
+
+function confusionSection(report) {
+  const rows = report.confusion.filter((c) => c.matrix.length);
+  if (!rows.length) return null;
+  const names = report.task && report.task.class_names;
+  return section("confusion", "Confusion", "Rows are labels, columns are answers; the shade is the share of the row.",
+    h("div", { class: "columns" }, rows.map((c) => confusionFigure(c, names))));
+}
+
+function behaviourSection(report) {
+  if (!report.behaviour.length) return null;
+  const better = { higher: "higher is better", lower: "lower is better", neither: "" };
+  return section("behaviour", "Behaviour", "What else changed besides the metric.",
+    table("Behaviour", [["Probe", ""], ...report.models.map((m) => [m.name, "n"]), ["Samples", "n"]],
+      report.behaviour.map((b) => [
+        [b.title, better[b.better] ? h("span", { class: "muted small" }, ` ${better[b.better]}`) : null],
+        ...report.models.map((m) => withUnit(num(b.values.find((v) => v.model === m.name)?.value), b.unit)),
+        grouped(b.samples)])));
+}
+
+function sizesSection(report) {
+  const models = report.models.filter((m) => m.ops.length || m.weights.length);
+  if (!models.length) return null;
+  const heads = models.map((m) => [m.name, "n"]);
+  const dtypes = [...new Set(models.flatMap((m) => m.weights.map((w) => w.dtype)))].sort();
+  const kinds = [...new Set(models.flatMap((m) => m.ops.map((o) => o.op)))].sort();
+  const weight = (m, d) => m.weights.find((w) => w.dtype === d);
+  return section("sizes", "Sizes and ops", null, h("div", { class: "columns" },
+    dtypes.length ? h("div", {}, h("h3", {}, "Constants"), table("Constants by type", [["Type", ""], ...heads],
+      [...dtypes.map((d) => [d, ...models.map((m) => {
+        const w = weight(m, d);
+        return w ? [bytes(w.bytes), h("span", { class: "muted" }, ` ${grouped(w.values)}`)] : "";
+      })]), ["file", ...models.map((m) => bytes(m.bytes))]])) : null,
+    kinds.length ? h("div", {}, h("h3", {}, "Ops"), table("Ops", [["Op", ""], ...heads],
+      kinds.map((k) => [k, ...models.map((m) => grouped(m.ops.find((o) => o.op === k)?.count ?? null).replace(DASH, ""))]))) : null));
+}
+
+function interfaceSection(report) {
+  const rows = report.models.flatMap((m) => [["input", m.inputs], ["output", m.outputs]].flatMap(([what, list]) => list.map((a) => [
+    name(m.name), what, name(a.name), a.dtype, h("span", { class: "nowrap" }, `[${a.shape.join(", ")}]`),
+    a.scale === null ? DASH : h("span", { class: "nowrap" }, `(q ${a.zero_point > 0 ? "−" : "+"} ${Math.abs(a.zero_point)}) × ${num(a.scale, 6)}`)])));
+  if (!rows.length) return null;
+  return section("interface", "Inputs and outputs", null,
+    table("Inputs and outputs", [["Model", ""], ["", ""], ["Name", ""], ["Type", ""], ["Shape", ""], ["Real value of q", ""]], rows));
+}
+
+function secondSection(report) {
+  const found = [metricTable(report, 2), agreementTable(report, 2)].filter(Boolean);
+  if (!report.second_data && !found.length) return null;
+  const d = report.second_data;
+  return section("second", "Second data set", d ? `${d.description}, ${plural(d.samples, "sample")}${d.labelled ? "" : ", without labels"}.` : null, found);
+}
+
+function madeSection(report) {
+  const versions = Object.entries(report.versions).map(([k, v]) => `${k} ${v ?? "not installed"}`).join(", ");
+  return section("made", "How this was made", null,
+    report.command ? copyable(report.command, true) : h("p", {}, "Called from Python."),
+    versions ? h("p", { class: "small muted name" }, versions) : null);
+}
+
+function warningsSection(report) {
+  if (!report.warnings.length) return null;
+  return section("warnings", "Warnings", null, h("ul", { class: "plain" }, report.warnings.map((w) => h("li", {}, w))));
+}

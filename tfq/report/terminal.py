@@ -1,0 +1,167 @@
+"""The report for people who stay in the terminal."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_INDENT = 12  # Where the text of a row begins.
+_NARROWEST = 40
+_WORST = 10
+_FINDINGS = 8
+
+
+def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
+    """The report as lines: verdict, metrics, flips, causes with remedies, the worst layers.
+
+    Args:
+      report: as `schema.json` describes it.
+      width: columns that no line exceeds; at least 40.
+    """
+    width = max(width, _NARROWEST)
+    rows: list[tuple[str, str]] = [("verdict", f"{report['verdict']['text']}")]
+    rows += [("data", _data(report["data"]))]
+    rows += [("model", _model(m)) for m in report["models"]]
+    lines = [line for name, text in rows for line in _row(name, text, width)]
+    for which in (1, 2):
+        lines += _metrics(report, which, width)
+    lines += _findings(report, width)
+    for analysis in report["layers"]:
+        lines += _worst(analysis, width)
+    lines += [line for w in report["warnings"] for line in _row("WARNING", w, width)]
+    return lines
+
+
+def _row(name: str, text: str, width: int) -> list[str]:
+    # Control characters in a tensor's name would drive the terminal.
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return textwrap.wrap(
+        clean,
+        width,
+        initial_indent=f"  {name:<{_INDENT - 2}}",
+        subsequent_indent=" " * _INDENT,
+        break_on_hyphens=False,
+    )
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    return data["description"] + ("" if data["labelled"] else ", without labels")
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    parts = [model["kind"], "full integer" if model["full_integer"] else ""]
+    size = model["bytes"]
+    if size is not None:
+        parts.append(f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB")
+    parts.append("reference" if model["reference"] else "")
+    return f"{model['name']}: {', '.join(p for p in parts if p)}"
+
+
+def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
+    metrics = [m for m in report["metrics"] if m["data"] == which]
+    flips = [a for a in report["agreement"] if a["data"] == which]
+    if not metrics and not flips:
+        return []
+    second = report["second_data"]
+    lines = [""]
+    if which == 2:
+        lines += _row("second", _data(second) if second else "second data set", width)
+    for metric in metrics:
+        unit = f" [{metric['unit']}]" if metric["unit"] else ""
+        lines += _row("metric", metric["title"] + unit, width)
+        digits = _decimals(metric)
+        differences = {d["model"]: d for d in metric["differences"]}
+        for value in metric["values"]:
+            text = f"{value['model']}: {_interval(value, digits)}"
+            d = differences.get(value["model"])
+            if d is not None:
+                p = "" if d["p"] is None else f", p = {_chance(d['p'])}"
+                text += f", difference {_interval(d, digits, '+')}{p}"
+            lines += _row("", text, width)
+    for a in flips:
+        p = "" if a["p"] is None else f", p = {_chance(a['p'])}"
+        text = (
+            f"{a['model']}: the same answer on {a['same']:.1%} of {a['samples']} samples; "
+            f"{a['right_to_wrong']} right now wrong, {a['wrong_to_right']} wrong now right{p}"
+        )
+        lines += _row("flips", text, width)
+    return lines
+
+
+def _decimals(metric: Mapping[str, Any]) -> int:
+    """Enough for two digits of the narrowest interval's half width."""
+    rows = [*metric["values"], *metric["differences"]]
+    halves = [(r["high"] - r["low"]) / 2 for r in rows if None not in (r["low"], r["high"])]
+    sizes = [h for h in halves if h > 0]
+    sizes = sizes or [abs(v["value"]) / 10 for v in metric["values"] if v["value"]]
+    digits = 1 - math.floor(math.log10(min(sizes))) if sizes else 1
+    return min(8, max(int(metric["unit"] == "%"), digits))
+
+
+def _interval(row: Mapping[str, Any], digits: int, sign: str = "") -> str:
+    if row["value"] is None:
+        return "not defined"
+    text = f"{row['value']:{sign}.{digits}f}"
+    if None in (row["low"], row["high"]):
+        return text
+    return f"{text} ({row['low']:{sign}.{digits}f} to {row['high']:{sign}.{digits}f})"
+
+
+def _chance(p: float) -> str:
+    return "less than 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def _findings(report: Mapping[str, Any], width: int) -> list[str]:
+    found: Sequence[Mapping[str, Any]] = report["verdicts"]
+    lines = [""] if found else []
+    several = len(report["models"]) > 2
+    for v in found[:_FINDINGS]:
+        where = v["layer"] or v["tensor"]
+        model = f" ({v['model']})" if several else ""
+        lines += _row("cause", v["title"] + (f": {where}" if where else "") + model, width)
+        lines += _row("", v["text"], width)
+        remedy = v["remedy"]
+        lines += _row("remedy", remedy["text"], width)
+        if remedy["flag"]:
+            lines += _row("", remedy["flag"], width)
+    if len(found) > _FINDINGS:
+        lines += _row("", f"and {len(found) - _FINDINGS} more causes", width)
+    return lines
+
+
+def _worst(analysis: Mapping[str, Any], width: int) -> list[str]:
+    """The layers with the least SQNR, isolated where that was measured."""
+    tensors = analysis["tensors"]
+    reading = "isolated" if any(t["isolated"] for t in tensors) else "accumulated"
+    known = [t for t in tensors if t[reading] and t[reading]["sqnr_db"] is not None]
+    ranked = sorted(known, key=lambda t: t[reading]["sqnr_db"])[:_WORST]
+    if not ranked:
+        return []
+    ops = max(len(t["op"]) for t in ranked)
+    room = width - 2 - 9 - 9 - 2 - ops - 2
+    if room < 12:
+        ops, room = 0, width - 2 - 9 - 9 - 2
+    head = f"worst layers of {analysis['model']}, signal to quantization noise in dB"
+    lines = ["", *textwrap.wrap(head, width, initial_indent="  ", subsequent_indent="  ")]
+    lines.append(f"  {'isolated':>9}{'running':>9}  ".rstrip())
+    for t in ranked:
+        cells = "".join(f"{_db(t[r]):>9}" for r in ("isolated", "accumulated"))
+        op = f"{t['op']:<{ops}}  " if ops else ""
+        lines.append(f"  {cells}  {op}{_shorten(t['layer'] or t['name'], room)}".rstrip())
+    return lines
+
+
+def _db(reading: Mapping[str, Any] | None) -> str:
+    if reading is None:
+        return "-"
+    if reading["sqnr_db"] is None:
+        return "-" if reading["max_lsb"] or reading["mean_lsb"] is None else "exact"
+    return f"{reading['sqnr_db']:.1f}"
+
+
+def _shorten(name: str, room: int) -> str:
+    """The end of a path tells more than its beginning."""
+    clean = "".join(c if c.isprintable() else " " for c in name)
+    return clean if len(clean) <= room else "..." + clean[3 - room :]
