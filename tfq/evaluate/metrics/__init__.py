@@ -10,7 +10,16 @@ compare(metric, concatenate(all_kept), concatenate(reference_kept))
 
 from tfq.evaluate.metrics.calibration import Bin, reliability
 from tfq.evaluate.metrics.classification import Classification
-from tfq.evaluate.metrics.core import Kept, Metric, Outputs, SampleMetric, Task, UndefinedError
+from tfq.evaluate.metrics.core import (
+    Kept,
+    Labels,
+    Metric,
+    Outputs,
+    SampleMetric,
+    Task,
+    UndefinedError,
+)
+from tfq.evaluate.metrics.custom import load_metric
 from tfq.evaluate.metrics.f1 import confusion
 from tfq.evaluate.metrics.score import Difference, Score, compare, concatenate, score
 from tfq.evaluate.metrics.tasks import get_task, guess_task, tasks
@@ -20,6 +29,7 @@ __all__ = [
     "Classification",
     "Difference",
     "Kept",
+    "Labels",
     "Metric",
     "Outputs",
     "SampleMetric",
@@ -31,6 +41,7 @@ __all__ = [
     "confusion",
     "get_task",
     "guess_task",
+    "load_metric",
     "reliability",
     "score",
     "tasks",

@@ -24,10 +24,12 @@ from scipy import special
 from tfq.errors import DataError, UsageError
 from tfq.evaluate.metrics import auc, calibration, f1
 from tfq.evaluate.metrics.core import (
+    Labels,
     Metric,
     Outputs,
     SampleMetric,
     Task,
+    array_of,
     only,
     require_labels,
 )
@@ -139,7 +141,7 @@ class Classification(Task):
         # Of few classes the right one is nearly always among five.
         return ("top1", "top5", "ece") if self.classes > 20 else ("top1", "ece")
 
-    def fit(self, outputs: Outputs, labels: np.ndarray | None) -> Classification:
+    def fit(self, outputs: Outputs, labels: Labels) -> Classification:
         scores = scores_of(outputs)
         return Classification(self.scores or scores_kind(scores), class_count(scores))
 
@@ -156,9 +158,7 @@ class Classification(Task):
         """The probability of the chosen class, float32 [n]."""
         return confidences(outputs, self._kind())
 
-    def check(
-        self, outputs: Outputs, labels: np.ndarray | None, start: int = 0
-    ) -> np.ndarray | None:
+    def check(self, outputs: Outputs, labels: Labels, start: int = 0) -> np.ndarray | None:
         """As `Task.check`.
 
         Args:
@@ -174,9 +174,9 @@ class Classification(Task):
             self._check_probabilities(scores, name, start)
         if labels is None:
             return None
-        labels = require_labels(np.asarray(labels), len(scores), "Classification")
         classes = class_count(scores)
-        numbers = _class_numbers(labels, classes, start)
+        array = array_of(labels, len(scores), start, self.name)
+        numbers = class_numbers(array, classes, start)
         wrong = (numbers < 0) | (numbers >= classes)
         if wrong.any():
             at = int(wrong.argmax())
@@ -259,13 +259,24 @@ def one_hot(labels: np.ndarray) -> bool:
     )
 
 
-def _class_numbers(labels: np.ndarray, classes: int, start: int) -> np.ndarray:
-    if labels.shape[1:] == (classes,) and labels.dtype.kind in "iubf" and one_hot(labels):
+def class_numbers(labels: np.ndarray, classes: int, start: int) -> np.ndarray:
+    """Labels as int64 class numbers [n].
+
+    Args:
+      labels: class numbers [n] or [n, 1], whole ones, or one-hot rows [n, classes].
+      classes: how many; 0 where that is open, and rows are not one-hot.
+      start: the number of the first sample, for messages.
+
+    Raises:
+      DataError: they are neither.
+    """
+    if classes and labels.shape[1:] == (classes,) and one_hot(labels):
         return labels.argmax(axis=1).astype(np.int64)
-    if labels.size != len(labels) or labels.dtype.kind not in "iubf":
+    if labels.size != len(labels):
+        rows = f", or a one-hot row of {classes}" if classes else ""
         raise DataError(
-            f"A label of classification is a class number, or a one-hot row of {classes}. "
-            f"Received: labels of shape {list(labels.shape[1:])} and type {labels.dtype}."
+            f"A label is a class number{rows}. "
+            f"Received: labels of shape {list(labels.shape[1:])}, for sample {start} and others."
         )
     flat = labels.reshape(-1)
     if flat.dtype.kind == "f":

@@ -25,6 +25,9 @@ Outputs = Mapping[str, np.ndarray]
 Kept = Mapping[str, np.ndarray]
 """What a metric keeps, each [n, ...]."""
 
+Labels = np.ndarray | Sequence[np.ndarray] | None
+"""A block's labels as the data has them: [n, ...], a list where shapes differ, or None."""
+
 Better = Literal["higher", "lower"]
 
 
@@ -162,6 +165,61 @@ def only(outputs: Outputs, what: str) -> tuple[str, np.ndarray]:
     return next(iter(outputs.items()))
 
 
+def array_of(labels: Labels, count: int, start: int, task: str) -> np.ndarray:
+    """The labels of a block as one array of numbers, [count, ...].
+
+    Raises:
+      DataError: there are not as many, their shapes differ, or they are no numbers.
+    """
+    if labels is None or len(labels) != count:
+        received = "none" if labels is None else str(len(labels))
+        raise DataError(f"{count} samples need {count} labels. Received: {received}.")
+    if not isinstance(labels, np.ndarray):
+        shapes = [np.shape(label) for label in labels]
+        other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if other is not None:
+            raise DataError(
+                f"Labels of {task} have one shape. Received: {list(shapes[0])} for sample "
+                f"{start} and {list(shapes[other])} for sample {start + other}."
+            )
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iubf":
+        raise DataError(f"Labels of {task} are numbers. Received: labels of type {array.dtype}.")
+    return array
+
+
+def numbers_like(
+    outputs: Outputs, labels: Labels, start: int, task: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The one output and labels of the same shape, both float64, for tasks that compare them.
+
+    Raises:
+      DataError: their shapes differ by more than axes of size 1, or a label is not finite.
+    """
+    name, values = only(outputs, task.capitalize())
+    values = np.asarray(values, np.float64)
+    if labels is None:
+        return values, None
+    array = array_of(labels, len(values), start, task)
+    if _squeezed(array.shape[1:]) != _squeezed(values.shape[1:]):
+        raise DataError(
+            f"Labels of {task} have the shape of the output {name!r}, {list(values.shape[1:])}. "
+            f"Received: labels of shape {list(array.shape[1:])}."
+        )
+    array = array.astype(np.float64).reshape(values.shape)
+    bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+    if bad.any():
+        raise DataError(
+            f"The label of sample {start + int(bad.argmax())} is NaN or infinite. Leave the sample "
+            f"out, or mend it."
+        )
+    return values, array
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(d for d in shape if d != 1)
+
+
 def require_labels(labels: np.ndarray | None, count: int, what: str) -> np.ndarray:
     """The labels of a block of `count` samples.
 
@@ -202,7 +260,7 @@ class Task(abc.ABC):
     def default_metrics(self) -> tuple[str, ...]:
         """Names of those measured unless others are asked for."""
 
-    def fit(self: SomeTask, outputs: Outputs, labels: np.ndarray | None) -> SomeTask:
+    def fit(self: SomeTask, outputs: Outputs, labels: Labels) -> SomeTask:
         """Learns from the first block of the reference model.
 
         Args:
@@ -212,14 +270,12 @@ class Task(abc.ABC):
         return self
 
     @abc.abstractmethod
-    def check(
-        self, outputs: Outputs, labels: np.ndarray | None, start: int = 0
-    ) -> np.ndarray | None:
+    def check(self, outputs: Outputs, labels: Labels, start: int = 0) -> np.ndarray | None:
         """Sees that labels and outputs of a block fit each other and the task.
 
         Args:
           outputs: of any model.
-          labels: as the data has them, [n, ...].
+          labels: as the data has them.
           start: the number of the block's first sample, for messages.
 
         Returns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +12,19 @@ import numpy as np
 from tfq.errors import UsageError, unknown_option
 from tfq.evaluate.metrics.classification import Classification, one_hot
 from tfq.evaluate.metrics.core import Task
+from tfq.evaluate.metrics.detection import Detection, roles
+from tfq.evaluate.metrics.embedding import Embedding
+from tfq.evaluate.metrics.image import Image
+from tfq.evaluate.metrics.regression import Regression
+from tfq.evaluate.metrics.signal import Signal
 
 _TASKS: dict[str, type[Task]] = {
     "classification": Classification,
+    "regression": Regression,
+    "image": Image,
+    "embedding": Embedding,
+    "detection": Detection,
+    "signal": Signal,
 }
 
 
@@ -27,14 +39,24 @@ def get_task(name: str, **options: Any) -> Task:
     Args:
       name: one of `tasks()`.
       **options: what is not to be learnt from the first block: `scores` ("probabilities" or
-        "logits") of a classification.
+        "logits") of a classification, `data_range` of images.
 
     Raises:
       UsageError: there is no such task, or it has no such option.
     """
     if name not in _TASKS:
         raise unknown_option("task", name, _TASKS)
-    return _TASKS[name](**options)
+    task = _TASKS[name]
+    known = [f.name for f in dataclasses.fields(task) if f.name != "classes"]
+    for option in options:
+        if option not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise UsageError(f"The task {name} {has} as an option. Received: {option}.")
+    if (scores := options.get("scores")) not in (None, "probabilities", "logits"):
+        raise unknown_option("value for scores", scores, ("probabilities", "logits"))
+    if (data_range := options.get("data_range")) is not None and not data_range > 0:
+        raise UsageError(f"data_range must be above 0. Received: {data_range}.")
+    return task(**options)
 
 
 def guess_task(
@@ -46,40 +68,63 @@ def guess_task(
 ) -> str:
     """The task that a model's outputs and the labels speak for.
 
+    - boxes, classes and scores, and labels [m, 5]: detection;
+    - one vector and a class number or a one-hot row: classification;
+    - an output and numbers of the same shape: image where it has three axes of which the last is
+      1, 3 or 4, else regression.
+
+    Embeddings and signals are not told from these by their shapes, and are never guessed.
+
     Args:
-      output_shapes: of one sample, without the batch axis, by name.
+      output_shapes: of one sample, without the batch axis, by name, in the model's order.
       output_dtypes: by name (of the dequantized outputs).
       label_shape: of one label, or None without labels.
       label_dtype: of the labels.
-      labels: some of them: shows whether float rows are one-hot.
-
-    Returns:
-      A name: class numbers or one-hot rows are a classification.
+      labels: some of them: shows whether float rows are one-hot, or float numbers whole.
 
     Raises:
-      UsageError: nothing fits, or more than one thing.
+      UsageError: nothing fits.
     """
     shapes = {name: tuple(int(d) for d in shape) for name, shape in output_shapes.items()}
     if label_shape is None:
         raise UsageError(f"The data has no labels, so the task cannot be told. {_choose()}")
     label, kind = tuple(label_shape), np.dtype(label_dtype).kind
+    if len(label) == 2 and label[1] == 5 and roles(shapes) is not None:
+        return "detection"
     if len(shapes) == 1:
         shape = next(iter(shapes.values()))
-        size = int(np.prod(shape, dtype=int))
-        vector = size == (shape[-1] if shape else 1)
-        if vector and kind in "iub" and int(np.prod(label, dtype=int)) == 1:
-            return "classification"
-        if (
-            vector
-            and size > 1
-            and label == (size,)
-            and (kind in "ub" or (labels is not None and one_hot(np.asarray(labels))))
-        ):
-            return "classification"
+        if np.dtype(next(iter(output_dtypes.values()))).kind in "fiu" and kind in "iubf":
+            found = _guess_one(shape, label, kind, labels)
+            if found:
+                return found
+    which = " Or choose one output." if len(shapes) > 1 else ""
+    shown = ", ".join(f"{name!r} {list(shape)}" for name, shape in shapes.items())
     raise UsageError(
-        f"No task fits outputs of shape {shapes} and labels of shape {list(label)} and type "
-        f"{label_dtype}. {_choose()}"
+        f"No task fits the outputs {shown} and labels of shape {list(label)} and type "
+        f"{np.dtype(label_dtype)}. {_choose()}{which}"
     )
+
+
+def _guess_one(
+    shape: tuple[int, ...], label: tuple[int, ...], kind: str, labels: np.ndarray | None
+) -> str | None:
+    size = math.prod(shape)
+    if size == (shape[-1] if shape else 1):  # A vector, or one number.
+        number = math.prod(label) == 1
+        if number and (kind != "f" or (size > 1 and labels is not None and _whole(labels))):
+            return "classification"
+        rows = labels is not None and one_hot(np.asarray(labels))
+        if size > 1 and label == (size,) and rows:
+            return "classification"
+    if tuple(d for d in shape if d != 1) != tuple(d for d in label if d != 1):
+        return None
+    return (
+        "image" if len(shape) == 3 and shape[-1] in (1, 3, 4) and size > shape[-1] else "regression"
+    )
+
+
+def _whole(labels: np.ndarray) -> bool:
+    return bool(np.all(np.isfinite(labels)) and np.all(labels == np.round(labels)))
 
 
 def _choose() -> str:
