@@ -182,6 +182,31 @@ def build_mobilenet_v2() -> None:
     _write_keras("mobilenet_v2", model, calib, {"x0": calib["x0"][:20]})
 
 
+def build_resnet8() -> None:
+    """ResNet8 as MLPerf Tiny has it (random weights) on 10,000 random samples of CIFAR's shape."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    L = keras.layers
+
+    def norm(x: Any, channels: int, stride: int = 1, size: int = 3) -> Any:
+        x = L.Conv2D(channels, size, stride, "same", use_bias=False)(x)
+        return L.BatchNormalization()(x)
+
+    x = first = keras.Input((32, 32, 3))
+    x = L.ReLU()(norm(x, 16))
+    for channels, stride in ((16, 1), (32, 2), (64, 2)):
+        y = norm(L.ReLU()(norm(x, channels, stride)), channels)
+        x = L.ReLU()(L.Add()([x if stride == 1 else norm(x, channels, stride, 1), y]))
+    x = L.Dense(10, activation="softmax")(L.GlobalAveragePooling2D()(x))
+    model = keras.Model(first, x)
+    _randomize(model)
+    samples = rng.normal(0, 1, (10_000, 32, 32, 3)).astype(np.float32)
+    labels = rng.integers(0, 10, 10_000)
+    _write_keras("resnet8", model, {"x0": samples[:100]}, {"x0": samples, "y": labels})
+
+
 def _small_cnn(size: int, width: int) -> Any:
     """A residual depthwise CNN on size x size x 1 images with ten classes."""
     import keras
@@ -337,6 +362,7 @@ def build_basic_pitch() -> None:
 
 BUILDERS: dict[str, Callable[[], None]] = {
     "mobilenet_v2": build_mobilenet_v2,
+    "resnet8": build_resnet8,
     "digits_example": build_example,
     "digits": build_digits,
     "digits_outlier": build_digits,
@@ -365,7 +391,15 @@ def prepare_coverage() -> list[Prepared]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["mobilenet_v2", "digits_example", "digits", "fashion", "basic_pitch", "coverage"]
+    names = [
+        "mobilenet_v2",
+        "resnet8",
+        "digits_example",
+        "digits",
+        "fashion",
+        "basic_pitch",
+        "coverage",
+    ]
     parser.add_argument("--only", default=",".join(names), help="names, separated by commas")
     for name in parser.parse_args().only.split(","):
         if name == "coverage" or name.startswith("coverage/"):

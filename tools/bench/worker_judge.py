@@ -109,6 +109,55 @@ def interleaved(job: jobs.Job) -> dict:
     return {"ms": ms}
 
 
+def one_by_one(job: jobs.Job) -> dict:
+    """Top-1 of an int8 classifier by the loop that a user writes: samples a second."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with np.load(job["data"]) as file:
+        x, y = file["x0"][: job["samples"]], file["y"][: job["samples"]]
+    interpreter = Interpreter(model_path=job["out"])
+    interpreter.allocate_tensors()
+    taken, given = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    (scale, zero), (step, offset) = taken["quantization"], given["quantization"]
+    right = 0
+    started = time.perf_counter()
+    for image, label in zip(x, y, strict=True):
+        quantized = np.clip(np.round(image[None] / scale + zero), -128, 127).astype(np.int8)
+        interpreter.set_tensor(taken["index"], quantized)
+        interpreter.invoke()
+        scores = (interpreter.get_tensor(given["index"]).astype(np.float32) - offset) * step
+        right += int(scores.argmax() == label)
+    seconds = time.perf_counter() - started
+    return {"per_second": len(x) / seconds, "seconds": seconds, "top1": 100 * right / len(x)}
+
+
+def float_time(job: jobs.Job) -> dict:
+    """Seconds that the float model takes for the samples; threads as tfq has them."""
+    import os
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    threads = min(4, os.cpu_count() or 1)
+    interpreter = Interpreter(model_path=job["model"], num_threads=threads)
+    interpreter.allocate_tensors()
+    index = interpreter.get_input_details()[0]["index"]
+    samples = list(jobs.Samples(job["data"], job["samples"]))
+    for _ in range(2):  # The first pass warms up.
+        started = time.perf_counter()
+        for sample in samples:
+            interpreter.set_tensor(index, sample["x0"])
+            interpreter.invoke()
+        seconds = time.perf_counter() - started
+    return {"seconds": seconds}
+
+
 if __name__ == "__main__":
-    actions = {"errors": errors, "score": score, "latency": latency, "interleaved": interleaved}
+    actions = {
+        "one_by_one": one_by_one,
+        "float_time": float_time,
+        "errors": errors,
+        "score": score,
+        "latency": latency,
+        "interleaved": interleaved,
+    }
     jobs.serve(actions)

@@ -51,5 +51,90 @@ def calibrate(job: jobs.Job) -> dict:
     return {"ms": samples.ms_per_sample(job["warmup"]), "peak_rss_mb": jobs.peak_rss_mb()}
 
 
+def _crew(job: jobs.Job, scheduler: str | None) -> dict:
+    """How the work is shared: a cluster, processes, or this process with so many threads."""
+    if "threads" in job:
+        import concurrent.futures
+
+        return {"executor": concurrent.futures.ThreadPoolExecutor(job["threads"])}
+    return {"scheduler": scheduler} if scheduler else {"workers": job["workers"]}
+
+
+def evaluate(job: jobs.Job) -> dict:
+    """Evaluation alone: samples a second between the first and the last block, and peak memory.
+
+    `samples` beyond those of the file repeat them. With `dask`, on a cluster of `workers` processes
+    that this job starts and ends.
+    """
+    import contextlib
+
+    import numpy as np
+    import worker_cluster
+
+    from tfq.evaluate import evaluate_model
+
+    with np.load(job["data"]) as file:
+        x, y = file["x0"], file["y"]
+
+    def samples():  # type: ignore[no-untyped-def]
+        for start in range(0, job["samples"], len(x)):
+            count = min(len(x), job["samples"] - start)
+            yield x[:count], y[:count]
+
+    marks: list[tuple[float, int]] = []
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        if stage.startswith("Running") and done:
+            marks.append((time.perf_counter(), done))
+
+    cluster = worker_cluster.start(job["workers"]) if job["dask"] else contextlib.nullcontext()
+    with cluster as scheduler:
+        started = time.perf_counter()
+        result = evaluate_model(
+            job["out"],
+            {"x0": x, "y": y} if job["samples"] <= len(x) else samples,
+            samples=job["samples"],
+            probes=0,
+            layers=False,
+            progress=progress,
+            **_crew(job, scheduler),
+        )
+        seconds = time.perf_counter() - started
+    (first, skipped), (last, done) = marks[0], marks[-1]
+    return {
+        "per_second": (done - skipped) / (last - first),
+        "seconds": seconds,
+        "top1": result.report["metrics"][0]["values"][0]["value"],
+        "peak_rss_mb": jobs.peak_rss_mb(),
+    }
+
+
+def analyse(job: jobs.Job) -> dict:
+    """Layer analysis alone, both readings: seconds for `samples` samples."""
+    from tfq.evaluate.layers import analyse_layers
+    from tfq.graph.interface import read_interface
+    from tfq.graph.model import Model
+    from tfq.rewrite.prepare import prepare
+
+    source = pathlib.Path(job["model"]).read_bytes()
+    quantized = pathlib.Path(job["out"]).read_bytes()
+    prepared = prepare(source, integer=True, activations="int8").bytes
+    names = {a.name: a.tensor_name for a in read_interface(Model.from_bytes(prepared)).inputs}
+    samples = [
+        {names[k]: v for k, v in s.items()} for s in jobs.Samples(job["data"], job["samples"])
+    ]
+    started = time.perf_counter()
+    analysis = analyse_layers(prepared, quantized, samples)
+    seconds = time.perf_counter() - started
+    both = sum(t.isolated is not None and t.accumulated is not None for t in analysis.tensors)
+    return {
+        "seconds": seconds,
+        "tensors": len(analysis.tensors),
+        "both": both,
+        "peak_rss_mb": jobs.peak_rss_mb(),
+    }
+
+
 if __name__ == "__main__":
-    jobs.serve({"convert": convert, "calibrate": calibrate})
+    actions = {"convert": convert, "calibrate": calibrate, "evaluate": evaluate, "analyse": analyse}
+    jobs.serve(actions)
