@@ -107,6 +107,7 @@ class TensorFigures:
       percentile_range: (lo, hi) that hold the middle 99.99 % of the float values.
       shares_with: names of other tensors whose grid the op forces to be the same (concatenation,
         pooling, ...), with each one's observed range.
+      note: why there is no isolated reading, or "".
       power: mean square of the float values; None where it was not counted.
     """
 
@@ -129,6 +130,7 @@ class TensorFigures:
     weights: WeightFigures | None = None
     histogram: Histogram | None = None
     shares_with: tuple[tuple[str, tuple[float, float]], ...] = ()
+    note: str = ""
     power: float | None = None
 
 

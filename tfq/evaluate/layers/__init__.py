@@ -1,0 +1,122 @@
+"""Layer by layer: the error of every quantized tensor, alone and as the model runs.
+
+    analysis = analyse_layers(float_bytes, quantized_bytes, samples)
+
+`accumulated` compares both models as they run. `isolated` compares each tensor as computed from the
+float model's values of the nearest quantized tensors before it, by the same kernels (see `hybrid`):
+what this one layer's rounding costs. Samples can be split among workers (`tfq.executors`):
+
+    pairing = pair(float_bytes, quantized_bytes)
+    isolated = isolate(pairing)
+    work = LayerWork(pairing, isolated)                 # picklable
+    total = merge(work(payload, threads) for ...)       # the same to the bit in any order
+    analysis = finish(pairing, total, notes=isolated.reasons)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfq.evaluate.figures import LayerAnalysis
+from tfq.evaluate.layers.finish import finish
+from tfq.evaluate.layers.hybrid import Isolated, isolate
+from tfq.evaluate.layers.pairing import Pair, Pairing, pair
+from tfq.evaluate.layers.work import LayerWork, Partial, merge
+
+if TYPE_CHECKING:
+    from tfq.executors import Workers
+
+__all__ = [
+    "Isolated",
+    "LayerWork",
+    "Pair",
+    "Pairing",
+    "Partial",
+    "analyse_layers",
+    "finish",
+    "isolate",
+    "merge",
+    "pair",
+]
+
+# Samples that one task takes: enough to be worth sending, few enough to keep every worker busy.
+SHARD = 4
+
+
+def analyse_layers(
+    float_model: bytes,
+    quantized: bytes,
+    samples: Iterable[Mapping[str, np.ndarray]],
+    *,
+    layer_names: Mapping[str, str] | None = None,
+    workers: Workers | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> LayerAnalysis:
+    """Measures every quantized tensor against the float model.
+
+    Args:
+      float_model: a float `.tflite` file, prepared (`tfq.rewrite.prepare`) with the options that
+        the quantized one was made with, where tfq made it: tensors are paired by name.
+      quantized: the quantized `.tflite` file.
+      samples: the float model's input tensor name -> values of the tensor's shape; read once.
+      layer_names: the layer path for each tensor name that holds one.
+      workers: from `tfq.executors.open_workers`; None for this process.
+      progress: called with the number of samples done so far.
+
+    Returns:
+      The figures of all tensors in the order of execution. A model without quantized activations
+      has none.
+
+    Raises:
+      ModelError: a model is damaged or does not run.
+      DataError: there is no sample, or one does not fit or becomes NaN in the float model.
+    """
+    from tfq.runtime import default_threads
+
+    pairing = pair(float_model, quantized)
+    isolated = isolate(pairing)
+    work = LayerWork(pairing, isolated)
+    done = 0
+
+    def reported(parts: Iterable[Partial]) -> Iterator[Partial]:
+        nonlocal done
+        for part in parts:
+            done += part.samples
+            if progress is not None:
+                progress(done)
+            yield part
+
+    if workers is None:
+        threads = default_threads()
+        total = merge(reported(work(payload, threads) for payload in _shards(samples)))
+    else:
+        from tfq.executors import Shard
+
+        shards = (
+            Shard(i, f"samples {i * SHARD} to {i * SHARD + _count(p) - 1}", p)
+            for i, p in enumerate(_shards(samples))
+        )
+        total = merge(reported(workers.map(work, shards)))
+    return finish(pairing, total, layer_names=layer_names, notes=isolated.reasons)
+
+
+def _shards(samples: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    waiting: list[Mapping[str, np.ndarray]] = []
+    for sample in samples:
+        waiting.append(sample)
+        if len(waiting) == SHARD:
+            yield _stacked(waiting)
+            waiting = []
+    if waiting:
+        yield _stacked(waiting)
+
+
+def _stacked(samples: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([s[name] for s in samples]) for name in samples[0]}
+
+
+def _count(payload: Mapping[str, np.ndarray]) -> int:
+    return next((len(a) for a in payload.values()), 0)

@@ -1,0 +1,251 @@
+"""Which tensors of a quantized model stand for which of the float model.
+
+Tensors are paired by name: tfq keeps names when it quantizes, and other converters keep most. A
+quantized copy of a tensor that stays float in both models (`name/int8` beside a float boundary or
+around an op that was left float) stands for the tensor that it copies. Every model is written
+anew first, so that the position of a tensor in its graph is its index in the interpreter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Container, Mapping
+
+from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.numerics import Grid
+from tfq.graph.optable import Kind, spec
+from tfq.rewrite.prepare import unique_names
+
+# Types that activations have in integer models.
+ACTIVATIONS = ("int8", "uint8", "int16")
+_COPY = re.compile(r"(.+)/(?:u?int8|int16)(?:_\d+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A quantized tensor and its float counterpart.
+
+    Attributes:
+      name: of the quantized tensor.
+      float_name: of the float tensor.
+      op: label of the op that computes it, or "INPUT". A conversion between two grids of one tensor
+        is passed over.
+      shape: of both.
+      grid: of the quantized tensor.
+      inputs: names of the paired tensors that it is computed from.
+      shares: names of the paired tensors whose grid ops force to be the same.
+    """
+
+    name: str
+    float_name: str
+    op: str
+    shape: tuple[int, ...]
+    grid: Grid
+    inputs: tuple[str, ...]
+    shares: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pairing:
+    """Both models, read back from their bytes, and what they have in common.
+
+    Attributes:
+      float_model, quantized: tensor `i` of `main.tensors()` has index `i` in the interpreter.
+      float_bytes, quantized_bytes: the same as files.
+      paired: the quantized model's tensors that have a counterpart, in the order of execution.
+      unmatched: names of quantized tensors without a counterpart.
+      counterparts: quantized model's tensor -> the float model's tensor of the same name and shape
+        (computed ones only; types may differ).
+      input_names: input tensor of the quantized model -> that of the float model.
+    """
+
+    float_model: Model
+    float_bytes: bytes
+    quantized: Model
+    quantized_bytes: bytes
+    paired: Mapping[Tensor, Pair]
+    unmatched: tuple[str, ...]
+    counterparts: Mapping[Tensor, Tensor]
+    input_names: Mapping[str, str]
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        return tuple(self.paired.values())
+
+
+def is_activation(t: Tensor) -> bool:
+    """Whether a tensor's integers stand for real values on one grid."""
+    return (
+        not t.is_const
+        and t.dtype in ACTIVATIONS
+        and t.quant is not None
+        and t.quant.scale.size == 1
+        and t.size > 0
+    )
+
+
+def pair(float_model: bytes, quantized: bytes) -> Pairing:
+    """Finds out which tensors of two models belong together.
+
+    Args:
+      float_model: a float `.tflite` file, prepared (`tfq.rewrite.prepare`) with the same options
+        as the quantized one was made with, where tfq made it.
+      quantized: the quantized file, of tfq or another converter.
+
+    Raises:
+      ModelError: one of them is damaged.
+    """
+    reference, float_bytes = _rewritten(float_model, "the float model")
+    model, quantized_bytes = _rewritten(quantized, "the quantized model")
+    computed = {t.name: t for t in _computed(reference.main)}
+    counterparts = {
+        t: computed[t.name]
+        for t in _computed(model.main)
+        if t.name in computed and t.shape == computed[t.name].shape
+    }
+    for given, own in zip(model.main.inputs, reference.main.inputs, strict=False):
+        if given not in counterparts and given.shape == own.shape:
+            counterparts[given] = own
+    matched = _matched(model.main, counterparts, computed)
+    producers = model.main.producers()
+    shares = _shared(model.main, matched)
+    pairs = {
+        t: Pair(
+            t.name,
+            twin.name,
+            _label(t, matched, producers),
+            t.shape,
+            Grid.of(t.dtype, t.quant) if t.quant is not None else Grid(t.dtype),
+            tuple(dict.fromkeys(s.name for s in _sources(t, matched, producers))),
+            shares.get(t, ()),
+        )
+        for t, twin in matched.items()
+    }
+    inside = {t for t in _computed(model.main) if _copied(t, producers) in matched}
+    unmatched = tuple(
+        t.name
+        for t in _computed(model.main)
+        if is_activation(t) and t not in matched and t not in inside
+    )
+    names = {t.name: counterparts[t].name for t in model.main.inputs if t in counterparts}
+    return Pairing(
+        reference,
+        float_bytes,
+        model,
+        quantized_bytes,
+        pairs,
+        unmatched,
+        counterparts,
+        names,
+    )
+
+
+def _rewritten(data: bytes, where: str) -> tuple[Model, bytes]:
+    model = Model.from_bytes(data, where=where)
+    graph = model.main
+    unique_names(graph)
+    # A delegate computes what nobody reads only where it is an output.
+    read = {t for op in graph.ops for t in op.inputs} | set(graph.outputs)
+    graph.outputs += [
+        t for t in _computed(graph) if t not in read and (t.dtype == "float32" or is_activation(t))
+    ]
+    data = model.to_bytes()
+    return Model.from_bytes(data, where=where), data
+
+
+def _computed(graph: Graph) -> list[Tensor]:
+    """Inputs, then what ops compute, in order."""
+    return list(dict.fromkeys([*graph.inputs, *(t for op in graph.ops for t in op.outputs)]))
+
+
+def _matched(
+    graph: Graph, counterparts: Mapping[Tensor, Tensor], computed: Mapping[str, Tensor]
+) -> dict[Tensor, Tensor]:
+    """Quantized tensor -> float tensor, in the order of the quantized graph."""
+
+    def is_float(t: Tensor | None) -> bool:
+        return t is not None and t.dtype == "float32"
+
+    own = {t.name for t, twin in counterparts.items() if is_activation(t) and is_float(twin)}
+    found = {}
+    for t in _computed(graph):
+        if not is_activation(t):
+            continue
+        twin = counterparts.get(t)
+        if twin is None and (copy := _COPY.fullmatch(t.name)) and copy[1] not in own:
+            twin = computed.get(copy[1])
+        if twin is not None and is_float(twin) and twin.shape == t.shape:
+            found[t] = twin
+    return found
+
+
+def _copied(t: Tensor, producers: Mapping[Tensor, Op]) -> Tensor | None:
+    """What a QUANTIZE of integers reads."""
+    op = producers.get(t)
+    if op is None or op.name != "QUANTIZE" or not is_activation(op.input(0)):
+        return None
+    return op.input(0)
+
+
+def _label(t: Tensor, matched: Container[Tensor], producers: Mapping[Tensor, Op]) -> str:
+    return op.label if (op := maker(t, matched, producers)) is not None else "INPUT"
+
+
+def maker(t: Tensor, matched: Container[Tensor], producers: Mapping[Tensor, Op]) -> Op | None:
+    """The op that computes `t`, not one that only moves it to another grid; None for an input."""
+    op = producers.get(t)
+    while (source := None if op is None else _copied(op.outputs[0], producers)) is not None:
+        if source in matched or source not in producers:
+            break
+        op = producers[source]
+    return op
+
+
+def _sources(
+    t: Tensor, matched: Mapping[Tensor, Tensor], producers: Mapping[Tensor, Op]
+) -> list[Tensor]:
+    """The nearest paired tensors that `t` depends on, in the order of the ops' inputs."""
+    found: list[Tensor] = []
+    seen: set[Tensor] = set()
+    stack = [t]
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current is not t and current in matched:
+            found.append(current)
+        elif current in producers:
+            stack += [x for x in reversed(producers[current].inputs) if x is not None]
+    return found
+
+
+def _shared(graph: Graph, matched: Mapping[Tensor, Tensor]) -> dict[Tensor, tuple[str, ...]]:
+    """For each paired tensor, the others that ops of kind SAME put on its grid."""
+    group: dict[Tensor, list[Tensor]] = {}
+    for op in graph.ops:
+        row = spec(op.name)
+        if row is None or row.kind is not Kind.SAME:
+            continue
+        at = range(len(op.inputs)) if row.data is None else row.data
+        read = [op.inputs[i] for i in at if i < len(op.inputs)]
+        given = op.outputs if row.outputs is None else [op.outputs[i] for i in row.outputs]
+        members = [t for t in (*read, *given) if t is not None and is_activation(t)]
+        for t in members[1:]:
+            if not _same_grid(members[0], t):
+                continue
+            a, b = group.setdefault(members[0], [members[0]]), group.setdefault(t, [t])
+            if a is not b:
+                a += b
+                group.update(dict.fromkeys(b, a))
+    return {
+        t: tuple(other.name for other in members if other is not t and other in matched)
+        for t, members in group.items()
+    }
+
+
+def _same_grid(a: Tensor, b: Tensor) -> bool:
+    assert a.quant is not None
+    assert b.quant is not None
+    return Grid.of(a.dtype, a.quant) == Grid.of(b.dtype, b.quant)

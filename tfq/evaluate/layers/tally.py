@@ -1,0 +1,288 @@
+"""What is counted of one tensor, sample by sample, so that counting can be split in any way.
+
+Sums are integers: of whole samples in steps of 2^-80 LSB (or LSB squared), of channels in steps
+of 2^-14 LSB. Adding them up gives the same in any order, so the number of workers and the
+way samples are split into shards cannot change a bit of the result. Within a sample the order is
+fixed: float32 differences, summed in rows of a few hundred values, and those in float64.
+
+Costs about 7 ns a value for both readings and all figures; see `Tally.add`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from tfq.calibrate.sketch import Sketch
+from tfq.graph.numerics import LIMITS, Grid, dequantize
+
+# Values looked at together: float32 buffers of so many stay in the cache of a core.
+_CHUNK = 1 << 17
+_ROW = 1 << 10  # Values summed in float32 at a time.
+_WIDE = 64  # Columns below which numpy's reduction along rows is slow.
+_FIXED = 80  # Fraction bits of the sums over samples.
+_CHANNEL = 14  # Fraction bits of the channels' sums, in LSB.
+# No sum over samples of an absurd error may overflow.
+_CHANNEL_BOUND = 2.0**48
+_LARGEST = 1e250
+
+
+class Buffers:
+    """Scratch memory of one thread."""
+
+    def __init__(self) -> None:
+        self._arrays = [np.empty(0, np.float32), np.empty(0, np.float32)]
+
+    def take(self, i: int, shape: tuple[int, int]) -> np.ndarray:
+        size = shape[0] * shape[1]
+        if self._arrays[i].size < size:
+            self._arrays[i] = np.empty(max(size, _CHUNK), np.float32)
+        return self._arrays[i][:size].reshape(shape)
+
+
+@dataclasses.dataclass
+class Errors:
+    """Sums of one reading of one tensor.
+
+    Attributes:
+      squares, magnitudes: of the error in LSB, in steps of 2^-80.
+      largest: magnitude of an error, in LSB.
+      channels: int64 [channels], sums of the signed error (quantized minus float) in steps of
+        2^-14 LSB.
+    """
+
+    channels: np.ndarray
+    squares: int = 0
+    magnitudes: int = 0
+    largest: float = 0.0
+
+    def add(self, squares: float, magnitudes: float, largest: float, channels: np.ndarray) -> None:
+        """Adds one run; everything in LSB, `channels` float64."""
+        self.squares += _fixed(squares)
+        self.magnitudes += _fixed(magnitudes)
+        self.largest = max(self.largest, largest)
+        steps = np.nan_to_num(np.rint(np.ldexp(channels, _CHANNEL)))
+        self.channels += np.clip(steps, -_CHANNEL_BOUND, _CHANNEL_BOUND).astype(np.int64)
+
+    def merge(self, other: Errors) -> None:
+        self.squares += other.squares
+        self.magnitudes += other.magnitudes
+        self.largest = max(self.largest, other.largest)
+        self.channels += other.channels
+
+    def bias(self) -> np.ndarray:
+        """The channels' sums in LSB, float64."""
+        return np.ldexp(self.channels.astype(np.float64), -_CHANNEL)
+
+
+def _fixed(x: float) -> int:
+    return int(math.ldexp(min(x, _LARGEST), _FIXED))
+
+
+def real(fixed: int) -> float:
+    """A sum over samples as a number."""
+    # The quotient of integers is rounded once, whatever their size.
+    return fixed / (1 << _FIXED)
+
+
+class Tally:
+    """The counts of one pair of tensors.
+
+    Args:
+      grid: of the quantized tensor.
+      shape: of both.
+
+    Attributes:
+      grid, shape: as given.
+      sketch: of the float values.
+      power: sum of the squares of the float values in LSB, in steps of 2^-80.
+      beyond: how many float values lie beyond the grid by more than half a step.
+      low, high: float32 [channels], the float values' extremes.
+      q_low, q_high: int32 [channels], the extremes of the integers as the model runs.
+      counts: int64 [256 or 65536], how often each integer occurs as the model runs, from the
+        lowest.
+      isolated, accumulated: the two readings; None without values.
+    """
+
+    def __init__(self, grid: Grid, shape: tuple[int, ...]):
+        self.grid, self.shape = grid, shape
+        channels = shape[-1] if shape else 1
+        lowest, highest = LIMITS[grid.dtype]
+        self.sketch = Sketch()
+        self.power = 0
+        self.beyond = 0
+        self.low = np.full(channels, np.inf, np.float32)
+        self.high = np.full(channels, -np.inf, np.float32)
+        self.q_low = np.full(channels, highest, np.int32)
+        self.q_high = np.full(channels, lowest, np.int32)
+        self.counts = np.zeros(highest - lowest + 1, np.int64)
+        self.isolated: Errors | None = None
+        self.accumulated: Errors | None = None
+
+    def add(
+        self,
+        expected: np.ndarray,
+        isolated: np.ndarray | None,
+        accumulated: np.ndarray | None,
+        buffers: Buffers,
+    ) -> None:
+        """Adds one run of the model.
+
+        Args:
+          expected: the float tensor, float32.
+          isolated, accumulated: the quantized one in both readings, of the grid's dtype. Where both
+            are the same array it is looked at once.
+          buffers: scratch memory that no other thread uses.
+
+        Raises:
+          DataError: the float tensor holds NaN or infinite values; nothing is counted.
+        """
+        channels = self.low.size
+        y = expected.reshape(-1, channels)
+        self.sketch.update(y)
+        step = self.grid.scale[0]
+        squares = sum(_sum_of_squares(y[part]) for part in self._parts(y.shape))
+        self.power += _fixed(squares / step / step)
+        self._extremes(y)
+        if isolated is not None:
+            errors = self._compare(y, isolated.reshape(-1, channels), buffers)
+            self.isolated = self.isolated or Errors(np.zeros(channels, np.int64))
+            self.isolated.add(*errors)
+        if accumulated is not None:
+            q = accumulated.reshape(-1, channels)
+            if accumulated is not isolated:
+                errors = self._compare(y, q, buffers)
+            self.accumulated = self.accumulated or Errors(np.zeros(channels, np.int64))
+            self.accumulated.add(*errors)
+            self._count(q)
+
+    def _parts(self, shape: tuple[int, int]) -> list[slice]:
+        rows = max(1, _CHUNK // shape[1])
+        return [slice(start, start + rows) for start in range(0, shape[0], rows)]
+
+    def _extremes(self, y: np.ndarray) -> None:
+        lo, hi = self.grid.range()
+        half = self.grid.scale[0] / 2
+        # In float64: the comparison is with the exact edge.
+        lo, hi = lo - half, hi + half
+        for part in self._parts(y.shape):
+            low, high = columns(np.minimum, y[part]), columns(np.maximum, y[part])
+            np.minimum(self.low, low, out=self.low)
+            np.maximum(self.high, high, out=self.high)
+            if float(low.min()) < lo or float(high.max()) > hi:
+                x = y[part].astype(np.float64)
+                self.beyond += int(np.count_nonzero((x < lo) | (x > hi)))
+
+    def _count(self, q: np.ndarray) -> None:
+        lowest = LIMITS[self.grid.dtype][0]
+        # The unsigned view counts from zero up and then from the lowest up.
+        self.counts += np.roll(_occurrences(q.reshape(-1)), -lowest)
+        for part in self._parts(q.shape):
+            np.minimum(self.q_low, columns(np.minimum, q[part]), out=self.q_low)
+            np.maximum(self.q_high, columns(np.maximum, q[part]), out=self.q_high)
+
+    def _compare(
+        self, y: np.ndarray, q: np.ndarray, buffers: Buffers
+    ) -> tuple[float, float, float, np.ndarray]:
+        """Sum of squares, sum of magnitudes, largest one, and sums by channel, in LSB."""
+        scale, zero = np.float32(self.grid.scale[0]), np.float32(self.grid.zero_point[0])
+        squares = magnitudes = largest = 0.0
+        step = float(scale)
+        sums = np.zeros(y.shape[1], np.float64)
+        for part in self._parts(y.shape):
+            error = buffers.take(0, y[part].shape)
+            # An integer of 16 bits less its zero point is exact in float32, so this is
+            # `dequantize`, whose product is rounded once as well.
+            np.copyto(error, q[part])
+            error -= zero
+            error *= scale
+            error -= y[part]
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums += columns(np.add, error)
+            squares += _sum_of_squares(error)
+            absolute = np.abs(error, out=buffers.take(1, error.shape))
+            with np.errstate(over="ignore"):
+                magnitudes += float(absolute.sum())
+            largest = max(largest, float(absolute.max()))
+        return squares / step / step, magnitudes / step, largest / step, sums / step
+
+    def merge(self, other: Tally) -> None:
+        """Adds what `other` counted of more samples; `other` does not change."""
+        self.sketch = self.sketch.merge(other.sketch)
+        self.power += other.power
+        self.beyond += other.beyond
+        np.minimum(self.low, other.low, out=self.low)
+        np.maximum(self.high, other.high, out=self.high)
+        np.minimum(self.q_low, other.q_low, out=self.q_low)
+        np.maximum(self.q_high, other.q_high, out=self.q_high)
+        self.counts += other.counts
+        for reading in ("isolated", "accumulated"):
+            mine, theirs = getattr(self, reading), getattr(other, reading)
+            if mine is not None and theirs is not None:
+                mine.merge(theirs)
+            elif theirs is not None:
+                setattr(self, reading, Errors(np.zeros_like(theirs.channels)))
+                getattr(self, reading).merge(theirs)
+
+    def values(self) -> np.ndarray:
+        """The real values that `counts` counts, float64."""
+        lo, hi = LIMITS[self.grid.dtype]
+        return dequantize(np.arange(lo, hi + 1), self.grid).astype(np.float64)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Histograms as their non-empty bins: a tenth of the bytes to send."""
+        state = dict(self.__dict__)
+        state["sketch"] = self.sketch.state()
+        index = np.flatnonzero(self.counts)
+        state["counts"] = (self.counts.size, index.astype(np.uint16), self.counts[index])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        size, index, counts = state["counts"]
+        self.__dict__.update(state)
+        self.sketch = Sketch.from_state(state["sketch"])
+        self.counts = np.zeros(size, np.int64)
+        self.counts[index] = counts
+
+
+def _sum_of_squares(values: np.ndarray) -> float:
+    """Of float32 values, to 1e-6; they are as many as stay in the cache."""
+    flat = values.reshape(-1)
+    whole = flat.size - flat.size % _ROW
+    rows = flat[:whole].reshape(-1, _ROW)
+    tail = flat[whole:].astype(np.float64)
+    total = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
+    if not math.isfinite(total):
+        wide = rows.astype(np.float64)
+        total = float(np.einsum("ij,ij->", wide, wide))
+    return total + float(np.einsum("i,i->", tail, tail))
+
+
+def _occurrences(flat: np.ndarray) -> np.ndarray:
+    """How often each unsigned bit pattern occurs in 8 or 16 bit integers; int64 [256 or 65536]."""
+    bits = flat.view(f"u{flat.dtype.itemsize}")
+    if bits.itemsize == 2:
+        return np.bincount(bits, minlength=1 << 16)
+    if bits.size < _CHUNK:
+        return np.bincount(bits, minlength=1 << 8)
+    # Two at a time: a count of pairs takes as long as one of single bytes.
+    even = bits.size - bits.size % 2
+    pairs = np.bincount(bits[:even].view(np.uint16), minlength=1 << 16).reshape(1 << 8, 1 << 8)
+    return pairs.sum(0) + pairs.sum(1) + np.bincount(bits[even:], minlength=1 << 8)
+
+
+def columns(reduce: np.ufunc, values: np.ndarray) -> np.ndarray:
+    """Reduces [rows, columns] to [columns]; a few columns are taken as wider rows first."""
+    rows, width = values.shape
+    group = _WIDE // width
+    if group < 2 or rows < group:
+        return reduce.reduce(values, axis=0)
+    whole = rows - rows % group
+    wide = reduce.reduce(values[:whole].reshape(-1, group * width), axis=0)
+    result = reduce.reduce(wide.reshape(group, width), axis=0)
+    if whole < rows:
+        result = reduce(result, reduce.reduce(values[whole:], axis=0))
+    return result

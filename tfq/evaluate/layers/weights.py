@@ -1,0 +1,104 @@
+"""The error of an op's constant weights."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tfq.evaluate.figures import Histogram, WeightFigures
+from tfq.evaluate.layers.histogram import count_values
+from tfq.graph.model import Op, Tensor
+from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.optable import Kind, spec
+
+_BITS = {"int2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "int16": 16}
+# Ops that are not WEIGHTED but may have a constant operand that holds what was learned; the
+# dimension along which its channels lie.
+_OPERANDS = {"BATCH_MATMUL": -1, "GATHER": -1, "EMBEDDING_LOOKUP": -1}
+
+
+def weight_figures(op: Op, floats: dict[str, Tensor], float_op: Op | None) -> WeightFigures | None:
+    """The figures of the constant weights of a quantized op; None where it has none.
+
+    Args:
+      op: of the quantized model.
+      floats: the float model's constants by name.
+      float_op: the float model's op of the same output, whose weights are taken where no constant
+        has the name of the quantized ones.
+    """
+    at = _weights_at(op)
+    if at is None:
+        return None
+    weights = op.input(at)
+    twin = floats.get(weights.name)
+    if (twin is None or twin.shape != weights.shape) and float_op is not None:
+        same = float_op.name == op.name and at < len(float_op.inputs)
+        twin = float_op.inputs[at] if same else None
+    if twin is None or not twin.is_const or twin.shape != weights.shape or weights.quant is None:
+        return None
+    if twin.dtype not in ("float32", "float16") or not twin.size:
+        return None
+    row = spec(op.name)
+    axis = row.axis if row is not None and row.weights == at else _OPERANDS[op.name]
+    real = twin.values().astype(np.float32, copy=False)
+    got = dequantize(weights.values(), Grid.of(weights.dtype, weights.quant))
+    return WeightFigures(
+        weights.name,
+        weights.dtype,
+        _BITS[weights.dtype],
+        weights.quant.per_axis,
+        _sqnr(real, got),
+        imbalance(_magnitudes(real, axis)),
+        _histogram(real, got),
+    )
+
+
+def _weights_at(op: Op) -> int | None:
+    """Which input is the op's quantized constant weights."""
+    row = spec(op.name)
+    if row is not None and row.kind is Kind.WEIGHTED:
+        candidates = [row.weights]
+    elif op.name in _OPERANDS:
+        candidates = list(range(len(op.inputs)))
+    else:
+        return None
+    for i in candidates:
+        t = op.inputs[i] if i is not None and i < len(op.inputs) else None
+        # The tables that stand for functions have one dimension.
+        if t is not None and t.is_const and t.quant is not None and len(t.shape) > 1:
+            if t.dtype in LIMITS and t.dtype in _BITS:
+                return i
+    return None
+
+
+def _sqnr(real: np.ndarray, got: np.ndarray) -> float:
+    error = (got - real).reshape(-1)
+    flat = real.reshape(-1)
+    noise = float(np.einsum("i,i->", error, error, dtype=np.float64))
+    if noise == 0.0:
+        return math.inf
+    power = float(np.einsum("i,i->", flat, flat, dtype=np.float64))
+    return 10 * math.log10(max(power, 1e-300) / noise)
+
+
+def _magnitudes(values: np.ndarray, axis: int | None) -> np.ndarray:
+    """The largest magnitude of each channel; of one channel without an axis."""
+    if axis is None:
+        return np.abs(values).max(keepdims=True).reshape(1)
+    others = tuple(i for i in range(values.ndim) if i != axis % values.ndim)
+    return np.maximum(values.max(axis=others), -values.min(axis=others))
+
+
+def imbalance(magnitudes: np.ndarray) -> float:
+    """The widest channel over the median one, of those that are not zero throughout."""
+    live = magnitudes[magnitudes > 0]
+    return float(live.max() / np.median(live)) if live.size else 1.0
+
+
+def _histogram(real: np.ndarray, got: np.ndarray) -> Histogram | None:
+    low = float(min(real.min(), got.min()))
+    high = float(max(real.max(), got.max()))
+    if not low < high:
+        return None
+    return Histogram(low, high, count_values(real, low, high), count_values(got, low, high))

@@ -1,0 +1,221 @@
+"""The part of layer analysis that workers do: run samples through both models, and count."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from tfq.errors import DataError, ModelError
+from tfq.evaluate.layers.hybrid import Isolated
+from tfq.evaluate.layers.pairing import Pairing
+from tfq.evaluate.layers.tally import Buffers, Tally
+from tfq.graph.numerics import LIMITS, Grid, quantize
+from tfq.runtime import Runner
+
+
+@dataclasses.dataclass
+class Partial:
+    """What was counted of some samples: a tally for each pair by its name.
+
+    Attributes:
+      samples: how many runs of the model.
+      tallies: in the order of the pairs.
+    """
+
+    samples: int
+    tallies: dict[str, Tally]
+
+
+def merge(partials: Iterable[Partial]) -> Partial:
+    """The counts of all samples; the same to the bit in any order.
+
+    Raises:
+      DataError: there are none.
+    """
+    total: Partial | None = None
+    for part in partials:
+        if total is None:
+            # A copy: what was given stays as it is.
+            tallies = {n: Tally(t.grid, t.shape) for n, t in part.tallies.items()}
+            total = Partial(0, tallies)
+        total.samples += part.samples
+        for name, tally in total.tallies.items():
+            tally.merge(part.tallies[name])
+    if total is None or not total.samples:
+        raise DataError("Layer analysis was given no samples. Give at least one.")
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """One pair, by index in the interpreters; `model` is that of the isolated values."""
+
+    name: str
+    float_name: str
+    grid: Grid
+    shape: tuple[int, ...]
+    float_index: int
+    model: int | None
+    isolated: int
+    accumulated: int
+    is_input: bool
+
+
+class LayerWork:
+    """Runs samples through the float, the isolated and the quantized model; for `tfq.executors`.
+
+    Args:
+      pairing: the two models.
+      isolated: where the isolated values are computed.
+    """
+
+    def __init__(self, pairing: Pairing, isolated: Isolated):
+        self.models = isolated.models
+        self.quantized = pairing.quantized_bytes
+        main = pairing.quantized.main
+        at = {t.name: i for i, t in enumerate(main.tensors())}
+        inputs = {t.name for t in main.inputs}
+        self.watched = []
+        for p in pairing.pairs:
+            model, index = isolated.index.get(p.name, (None, -1))
+            self.watched.append(
+                _Watched(
+                    p.name,
+                    p.float_name,
+                    p.grid,
+                    p.shape,
+                    isolated.float_index[p.name],
+                    model,
+                    index,
+                    at[p.name],
+                    p.name in inputs,
+                )
+            )
+        float_inputs = pairing.float_model.main.inputs
+        self.inputs = {t.name: (t.shape, np.dtype(t.dtype)) for t in float_inputs}
+        # Input of the quantized model -> input of the float model, and the grid it is put on.
+        self.fed = {
+            t.name: (
+                pairing.input_names.get(t.name, t.name),
+                Grid.of(t.dtype, t.quant) if t.quant is not None and t.dtype in LIMITS else None,
+            )
+            for t in main.inputs
+        }
+        self._session: _Session | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_session": None}
+
+    def __call__(self, payload: Mapping[str, np.ndarray], threads: int) -> Partial:
+        """Counts the errors of some samples.
+
+        Args:
+          payload: the float model's input tensor name -> values [n, *one sample]; n samples hold
+            as many values as a whole number of runs takes.
+          threads: CPU threads to use.
+
+        Raises:
+          DataError: the samples do not fit, or become NaN or infinite in the float model.
+        """
+        runs = self._runs(payload)
+        if self._session is None or self._session.threads != threads:
+            self._session = _Session(self, threads)
+        tallies = {w.name: Tally(w.grid, w.shape) for w in self.watched}
+        self._session.count(runs, tallies)
+        return Partial(len(runs), tallies)
+
+    def _runs(self, payload: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        arrays: dict[str, np.ndarray] = {}
+        for name, (shape, dtype) in self.inputs.items():
+            if name not in payload:
+                raise DataError(f"The samples lack input {name!r}.")
+            values = np.asarray(payload[name])
+            size = int(np.prod(shape, dtype=np.int64))
+            if values.size % size or values.size == 0:
+                raise DataError(
+                    f"Input {name!r} takes {dtype}{list(shape)}. Received: "
+                    f"{values.dtype}{list(values.shape)}."
+                )
+            arrays[name] = values.astype(dtype, copy=False).reshape(-1, *shape)
+        counts = {a.shape[0] for a in arrays.values()}
+        if len(counts) > 1:
+            raise DataError("The inputs hold different numbers of samples.")
+        return [{n: a[i] for n, a in arrays.items()} for i in range(counts.pop() if counts else 1)]
+
+
+class _Interpreters:
+    """One set of the models, and what goes into the quantized one."""
+
+    def __init__(self, work: LayerWork, threads: int):
+        self.fed_by = work.fed
+        self.references = [Runner(m, keep_intermediates=True, threads=threads) for m in work.models]
+        self.quantized = Runner(work.quantized, keep_intermediates=True, threads=threads)
+        self.fed: dict[str, np.ndarray] = {}
+
+    def run(self, sample: Mapping[str, np.ndarray]) -> _Interpreters:
+        for runner in self.references:
+            runner.reset_state()
+            runner.set_inputs(sample)
+            runner.invoke()
+        self.fed = {}
+        for name, (source, grid) in self.fed_by.items():
+            value = sample[source]
+            self.fed[name] = quantize(value, grid) if grid and value.dtype.kind == "f" else value
+        self.quantized.reset_state()
+        self.quantized.set_inputs(self.fed)
+        self.quantized.invoke()
+        return self
+
+
+class _Session:
+    """What one worker keeps: interpreters, and memory to count with.
+
+    With more than one thread there are two sets of interpreters: one runs the next sample while
+    the other's tensors are counted. Counting itself is many short numpy calls, which threads of one
+    process cannot share (measured: two take as long as one).
+    """
+
+    def __init__(self, work: LayerWork, threads: int):
+        # Not the work itself: a cycle would keep the interpreters until garbage is collected.
+        self.watched = work.watched
+        self.threads = threads
+        ahead = threads > 1
+        self.sets = [_Interpreters(work, max(1, threads - 1)) for _ in range(1 + ahead)]
+        self.buffers = Buffers()
+
+    def count(
+        self, samples: Sequence[Mapping[str, np.ndarray]], tallies: Mapping[str, Tally]
+    ) -> None:
+        if len(self.sets) == 1:
+            for sample in samples:
+                self._add(self.sets[0].run(sample), tallies)
+            return
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming = pool.submit(self.sets[0].run, samples[0])
+            for n in range(len(samples)):
+                done = coming.result()
+                if n + 1 < len(samples):
+                    coming = pool.submit(self.sets[(n + 1) % 2].run, samples[n + 1])
+                self._add(done, tallies)
+
+    def _add(self, ran: _Interpreters, tallies: Mapping[str, Tally]) -> None:
+        for w in self.watched:
+            try:
+                expected = ran.references[w.model or 0].view(w.float_index)
+                accumulated = ran.fed[w.name] if w.is_input else ran.quantized.view(w.accumulated)
+                isolated = accumulated if w.is_input else None
+                if w.model is not None:
+                    isolated = ran.references[w.model].view(w.isolated)
+            except ValueError as e:
+                raise ModelError(f"Tensor {w.name!r} cannot be read after running: {e}") from None
+            try:
+                tallies[w.name].add(expected, isolated, accumulated, self.buffers)
+            except DataError as e:
+                raise DataError(
+                    f"Tensor {w.float_name!r} {e} when the float model runs a sample. Check the "
+                    "samples' values and preprocessing; the float model itself fails on them."
+                ) from None
