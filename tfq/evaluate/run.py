@@ -21,14 +21,22 @@ import numpy as np
 from tfq.data import Block, DataOptions, Decoded, SampleSource, check_name, open_data
 from tfq.data.fit import Fitter
 from tfq.errors import DataError, UsageError
-from tfq.evaluate import account, metrics
+from tfq.evaluate import account
 from tfq.evaluate.batching import in_batches
 from tfq.evaluate.behaviour import Steps
 from tfq.evaluate.contestants import Contestant, Field, load_field
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.judge import Finding, judge
 from tfq.evaluate.layers import analyse_layers
-from tfq.evaluate.metrics import Classification, Metric, Task
+from tfq.evaluate.metrics import (
+    Classification,
+    Metric,
+    Task,
+    get_task,
+    guess_task,
+    load_metric,
+    tasks,
+)
 from tfq.evaluate.scores import Scores, collect
 from tfq.evaluate.scoring import Entrant, Probing, ScoreWork
 from tfq.executors import Shard, Workers, open_workers
@@ -94,7 +102,7 @@ def evaluate_model(
     *,
     reference: Any = None,
     task: str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Callable[..., Any]] | None = None,
     output: str | None = None,
     second_data: Any = None,
     data_options: DataOptions | None = None,
@@ -120,7 +128,8 @@ def evaluate_model(
       reference: the model that the others are compared with; default: the first float one.
       task: "classification", "regression", "image", "embedding", "detection" or "signal"; default:
         what outputs and labels speak for.
-      metrics: names that fit the task, or "package.module:callable"; default: the task's.
+      metrics: names that fit the task, functions (labels, outputs) -> number or one a sample, or
+        "package.module:callable"; default: the task's.
       output: the output that is measured, where the model has several.
       second_data: another set, in the same forms, to see whether the cost is the same there.
       data_options: how images become arrays.
@@ -254,23 +263,15 @@ class _Run:
         work.start(self.crew.threads if self.crew.count == 1 else 1)
         outputs = work.measured(work.run(0, some))
         fitted = self._task(task, outputs, None if labels is None else labels[:64])
-        chosen: tuple[Metric, ...] = ()
-        if fitted is not None:
-            if labels is None and names:
-                needy = [m.name for m in fitted.metrics(names) if m.needs_labels]
-                if needy:
-                    raise DataError(
-                        f"{', '.join(needy)} need labels, and {opened.source.description} has "
-                        "none. Give labels ('y' in a .npz, a folder for each class, a CSV)."
-                    )
-            chosen = tuple(
-                m for m in fitted.metrics(names) if labels is not None or not m.needs_labels
+        chosen = _metrics(fitted, names)
+        needy = [m.name for m in chosen if m.needs_labels]
+        if labels is None and names and needy:
+            raise DataError(
+                f"{', '.join(needy)} need labels, and {opened.source.description} has none. Give "
+                "labels ('y' in a .npz, a folder for each class, a CSV)."
             )
-        elif names:
-            raise UsageError(
-                "Metrics need a task, and neither labels nor outputs say which. Choose one with "
-                f"--task: {', '.join(metrics.tasks())}."
-            )
+        if labels is None:
+            chosen = tuple(m for m in chosen if not m.needs_labels)
         judged = _Judged(tuple(entrants), fitted, chosen, output, work.probing.steps)
         self.check_labels(opened, judged)
         return judged
@@ -291,14 +292,14 @@ class _Run:
             name = "classification"
         if name is None:
             array = labels if isinstance(labels, np.ndarray) else np.asarray(labels[0])[None]
-            name = metrics.guess_task(
+            name = guess_task(
                 {n: v.shape[1:] for n, v in outputs.items()},
                 {n: v.dtype for n, v in outputs.items()},
                 array.shape[1:],
                 array.dtype,
                 array,
             )
-        return metrics.get_task(name).fit(outputs, labels)
+        return get_task(name).fit(outputs, labels)
 
     def check_labels(self, opened: _Opened, judged: _Judged) -> None:
         """Class folders must be the model's classes."""
@@ -375,6 +376,28 @@ class _Run:
             )
 
         return max((prepared, reference.model), key=common)
+
+
+def _metrics(task: Task | None, names: Sequence[Any] | None) -> tuple[Metric, ...]:
+    """What is measured: the task's metrics by name, and functions of the user's own.
+
+    Raises:
+      UsageError: a name fits no metric of the task, or there is no task.
+    """
+    if names is None:
+        return () if task is None else task.metrics()
+    found = []
+    for name in dict.fromkeys(names):
+        if callable(name) or ":" in name:
+            found.append(load_metric(name))
+        elif task is not None:
+            found.append(task.metric(name))
+        else:
+            raise UsageError(
+                f"The metric {name!r} needs a task, and neither labels nor outputs say which. "
+                f"Choose one: {', '.join(tasks())}."
+            )
+    return tuple(found)
 
 
 def one_by_one(specs: Sequence[ArgSpec]) -> tuple[ArgSpec, ...]:

@@ -1,0 +1,234 @@
+"""Evaluations from models and data to a report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.evaluate.models import classifier, labelled
+from tests.small_models import Net
+from tfq.errors import DataError, ModelError, UsageError
+from tfq.evaluate.run import evaluate_model, one_by_one, rows_of_a_block
+from tfq.graph.interface import ArgSpec
+from tfq.graph.model import Model
+from tfq.quantize.boundary import InputQuantizer, dequantized
+from tfq.report import check, to_json
+from tfq.runtime import Runner
+
+
+def answers(model, samples):
+    read, runner = Model.from_bytes(model), Runner(model)
+    feed, name = InputQuantizer(read), read.main.inputs[0].name
+    found = [dequantized(read, runner.run(feed({name: v[None]}))) for v in samples]
+    return np.array([next(iter(f.values())).argmax() for f in found])
+
+
+@pytest.fixture(scope="module")
+def result():
+    return evaluate_model(list(classifier()), labelled(), layer_samples=8, probes=32)
+
+
+def metric(report, name, data=1):
+    return next(m for m in report["metrics"] if m["name"] == name and m["data"] == data)
+
+
+def test_accuracy_is_that_of_the_interpreter_one_sample_at_a_time(result):
+    data = labelled()
+    values = {v["model"]: v["value"] for v in metric(result.report, "top1")["values"]}
+    for name, model in zip(("model 1", "model 2"), classifier(), strict=True):
+        assert values[name] == pytest.approx(100 * np.mean(answers(model, data["x0"]) == data["y"]))
+    assert values["model 1"] == 90.0
+
+
+def test_flips_and_differences_are_paired(result):
+    data = labelled()
+    one, other = (answers(m, data["x0"]) for m in classifier())
+    (row,) = result.report["agreement"]
+    assert row["same"] == np.mean(one == other)
+    assert row["right_to_wrong"] == np.sum((one == data["y"]) & (other != data["y"]))
+    assert row["wrong_to_right"] == np.sum((one != data["y"]) & (other == data["y"]))
+    (d,) = metric(result.report, "top1")["differences"]
+    assert d["value"] == pytest.approx(
+        100 * np.mean((other == data["y"]) * 1.0 - (one == data["y"]))
+    )
+    assert d["low"] <= d["value"] <= d["high"]
+    assert 0 < d["p"] <= 1
+
+
+def test_the_report_fits_its_schema_and_has_every_part(result):
+    report = result.report
+    check(report)
+    assert json.loads(to_json(report)) == json.loads(json.dumps(report))
+    assert report["task"]["name"] == "classification"
+    assert [m["reference"] for m in report["models"]] == [True, False]
+    assert {b["name"] for b in report["behaviour"]} >= {"flips_noise", "moved_noise", "roughness"}
+    assert np.sum(report["confusion"][0]["matrix"]) == 200
+    (layers,) = report["layers"]
+    assert layers["model"] == "model 2"
+    assert len(layers["tensors"]) > 5
+    assert layers["samples"] >= 1
+    assert report["verdict"]["status"] in ("good", "doubtful")
+    assert "top-1 accuracy" in report["verdict"]["text"]
+
+
+def test_the_distance_of_outputs_is_measured(result):
+    data = labelled()
+    source, int8 = classifier()
+    read = Model.from_bytes(int8)
+    feed, a, b = InputQuantizer(read), Runner(source), Runner(int8)
+    name = read.main.inputs[0].name
+    expected = np.concatenate([next(iter(a.run({name: v[None]}).values())) for v in data["x0"]])
+    got = np.concatenate(
+        [next(iter(dequantized(read, b.run(feed({name: v[None]}))).values())) for v in data["x0"]]
+    )
+    (row,) = result.report["outputs"]
+    off = got.astype(np.float64) - expected
+    assert row["max_abs"] == pytest.approx(np.abs(off).max(), rel=1e-4)
+    db = 10 * np.log10(np.sum(expected.astype(np.float64) ** 2) / np.sum(off**2))
+    assert row["sqnr_db"] == pytest.approx(db, rel=1e-4)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_evaluation_gives_the_same_bytes(result, workers):
+    again = evaluate_model(
+        list(classifier()), labelled(), layer_samples=8, probes=32, workers=workers
+    )
+    assert to_json(again.report) == to_json(result.report)
+
+
+def test_data_without_labels_is_compared_with_the_reference():
+    unlabelled = {"x0": labelled()["x0"]}
+    report = evaluate_model(list(classifier()), unlabelled, layers=False, probes=0).report
+    check(report)
+    assert all(not m["name"].startswith("top") for m in report["metrics"])
+    assert any("no labels" in w for w in report["warnings"])
+    (row,) = report["agreement"]
+    assert row["right_to_wrong"] is None
+    assert row["same"] > 0.9
+    assert "the same answer on" in report["verdict"]["text"]
+    with pytest.raises(DataError, match=r"top1 need labels, and .* has none"):
+        evaluate_model(list(classifier()), unlabelled, metrics=["top1"])
+
+
+def test_one_model_alone_has_its_accuracy_and_nothing_to_compare_with():
+    report = evaluate_model(classifier()[1], labelled(), probes=0).report
+    check(report)
+    assert report["verdict"]["status"] == "none"
+    assert report["metrics"][0]["differences"] == []
+    assert any("no float model" in w for w in report["warnings"])
+
+
+def test_a_second_data_set_shows_what_generalises():
+    report = evaluate_model(
+        list(classifier()), labelled(), second_data=labelled(120, 9), layers=False, probes=0
+    ).report
+    check(report)
+    assert report["second_data"]["samples"] == 120
+    first, second = metric(report, "top1", 1), metric(report, "top1", 2)
+    gap = next(b for b in report["behaviour"] if b["name"] == "gap_top1")
+    for a, b, g in zip(first["values"], second["values"], gap["values"], strict=True):
+        assert g["value"] == pytest.approx(a["value"] - b["value"])
+
+
+def test_a_generator_is_read_once_and_gives_the_same_scores(result):
+    data = labelled()
+
+    def batches():
+        for k in range(0, 200, 23):
+            yield data["x0"][k : k + 23], data["y"][k : k + 23]
+
+    report = evaluate_model(list(classifier()), batches(), layers=False, probes=0).report
+    assert metric(report, "top1") == metric(result.report, "top1")
+
+
+def test_regression():
+    net = Net()
+    x = net.input(1, 6)
+    model = net.bytes(net.dense(x, 2, out="y"))
+    rng = np.random.default_rng(0)
+    samples = rng.normal(0, 1, (50, 6)).astype(np.float32)
+    runner = Runner(model)
+    name = runner.inputs[0]["name"]
+    y = np.concatenate([next(iter(runner.run({name: s[None]}).values())) for s in samples])
+    report = evaluate_model(model, {"x0": samples, "y": y + 0.5}, probes=8).report
+    check(report)
+    assert report["task"]["name"] == "regression"
+    assert metric(report, "mae")["values"][0]["value"] == pytest.approx(0.5, rel=1e-5)
+    assert all(not b["name"].startswith("flips") for b in report["behaviour"])
+
+
+def mean_margin(labels, outputs):
+    """A user's own metric: the mean score of the right class."""
+    return outputs[np.arange(len(labels)), labels]
+
+
+def test_a_metric_of_ones_own():
+    name = f"{__name__}:mean_margin"
+    report = evaluate_model(
+        list(classifier()), labelled(), metrics=["top1", name], layers=False, probes=0
+    ).report
+    own = report["metrics"][1]
+    assert 0 < own["values"][0]["value"] <= 1
+    assert own["differences"][0]["low"] is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"y": np.r_[np.full(199, 0), 9]}, DataError, "Sample 199 has the label 9.*5 classes"),
+        ({"y": np.zeros(150, int)}, DataError, "different numbers of samples.*200.*150"),
+        ({"x0": np.full((200, 8, 8, 2), np.nan)}, DataError, "not finite"),
+        ({"x0": np.zeros((200, 7, 8, 2))}, DataError, r"takes samples of shape \(8, 8, 2\)"),
+        ({"x0": np.zeros((0, 8, 8, 2)), "y": np.zeros(0, int)}, DataError, "has no samples"),
+    ],
+)
+def test_data_that_does_not_fit_is_one_error(change, error, message):
+    with pytest.raises(error, match=message):
+        evaluate_model(list(classifier()), {**labelled(), **change}, layers=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"metrics": ["psnr"]}, UsageError, "'psnr' does not fit the task classification"),
+        ({"task": "clasification"}, UsageError, "Unknown task.*'classification'"),
+        ({"output": "scores"}, UsageError, "no output 'scores'"),
+        ({"probes": -1}, UsageError, "probes is a whole number from 0 on"),
+        ({"layer_samples": 0}, UsageError, "layer_samples is a whole number from 1 on"),
+        ({"workers": 0}, UsageError, "Received: 0"),
+        ({"second_data": "nowhere.npz"}, DataError, "no data at 'nowhere.npz'"),
+        ({"samples": 0}, UsageError, "at least 1"),
+    ],
+)
+def test_wrong_options_are_one_error(options, error, message):
+    with pytest.raises(error, match=message):
+        evaluate_model(list(classifier()), labelled(), **options)
+
+
+def test_models_with_different_inputs_are_one_error():
+    net = Net()
+    other = net.bytes(net.op("ABS", net.input(1, 9), out="y"))
+    with pytest.raises(ModelError, match="Compare models that were made from the same one"):
+        evaluate_model([classifier()[0], other], labelled())
+
+
+def test_class_folders_must_be_the_models_classes(tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.png")
+    net = Net()
+    x = net.conv(net.input(1, 8, 8, 3), 3)
+    model = net.bytes(net.softmax(net.dense(net.mean(x, out="m"), 3, out="l"), out="p"))
+    with pytest.raises(DataError, match=r"2 class folders \(cat, dog\).*3 classes"):
+        evaluate_model(model, str(tmp_path), layers=False)
+
+
+def test_blocks_depend_on_the_inputs_alone():
+    image = ArgSpec("x", "x", (4, 32, 32, 3), "float32")
+    (alone,) = one_by_one([image])
+    assert alone.shape == (1, 32, 32, 3)
+    assert rows_of_a_block([alone]) == 320
+    huge = ArgSpec("x", "x", (1, 2048, 2048, 3), "float32")
+    assert rows_of_a_block([huge]) == 1
