@@ -51,7 +51,9 @@ def test_bins_are_cut_at_the_percentiles(figures_of):
     assert bins.counts[bins.upper <= lo].sum() == pytest.approx(0.5e-4 * MIXED.size, rel=0.05)
 
 
-@pytest.mark.parametrize("values", [NORMAL, MIXED, stats.t.rvs(3, size=(50_000, 1), random_state=1)])
+@pytest.mark.parametrize(
+    "values", [NORMAL, MIXED, stats.t.rvs(3, size=(50_000, 1), random_state=1)]
+)
 def test_the_best_range_is_nearly_the_best_of_all(figures_of, values):
     bins = noise.bins_of(figures_of(values, bins=512))
     lo, hi = float(values.min()), float(values.max())
@@ -67,4 +69,5 @@ def test_the_best_range_is_nearly_the_best_of_all(figures_of, values):
 def test_decibels_and_back():
     assert noise.decibel(0.01) == pytest.approx(20)
     assert noise.relative(20) == pytest.approx(0.01)
-    assert noise.decibel(0.0) == np.inf and noise.relative(np.inf) == 0.0
+    assert noise.decibel(0.0) == np.inf
+    assert noise.relative(np.inf) == 0.0

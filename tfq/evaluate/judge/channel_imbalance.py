@@ -62,8 +62,8 @@ def _weights(view: View, t: TensorFigures) -> Claim | None:
         return None
     top = 2 ** (w.bits - 1) - 1
     median = (_CREST * w.imbalance / top) ** 2 / 12
-    shown = view.passed_on(t)
-    amount = median if shown is None else min(median, max(shown, view.weights(t)))
+    shown = (view.passed_on(t), view.isolated(t), view.weights(t))
+    amount = min(median, max(n for n in shown if n is not None))
     if amount < FINE:
         return None
     return Claim(
@@ -72,7 +72,7 @@ def _weights(view: View, t: TensorFigures) -> Claim | None:
         f"The widest output channel of the weights is {w.imbalance:.3g} times the median one, and "
         f"all share one scale: the median channel has {2 * top / w.imbalance:.0f} steps of "
         f"{2 * top}.",
-        per_channel(view, t),
+        per_channel(t),
         amount,
     )
 
@@ -81,15 +81,10 @@ def _weights(view: View, t: TensorFigures) -> Claim | None:
 _ONE_SCALE = ("BATCH_MATMUL",)
 
 
-def per_channel(view: View, t: TensorFigures) -> Remedy:
+def per_channel(t: TensorFigures) -> Remedy:
     """A scale for every output channel, with the flag that decides it for this op."""
-    dense = t.op == "FULLY_CONNECTED" and (
-        view.option("granularity") == "per_channel"
-        or any(o.weights and o.weights.per_channel for o in view.analysis.tensors)
-    )
-    name = "dense_granularity" if dense else "granularity"
     return option(
-        name,
+        "dense_granularity" if t.op == "FULLY_CONNECTED" else "granularity",
         "per_channel",
         "Give every output channel its own scale; if the target cannot, equalize with "
         "--equalization=cross_layer.",

@@ -16,7 +16,7 @@ from tfq.evaluate.figures import LayerAnalysis, TensorFigures
 from tfq.evaluate.judge import accumulates, too_few_bits
 from tfq.evaluate.judge.finding import Claim, Finding
 from tfq.evaluate.judge.registry import SPECIFIC
-from tfq.evaluate.judge.view import View, same_grid
+from tfq.evaluate.judge.view import View, moves, same_grid
 
 # The model's output is as good as float from here on, and useless from there on.
 _GOOD_DB, _BAD_DB = 35.0, 5.0
@@ -42,16 +42,19 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
     """
     view = View(analysis, options)
     claims: dict[str, list[Claim]] = {}
+    faults: dict[str, float] = {}
     for t in analysis.tensors:
         inherited = {
             c.cause for i in view.inputs(t) if same_grid(i, t) for c in claims.get(i.name, ())
         }
         found = [c for find in SPECIFIC if (c := find(view, t)) and c.cause not in inherited]
-        explained = _noise(found) + max((_noise(claims[i.name]) for i in view.inputs(t)), default=0)
-        rest = too_few_bits.find(view, t, explained)
+        # What only moves values hands on the faults of its inputs, too.
+        given = max((faults[i.name] for i in view.inputs(t)), default=0.0)
+        rest = too_few_bits.find(view, t, _noise(found) + given)
         if rest is not None and rest.cause not in inherited:
             found.append(rest)
         claims[t.name] = found
+        faults[t.name] = _noise(found) + (given if moves(t) else 0.0)
     everything = sum(_noise(c) for c in claims.values())
     for t in view.outputs():
         claim = accumulates.find(view, t, everything)
@@ -60,9 +63,11 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
     badness, total = _badness(view), _total(view)
     findings = []
     for t in analysis.tensors:
-        weighed = [_finding(t, c, badness, total) for c in claims[t.name]]
-        kept = [f for f in weighed if f.severity >= _LEAST]
-        findings += sorted(kept, key=lambda f: -f.severity)[:_PER_TENSOR]
+        weighed = [_finding(view, t, c, badness, total) for c in claims[t.name]]
+        kept = sorted((f for f in weighed if f.severity >= _LEAST), key=lambda f: -f.severity)
+        # What one remedy mends is said once.
+        once = {f.remedy.flag or f.remedy.text: f for f in reversed(kept)}
+        findings += list(reversed(once.values()))[:_PER_TENSOR]
     return tuple(sorted(findings, key=lambda f: -f.severity))
 
 
@@ -70,10 +75,11 @@ def _noise(claims: Sequence[Claim]) -> float:
     return sum(c.noise for c in claims)
 
 
-def _finding(t: TensorFigures, claim: Claim, badness: float, total: float) -> Finding:
+def _finding(view: View, t: TensorFigures, claim: Claim, badness: float, total: float) -> Finding:
     severity = claim.weight
     if severity is None:
-        severity = badness * min(claim.noise / total, 1.0) if total > 0 else badness
+        share = min(claim.noise, view.reaching(t)) / total if total > 0 else 1.0
+        severity = badness * min(share, 1.0)
     return Finding(t.name, t.layer, claim.cause, claim.title, severity, claim.text, claim.remedy)
 
 
@@ -87,9 +93,9 @@ def _badness(view: View) -> float:
 
 
 def _total(view: View) -> float:
-    """All noise that the layers make, relative to their signals."""
+    """All noise that the layers make and that can reach an output, relative to their signals."""
     return sum(
-        noise
+        min(noise, view.reaching(t))
         for t in view.analysis.tensors
         if (noise := view.isolated(t)) is not None and math.isfinite(noise)
     )

@@ -10,7 +10,7 @@ from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import noise
 from tfq.evaluate.judge.finding import Claim, Remedy
 from tfq.evaluate.judge.remedies import option, wider
-from tfq.evaluate.judge.view import FINE, View, bits, fixed, partner, width
+from tfq.evaluate.judge.view import FINE, NARROW, View, bits, fixed, partner, width
 
 NAME = "outlier_range"
 
@@ -37,7 +37,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     return Claim(
         NAME,
         "outliers dominate the range",
-        f"The grid spans {t.grid[0]:.4g} to {t.grid[1]:.4g} for a few rare values; nearly all lie "
+        f"The grid spans {t.grid[0]:.4g} to {t.grid[1]:.4g}, but nearly all values lie "
         f"within {ends[0]:.4g} to {ends[1]:.4g}, which is {_share(ends, t)} of it. A range of that "
         f"size would have {noise.decibel((cut if percentile else least) / now):.0f} dB less noise.",
         _remedy(view, t, percentile),
@@ -51,6 +51,13 @@ def _remedy(view: View, t: TensorFigures, percentile: bool) -> Remedy:
         return wider(
             (t, *view.users(t)),
             f"{used} ranges do not help here: give the layer 16-bit activations.",
+        )
+    if used == "minmax" and width(t.observed) < NARROW * width(t.grid):
+        return option(
+            "calibration",
+            "robust",
+            "Leave out what only a few calibration samples contain; the data evaluated here never "
+            "reach it.",
         )
     if percentile:
         return option(

@@ -12,6 +12,9 @@ NAME = "saturating"
 # Below this many times the rounding noise, clipping is a fair price of a finer step.
 _CLIPS = 3.0
 
+# The default range rule leaves out no more than this share of the samples.
+_REJECTED = 0.02
+
 _DATA = "calibrate on samples like those that the model will see"
 
 
@@ -39,6 +42,7 @@ def _remedy(view: View, t: TensorFigures, clip: float, wide: float) -> Remedy:
             "A range for all values would round as badly in 8 bits: give the layer 16-bit "
             f"activations, and {_DATA}.",
         )
-    if view.option("calibration") == "minmax":
-        return Remedy(f"The range already holds all calibration data: {_DATA}.")
+    used = view.option("calibration")
+    if used == "minmax" or (used == "robust" and t.saturation > _REJECTED):
+        return Remedy(f"The range already holds the calibration data: {_DATA}.")
     return option("calibration", "minmax", f"Take the range of all values, and {_DATA}.")

@@ -27,11 +27,11 @@ def find(view: View, t: TensorFigures) -> Claim | None:
         f"{where} forces one grid on all its inputs. This one reaches from {t.observed[0]:.4g} "
         f"to {t.observed[1]:.4g}, {100 * used:.2g} % of the grid; {other} needs {wide[1][0]:.4g} "
         f"to {wide[1][1]:.4g}.",
-        # In 16 bits for all that read the joint tensor, or 8 bits come back right behind it.
+        # All that goes in, or 8 bits are kept; all that reads it, or they come back right behind.
         wider(
-            (*joint, *view.users(t)),
-            f"Give {where} and what reads it 16-bit activations, or scale the branches alike in "
-            "training.",
+            (*(i for j in joint for i in view.inputs(j)), *joint, *view.users(t)),
+            f"Give {where}, its inputs and what reads it 16-bit activations, or scale the "
+            "branches alike in training.",
         ),
         amount,
     )

@@ -34,7 +34,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 
 def _remedy(view: View, t: TensorFigures) -> Remedy:
     if t.weights is not None and not t.weights.per_channel:
-        return channel_imbalance.per_channel(view, t)
+        return channel_imbalance.per_channel(t)
     if t.weights is not None and view.option("equalization") != "cross_layer":
         return option(
             "equalization", "cross_layer", "Equalize the channels, or give the layer 16 bits."

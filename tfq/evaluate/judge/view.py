@@ -12,6 +12,7 @@ and the rest, which came in with its inputs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ class View:
         for t in analysis.tensors:
             for name in dict.fromkeys(t.inputs):
                 self._readers.setdefault(name, []).append(t)
+        self._reaching = self._find_reaching()
         self._bins = {t.name: noise.bins_of(t) for t in analysis.tensors}
         self._power = {t.name: self._power_of(t) for t in analysis.tensors}
 
@@ -124,13 +126,31 @@ class View:
     def bias(self, t: TensorFigures, reading: Reading) -> tuple[float, float]:
         """The part of the noise that is a constant error, relative to the signal and to the noise.
 
-        The channels' mean errors b_c give mean(b_c^2), which is at least worst^2 / channels.
+        The channels' mean errors b_c give mean(b_c^2): where that was not counted, it is at least
+        worst^2 / channels.
         """
         total = noise.relative(reading.sqnr_db)
+        if reading.shift is not None:
+            return reading.shift * total, reading.shift
         channels = t.channels.count if t.channels else 1
         square = max(reading.bias_lsb**2, reading.worst_bias_lsb**2 / channels) * t.scale**2
         part = min(self.relative(t, square), total)
         return part, (part / total if total > 0 else 0.0)
+
+    def reaching(self, t: TensorFigures) -> float:
+        """The noise of the worst output that `t` leads to: no more of its own noise got through.
+
+        Infinite where no output was read.
+        """
+        return self._reaching[t.name]
+
+    def _find_reaching(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for t in reversed(self.analysis.tensors):
+            here = self.accumulated(t)
+            own = math.inf if here is None else here
+            found[t.name] = max((found[r.name] for r in self.readers(t)), default=own)
+        return found
 
     def option(self, name: str, default: str = "") -> str:
         """An option's value by name; of a range rule its name."""
