@@ -19,6 +19,8 @@ class Reading:
       mean_lsb, max_lsb: distance in steps of the tensor's grid.
       bias_lsb: absolute value of the mean error, in steps: what does not average out.
       worst_bias_lsb: the same of the worst channel (last axis).
+      shift: part of the noise power that is the channels' mean errors, 0 to 1; None where it was
+        not counted. For the judge, not in reports.
     """
 
     sqnr_db: float
@@ -26,6 +28,7 @@ class Reading:
     max_lsb: float
     bias_lsb: float
     worst_bias_lsb: float
+    shift: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +196,9 @@ def as_dict(analysis: LayerAnalysis) -> list[dict[str, Any]]:
 
 
 def _reading(r: Reading | None) -> dict[str, Any] | None:
-    return None if r is None else {k: finite(v) for k, v in dataclasses.asdict(r).items()}
+    if r is None:
+        return None
+    return {k: finite(v) for k, v in dataclasses.asdict(r).items() if k != "shift"}
 
 
 def _histogram(h: Histogram | None) -> dict[str, Any] | None:

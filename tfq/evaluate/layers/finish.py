@@ -91,6 +91,7 @@ def _reading(errors: Errors | None, tally: Tally) -> Reading | None:
         max_lsb=errors.largest,
         bias_lsb=abs(math.fsum(bias)) / count,
         worst_bias_lsb=float(np.max(np.abs(bias))) * bias.size / count,
+        shift=math.fsum(bias**2) * bias.size / count / squares if squares else 0.0,
     )
 
 
