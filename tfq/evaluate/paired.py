@@ -180,6 +180,10 @@ def bootstrap_statistic(
 ) -> tuple[float, float, int] | None:
     """95 % interval of a statistic of the whole set.
 
+    The interval is around the statistic of the set itself: what the resamples are off by on
+    average is taken off. (Resamples of a calibration error are larger than the error; their own
+    percentiles could lie above it.)
+
     Args:
       compute: the statistic of the samples with the given indices [n]; None where it is undefined.
       n: samples.
@@ -189,15 +193,19 @@ def bootstrap_statistic(
         (`resamples_for`).
 
     Returns:
-      (low, high, resamples that had a value), or None if fewer than half had one.
+      (low, high, resamples that had a value), or None if fewer than half had one, or the set
+      itself has none.
     """
+    value = compute(np.arange(n))
+    if value is None:
+        return None
     rng = np.random.default_rng(seed)
     wanted = resamples_for(max(cost, n), resamples)
     found = [compute(rng.integers(0, n, size=n)) for _ in range(wanted)]
     defined = np.array([v for v in found if v is not None and np.isfinite(v)])
     if 2 * len(defined) < wanted:
         return None
-    return (*interval(defined), len(defined))
+    return (*interval(defined - defined.mean() + value), len(defined))
 
 
 Verdict = Literal["worse", "better", "not distinguishable from zero", "no difference"]

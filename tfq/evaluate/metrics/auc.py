@@ -69,7 +69,8 @@ def _one_vs_rest(kept: Kept) -> list[tuple[np.ndarray, np.ndarray]]:
         raise UndefinedError(f"All labels are {there[0]}; ROC AUC needs samples of two classes.")
     if scores.shape[1] == 1:
         return [(labels == 1, scores[:, 0])]
-    return [(labels == c, scores[:, c]) for c in there]
+    columns = np.ascontiguousarray(scores.T)
+    return [(labels == c, columns[c]) for c in there]
 
 
 def pseudo_values(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
 from tfq.errors import DataError, UsageError
 from tfq.evaluate.metrics import auc, calibration, f1
@@ -86,6 +85,8 @@ def probabilities(outputs: Outputs, kind: Scores) -> np.ndarray:
 
     Probabilities are taken as they are, even where a quantized row does not quite sum to 1.
     """
+    from scipy import special
+
     scores = np.asarray(scores_of(outputs), np.float64)
     if scores.shape[1] == 1:
         one = scores if kind == "probabilities" else special.expit(scores)

@@ -301,7 +301,7 @@ class Task(abc.ABC):
           UsageError: one does not; names those that do.
         """
         for name in names:
-            if not self.has(name):
+            if ":" not in name and not self.has(name):
                 raise UsageError(
                     f"The metric {name!r} does not fit the task {self.name}. "
                     f"Choose among: {', '.join(self.all_metrics)}, or package.module:callable."
@@ -309,12 +309,16 @@ class Task(abc.ABC):
                 )
 
     def metric(self, name: str) -> Metric:
-        """The metric called `name`.
+        """The metric called `name`: one that fits, or "package.module:callable".
 
         Raises:
           UsageError: it does not fit the task; names those that do.
         """
         self.require([name])
+        if ":" in name:
+            from tfq.evaluate.metrics.custom import load_metric  # It builds on this module.
+
+            return load_metric(name)
         return self._build(name)
 
     def metrics(self, names: Sequence[str] | None = None) -> tuple[Metric, ...]:

@@ -52,6 +52,17 @@ class Custom(Metric):
         result = self._result(kept)
         return result if result.ndim else None
 
+    def statistic(self, kept: Kept) -> Callable[[np.ndarray], float]:
+        of = super().statistic(kept)
+
+        def resampled(indices: np.ndarray) -> float:
+            try:
+                return of(indices)
+            except DataError as e:  # The function can do all samples, and not this resample.
+                raise UndefinedError(str(e)) from e
+
+        return resampled
+
     def cost(self, kept: Kept) -> int:
         # The function is likely to read its arguments several times.
         return 10 * super().cost(kept)

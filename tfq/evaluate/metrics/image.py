@@ -3,8 +3,8 @@
 PSNR and SSIM are scikit-image's, of each image, averaged over images. SSIM is that of Wang, Bovik,
 Sheikh and Simoncelli, "Image quality assessment", IEEE TIP 2004: Gaussian window of 11, sigma 1.5,
 averaged over channels. Both need the range of the values, which is taken from the first block's
-labels: 255 for integers or where one is above 2, else 2 where one is below -0.5, else 1; a later
-block that does not fit that range is an error.
+labels (outputs where there are none): 255 for integers or where one is above 2, else 2 where one is
+below -0.5, else 1; a later label that spans more is an error.
 
 Images that are equal have no PSNR; they count as 100 dB, which no other is above either.
 """
@@ -77,11 +77,11 @@ def _pairs(outputs: Outputs, labels: np.ndarray | None) -> tuple[np.ndarray, np.
     return np.asarray(values, np.float64), np.asarray(labels, np.float64).reshape(values.shape)
 
 
-def value_range(labels: np.ndarray) -> float:
+def value_range(images: np.ndarray) -> float:
     """Highest less lowest possible value of images; the rule is the module's."""
-    if labels.dtype.kind != "f" or np.max(labels, initial=0) > 2:
+    if images.dtype.kind != "f" or np.max(images, initial=0) > 2:
         return 255.0
-    return 2.0 if np.min(labels, initial=0) < -0.5 else 1.0
+    return 2.0 if np.min(images, initial=0) < -0.5 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,9 +106,10 @@ class Image(Task):
 
     def fit(self, outputs: Outputs, labels: Labels) -> Image:
         _, values = only(outputs, "Image-to-image")
-        if self.data_range is not None or labels is None:
+        if self.data_range is not None:
             return self
-        return Image(value_range(array_of(labels, len(values), 0, self.name)))
+        images = values if labels is None else array_of(labels, len(values), 0, self.name)
+        return Image(value_range(images))
 
     def check(self, outputs: Outputs, labels: Labels, start: int = 0) -> np.ndarray | None:
         """As `Task.check`; labels have the output's shape, but for axes of size 1.

@@ -90,8 +90,11 @@ def compare(metric: Metric, kept: Kept, reference: Kept, *, seed: int = 0) -> Di
       seed: of the resamples.
     """
     try:
-        value = metric.compute(kept) - metric.compute(reference)
         ours, theirs = metric.values(kept), metric.values(reference)
+        if ours is None or theirs is None:
+            value = metric.compute(kept) - metric.compute(reference)
+        else:
+            value = float(metric.final(ours.mean()) - metric.final(theirs.mean()))
     except UndefinedError:
         return Difference(None)
     if ours is not None and theirs is not None:
