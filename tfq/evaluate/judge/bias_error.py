@@ -15,13 +15,16 @@ NAME = "bias_error"
 
 _HALF = 0.5
 
+# Of fewer values the mean says nothing: errors of any kind leave one.
+_REPEATS = 16
+
 # The least part of the shift that is the layer's own, not that of its inputs.
 _OWN = 0.25
 
 
 def find(view: View, t: TensorFigures) -> Claim | None:
     reading = t.accumulated or t.isolated
-    if reading is None or t.weights is None:
+    if reading is None or t.weights is None or view.repeats(t) < _REPEATS:
         return None
     amount, share = view.bias(t, reading)
     if amount < FINE or share < _HALF or view.clip(t) >= _HALF * amount:
@@ -35,7 +38,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     return Claim(
         NAME,
         "the mean of the output is shifted",
-        f"The output is off {where}; at least {100 * share:.0f} % of the noise is this constant "
+        f"The output is off {where}; {100 * share:.0f} % of the noise is this constant "
         "error, which does not average out.",
         _remedy(view),
         amount,

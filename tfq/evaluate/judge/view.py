@@ -152,6 +152,10 @@ class View:
             found[t.name] = max((found[r.name] for r in self.readers(t)), default=own)
         return found
 
+    def repeats(self, t: TensorFigures) -> float:
+        """How many values a channel of `t` had over all samples."""
+        return self.analysis.samples * math.prod(t.shape) / (t.shape[-1] if t.shape else 1)
+
     def option(self, name: str, default: str = "") -> str:
         """An option's value by name; of a range rule its name."""
         value = self.options.get(name)
