@@ -1,4 +1,5 @@
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfq.calibrate import Statistics, calibrate
 from tfq.calibrate.statistics import fingerprint
 from tfq.errors import DataError, ModelError, UsageError
+from tfq.executors import open_workers
 from tfq.graph.model import Graph, Model, Op, Tensor
 
 SHAPE = (1, 40, 40, 16)  # Large enough for the counting of large tensors.
@@ -161,3 +163,23 @@ def test_variables_start_afresh_for_each_sample():
     statistics = calibrate(model, samples)
     assert statistics["out"].max == 4.0
     assert calibrate(model, samples[::-1]) == statistics
+
+
+@pytest.mark.parametrize("mode", ["full", "minmax"])
+def test_workers_change_no_bit(mode, monkeypatch):
+    model, samples = model_of(last="ABS"), list(draw(30))
+    alone = calibrate(model, samples, mode=mode)
+    monkeypatch.setattr("tfq.calibrate.run._SHARD_SAMPLES", 7)
+    seen: list[int] = []
+    with open_workers(executor=ThreadPoolExecutor(2)) as workers:
+        assert workers.count == 2
+        shared = calibrate(model, samples, mode=mode, workers=workers, progress=seen.append)
+    assert shared == alone
+    assert seen == [7, 14, 21, 28, 30]
+    with open_workers(executor=ThreadPoolExecutor(2)) as workers:
+        # The first bad sample is named by its number in the data, whoever finds it.
+        bad = {name: np.full_like(v, np.nan) for name, v in samples[0].items()}
+        with pytest.raises(DataError, match="Sample 17 holds NaN"):
+            calibrate(model, [*samples[:17], bad, *samples], mode=mode, workers=workers)
+        with pytest.raises(DataError, match="no samples"):
+            calibrate(model, [], mode=mode, workers=workers)

@@ -7,7 +7,8 @@ own memory, and only sketches are kept (256 KB for each tensor with negative val
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -15,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfq.calibrate.sketch import MODES, Sketch
 from tfq.calibrate.statistics import Statistics, fingerprint
 from tfq.errors import DataError, ModelError, UsageError, nearest, unknown_option
+from tfq.executors import Shard, Workers
 from tfq.graph.model import Model, Op, Tensor
 from tfq.runtime import Runner
 
@@ -28,6 +30,11 @@ _ACTIVATION_BOUNDS = {
 _ACTIVATIONS = {v: k for k, v in vars(schema.ActivationFunctionType).items() if k[0] != "_"}
 
 
+# Samples that a worker gets at once: enough to pay for sending its sketches back.
+_SHARD_BYTES = 16 << 20
+_SHARD_SAMPLES = 64
+
+
 def calibrate(
     model: bytes,
     samples: Iterable[Mapping[str, np.ndarray]],
@@ -35,6 +42,7 @@ def calibrate(
     tensors: Collection[str] | None = None,
     mode: str = "full",
     threads: int | None = None,
+    workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
     initial: Statistics | None = None,
 ) -> Statistics:
@@ -47,6 +55,7 @@ def calibrate(
       tensors: names of the tensors to look at; None means all inputs and computed float32 tensors.
       mode: "full", or "minmax" for extremes only (no histogram; several times cheaper).
       threads: CPU threads of the interpreter; None for the default of `Runner`.
+      workers: where to run, if not in this process alone; the result is the same to the bit.
       progress: called with the number of samples run so far, after each.
       initial: statistics to continue from; they are not changed.
 
@@ -58,62 +67,141 @@ def calibrate(
     """
     if mode not in MODES:
         raise unknown_option("calibration mode", mode, MODES)
-    graph = Model.from_bytes(model)
     if initial is not None:
         initial.check_model(model, "The statistics to continue from")
+    work = _Calibration(model, None if tensors is None else tuple(tensors), mode)
+    work.start(threads)
+    done = progress or (lambda count: None)
+    if workers is None or workers.count == 1:
+        sketches = work.sketches()
+        count = 0
+        for sample in samples:
+            work.add(sample, count, sketches)
+            count += 1
+            done(count)
+        result = Statistics(sketches, fingerprint(model), count, mode)
+    else:
+        result = Statistics(work.sketches(), fingerprint(model), 0, mode)
+        for part in workers.map(work, _shards(samples)):
+            result = result.merge(part)
+            done(result.samples)
+    if not result.samples and initial is None:
+        raise DataError("The representative data has no samples. Give at least one.")
+    return result if initial is None else initial.merge(result)
 
-    def read_runner() -> Runner:
-        return Runner(model, keep_intermediates=True, threads=threads)
 
-    in_passing = mode == "minmax"
-    runner = Runner(model, ranges=True, threads=threads) if in_passing else read_runner()
-    watched = _watched(graph, runner, tensors)
-    sizes = {t.name: t.size for t in graph.main.tensors()}
-    unseen = {name for name, _, _ in watched} - {t.name for t in graph.main.inputs}
-    outputs = {d["name"]: d["index"] for d in runner.outputs if d["dtype"] == np.float32}
-    stateful = any(t.is_variable for t in graph.main.tensors()) or any(
-        op.name == "VAR_HANDLE" for op in graph.main.ops
-    )
-    sketches = {name: Sketch(mode) for name, _, _ in watched}
-    expected = {d["name"]: (tuple(d["shape"]), np.dtype(d["dtype"])) for d in runner.inputs}
-    count = 0
+def _shards(samples: Iterable[Mapping[str, np.ndarray]]) -> Iterator[Shard]:
+    """Groups of samples; which ones depends on the samples alone."""
+    group: list[Mapping[str, np.ndarray]] = []
+    size = start = number = 0
     for sample in samples:
-        _check_sample(sample, expected, count)
-        if stateful:
-            runner.reset_state()
-        runner.set_inputs(sample)
-        found = runner.invoke_for_ranges() if in_passing else None
-        if in_passing and (found is None or not found.keys() >= unseen):
-            in_passing = False
-            runner = read_runner()
-            runner.set_inputs(sample)
-        if not in_passing:
-            runner.invoke()
+        group.append(sample)
+        size += sum(v.nbytes for v in sample.values())
+        if size >= _SHARD_BYTES or len(group) == _SHARD_SAMPLES:
+            yield _shard(number, start, group)
+            start, number, size, group = start + len(group), number + 1, 0, []
+    if group:
+        yield _shard(number, start, group)
+
+
+def _shard(number: int, start: int, group: list[Mapping[str, np.ndarray]]) -> Shard:
+    return Shard(number, f"samples {start} to {start + len(group) - 1}", (start, group))
+
+
+class _Calibration:
+    """A model with all its tensors readable, and what is read of them; picklable."""
+
+    def __init__(self, model: bytes, tensors: tuple[str, ...] | None, mode: str):
+        self.model = model
+        self.tensors = tensors
+        self.mode = mode
+        self._runner: Runner | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": self.model, "tensors": self.tensors, "mode": self.mode, "_runner": None}
+
+    def __call__(
+        self, payload: tuple[int, list[Mapping[str, np.ndarray]]], threads: int
+    ) -> Statistics:
+        start, group = payload
+        if self._runner is None:
+            self.start(threads)
+        sketches = self.sketches()
+        for i, sample in enumerate(group):
+            self.add(sample, start + i, sketches)
+        return Statistics(sketches, fingerprint(self.model), len(group), self.mode)
+
+    def sketches(self) -> dict[str, Sketch]:
+        return {name: Sketch(self.mode) for name, _, _ in self._watched}
+
+    def start(self, threads: int | None) -> None:
+        """Makes the interpreter.
+
+        Raises:
+          ModelError: the model cannot run, or tensors of it cannot be told apart.
+          UsageError: there is no such tensor.
+        """
+        main = Model.from_bytes(self.model)
+        self._threads = threads
+        self._in_passing = self.mode == "minmax"
+        runner = (
+            Runner(self.model, ranges=True, threads=threads)
+            if self._in_passing
+            else self._reading_runner()
+        )
+        self._runner = runner
+        self._watched = _watched(main, runner, self.tensors)
+        self._sizes = {t.name: t.size for t in main.main.tensors()}
+        self._unseen = {n for n, _, _ in self._watched} - {t.name for t in main.main.inputs}
+        self._outputs = {d["name"]: d["index"] for d in runner.outputs if d["dtype"] == np.float32}
+        self._stateful = any(t.is_variable for t in main.main.tensors()) or any(
+            op.name == "VAR_HANDLE" for op in main.main.ops
+        )
+        self._expected = {
+            d["name"]: (tuple(d["shape"]), np.dtype(d["dtype"])) for d in runner.inputs
+        }
+
+    def _reading_runner(self) -> Runner:
+        return Runner(self.model, keep_intermediates=True, threads=self._threads)
+
+    def add(
+        self, sample: Mapping[str, np.ndarray], number: int, sketches: Mapping[str, Sketch]
+    ) -> None:
+        """Runs a sample and adds what every tensor held to its sketch.
+
+        Raises:
+          DataError: the sample does not fit, or a tensor becomes NaN or infinite.
+        """
+        assert self._runner is not None
+        _check_sample(sample, self._expected, number)
+        if self._stateful:
+            self._runner.reset_state()
+        self._runner.set_inputs(sample)
+        found = self._runner.invoke_for_ranges() if self._in_passing else None
+        if self._in_passing and (found is None or not found.keys() >= self._unseen):
+            self._in_passing = False
+            self._runner = self._reading_runner()
+            self._runner.set_inputs(sample)
+        if not self._in_passing:
+            self._runner.invoke()
         at = ""
         try:
-            for at, index, bounds in watched:
-                if found is None or not in_passing:
-                    sketches[at].update(runner.view(index), bounds)
+            for at, index, bounds in self._watched:
+                if found is None or not self._in_passing:
+                    sketches[at].update(self._runner.view(index), bounds)
                 elif at in sample:
                     sketches[at].update(sample[at])
                 else:
-                    sketches[at].update_extremes(*found[at], sizes[at])
-            if in_passing:
+                    sketches[at].update_extremes(*found[at], self._sizes[at])
+            if self._in_passing:
                 # LiteRT's own minimum and maximum pass over a NaN among numbers.
-                for at in outputs:
-                    if np.isnan(runner.view(outputs[at]).sum()):
+                for at in self._outputs:
+                    if np.isnan(self._runner.view(self._outputs[at]).sum()):
                         raise DataError("holds NaN")
         except DataError as e:
-            raise _not_finite(at, at in expected, count, str(e)) from None
+            raise _not_finite(at, at in self._expected, number, str(e)) from None
         except ValueError as e:
             raise ModelError(f"Tensor {at!r} cannot be read after running: {e}") from None
-        count += 1
-        if progress is not None:
-            progress(count)
-    if not count and initial is None:
-        raise DataError("The representative data has no samples. Give at least one.")
-    result = Statistics(sketches, fingerprint(model), count, mode)
-    return result if initial is None else initial.merge(result)
 
 
 def _watched(

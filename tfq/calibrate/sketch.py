@@ -224,6 +224,10 @@ class Sketch:
             setattr(sketch, f"_{name}", {int(b): int(c) for b, c in pairs})
         return sketch
 
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Sketch], tuple[dict[str, Any]]]:
+        # Most bins are empty: what is sent between processes leaves them out.
+        return Sketch.from_state, (self.state(),)
+
     def _grow(self, more: int, *, negative: bool) -> None:
         size = _BINS if negative else self._counts.size
         dtype = np.int64 if (self.count + more) >> 32 else self._counts.dtype

@@ -134,7 +134,7 @@ COMMAND = cli.Command(
     FLAGS,
     _run,
     (
-        "tfq evaluate model.keras model_int8.tflite --data=test.npz --report=report.html",
+        "tfq evaluate model.keras model_int8.tflite --data=test.npz --report=page.html",
         "tfq evaluate a.tflite b.tflite --data=photos/ --metrics=top1,auc --workers=2",
     ),
 )
