@@ -85,13 +85,15 @@ def _reading(errors: Errors | None, tally: Tally) -> Reading | None:
     count = tally.sketch.count
     bias = errors.bias()
     squares, power = real(errors.squares), real(tally.power)
+    each = count / bias.size
+    shift = min(math.fsum(bias * bias / each) / squares, 1.0) if squares else None
     return Reading(
         sqnr_db=10 * math.log10(max(power, 1e-30) / squares) if squares else math.inf,
         mean_lsb=real(errors.magnitudes) / count,
         max_lsb=errors.largest,
         bias_lsb=abs(math.fsum(bias)) / count,
-        worst_bias_lsb=float(np.max(np.abs(bias))) * bias.size / count,
-        shift=math.fsum(bias**2) * bias.size / count / squares if squares else 0.0,
+        worst_bias_lsb=float(np.max(np.abs(bias))) / each,
+        shift=shift,
     )
 
 

@@ -22,10 +22,10 @@ from tfq.graph.model import Graph, Model, Op, Tensor, options_type
 from tfq.graph.optable import op_version
 
 # Their work is done elsewhere, or differs from run to run.
-_APART = frozenset(
-    "CALL CALL_ONCE IF WHILE ASSIGN_VARIABLE READ_VARIABLE VAR_HANDLE HASHTABLE HASHTABLE_FIND "
-    "HASHTABLE_IMPORT HASHTABLE_LOOKUP HASHTABLE_SIZE MULTINOMIAL RANDOM_UNIFORM "
-    "RANDOM_STANDARD_NORMAL CUSTOM".split()
+_APART = (
+    *("CALL", "CALL_ONCE", "IF", "WHILE", "ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"),
+    *("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_LOOKUP", "HASHTABLE_SIZE"),
+    *("MULTINOMIAL", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "CUSTOM"),
 )
 
 

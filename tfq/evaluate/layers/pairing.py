@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections.abc import Container, Mapping
 
+from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.graph.numerics import Grid
 from tfq.graph.optable import Kind, spec
@@ -94,7 +95,7 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
       quantized: the quantized file, of tfq or another converter.
 
     Raises:
-      ModelError: one of them is damaged.
+      ModelError: one of them is damaged, or their inputs differ.
     """
     reference, float_bytes = _rewritten(float_model, "the float model")
     model, quantized_bytes = _rewritten(quantized, "the quantized model")
@@ -107,6 +108,12 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
     for given, own in zip(model.main.inputs, reference.main.inputs, strict=False):
         if given not in counterparts and given.shape == own.shape:
             counterparts[given] = own
+    strange = [t for t in model.main.inputs if t not in counterparts]
+    if strange or len(model.main.inputs) != len(reference.main.inputs):
+        raise ModelError(
+            f"The two models have different inputs, so they cannot be run on the same samples. "
+            f"The float model takes {_said(reference.main)}; the quantized one {_said(model.main)}."
+        )
     matched = _matched(model.main, counterparts, computed)
     producers = model.main.producers()
     shares = _shared(model.main, matched)
@@ -122,7 +129,9 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
         )
         for t, twin in matched.items()
     }
+    # The same values on another grid, before or after the tensor that has the name.
     inside = {t for t in _computed(model.main) if _copied(t, producers) in matched}
+    inside |= {s for t in matched if (s := _copied(t, producers)) is not None}
     unmatched = tuple(
         t.name
         for t in _computed(model.main)
@@ -139,6 +148,10 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
         counterparts,
         names,
     )
+
+
+def _said(graph: Graph) -> str:
+    return ", ".join(f"{t.name!r} {t.dtype}{list(t.shape)}" for t in graph.inputs) or "none"
 
 
 def _rewritten(data: bytes, where: str) -> tuple[Model, bytes]:

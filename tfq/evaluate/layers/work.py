@@ -100,7 +100,7 @@ class LayerWork:
         # Input of the quantized model -> input of the float model, and the grid it is put on.
         self.fed = {
             t.name: (
-                pairing.input_names.get(t.name, t.name),
+                pairing.input_names[t.name],
                 Grid.of(t.dtype, t.quant) if t.quant is not None and t.dtype in LIMITS else None,
             )
             for t in main.inputs
@@ -139,6 +139,11 @@ class LayerWork:
                 raise DataError(
                     f"Input {name!r} takes {dtype}{list(shape)}. Received: "
                     f"{values.dtype}{list(values.shape)}."
+                )
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise DataError(
+                    f"Input {name!r} holds NaN or infinite values in one of "
+                    f"{len(values)} samples. Remove or repair it."
                 )
             arrays[name] = values.astype(dtype, copy=False).reshape(-1, *shape)
         counts = {a.shape[0] for a in arrays.values()}
