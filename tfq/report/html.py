@@ -1,7 +1,7 @@
 """The report as one HTML file that needs nothing else: styles, script and data are in it.
 
-The parts are the files of `page/`. The content security policy names the hash of the one style and of
-the one script, so nothing else runs or loads, whatever a tensor is called.
+The parts are the files of `page/`. The content security policy names the hash of the one style and
+of the one script, so nothing else runs or loads, whatever a tensor is called.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _merge_bins(histogram: Mapping[str, Any], merge: int) -> dict[str, Any]:
     width = (histogram["high"] - histogram["low"]) / n
 
     def merged(counts: Sequence[int] | None) -> list[int] | None:
-        return counts and [sum(counts[i : i + merge]) for i in range(0, n, merge)]
+        if counts is None:
+            return None
+        return [sum(counts[i : i + merge]) for i in range(0, n, merge)]
 
     return {
         "low": histogram["low"],

@@ -16,7 +16,7 @@ function intervalAxis(scale, unit) {
   return svg("svg", { viewBox: "0 0 232 30", "aria-hidden": "true" },
     marks.map((t) => [
       svg("line", { x1: scale.x(t), x2: scale.x(t), y1: 24, y2: 30, class: "zero" }),
-      svg("text", { x: scale.x(t), y: 18, "text-anchor": "middle" }, t === 0 ? "0" : num(t, 2)),
+      svg("text", { x: scale.x(t), y: 18, "text-anchor": "middle" }, tickText(t, marks)),
     ]));
 }
 
@@ -66,7 +66,7 @@ function histogram(data, grid, title, what) {
       svg("line", { x1: 0, x2: width, y1: base, y2: base, class: "axis" }),
       marks.map((t) => [
         svg("line", { x1: x(t), x2: x(t), y1: base, y2: base + 4, class: "axis" }),
-        svg("text", { x: Math.min(width - 12, Math.max(10, x(t))), y: height - 5, "text-anchor": "middle" }, num(t)),
+        svg("text", { x: Math.min(width - 12, Math.max(10, x(t))), y: height - 5, "text-anchor": "middle" }, tickText(t, marks)),
       ]),
       grid ? rangeMarks(grid, low, high, x, top, base, width) : null));
 }
@@ -94,7 +94,7 @@ function hatchPattern() {
 
 function reliabilityDiagram(row) {
   const size = 240;
-  const [left, bottom] = [34, 26];
+  const [left, bottom] = [42, 26];
   const x = (v) => left + v * (size - left - 6);
   const y = (v) => size - bottom - v * (size - bottom - 6);
   const most = Math.max(1, ...row.bins.map((b) => b.count));
@@ -135,7 +135,7 @@ function confusionFigure(row, names) {
     n <= 16 ? confusionTable(row, labels, totals) : confusionCanvas(row, labels, totals),
     wrong.length
       ? h("p", { class: "small muted name" }, "Most frequent: ",
-          wrong.map((c, k) => `${k ? "; " : ""}${labels[c.i]} taken for ${labels[c.j]}, ${c.count} of ${totals[c.i]}`))
+          wrong.map((c, k) => [k ? "; " : "", name(labels[c.i]), " taken for ", name(labels[c.j]), `, ${c.count} of ${totals[c.i]}`]))
       : null);
 }
 
@@ -143,7 +143,7 @@ function confusionTable(row, labels, totals) {
   const heat = (count, i) => Math.sqrt(totals[i] ? count / totals[i] : 0) * 0.9;
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Confusion of ${row.model}` },
     h("table", { class: "matrix" },
-      h("caption", { class: "quiet" }, `Confusion of ${row.model}: rows are labels, columns are answers`),
+      h("caption", {}, `Confusion of ${row.model}: rows are labels, columns are answers`),
       h("thead", {}, h("tr", {}, h("td", {}), labels.map((t) => h("th", { scope: "col" }, cut(t))))),
       h("tbody", {}, row.matrix.map((r, i) => h("tr", {}, h("th", { scope: "row" }, cut(labels[i])),
         r.map((count, j) => {

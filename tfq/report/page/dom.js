@@ -44,6 +44,7 @@ function percent(share) {
   const x = share * 100;
   if (x === 0 || x === 100) return `${x} %`;
   if (x < 0.01) return "< 0.01 %";
+  if (x > 99.9 && x < 100) return "> 99.9 %";
   return `${x.toFixed(x < 1 ? 2 : 1)} %`;
 }
 
@@ -79,17 +80,27 @@ function ticks(low, high, n) {
   return found;
 }
 
+// As many decimals as tell the ticks apart.
+function tickText(t, marks) {
+  if (t === 0) return "0";
+  const step = marks.length > 1 ? Math.abs(marks[1] - marks[0]) : Math.abs(t);
+  if (step >= 1e6 || step < 1e-6) return num(t, 2);
+  return minus(t.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9))));
+}
+
 // A table: columns are [heading, "n" for numbers or ""], rows are arrays of cells.
 function table(caption, columns, rows, options = {}) {
   const cell = (content, i) =>
     i === 0
       ? h("th", { scope: "row", class: columns[i][1] }, content)
       : h("td", { class: columns[i][1] }, content);
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  const box = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", { class: options.class },
-      h("caption", { class: options.show ? null : "quiet" }, caption),
+      h("caption", {}, caption),
       h("thead", {}, h("tr", {}, columns.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell))))));
+  // A visible caption stays outside of what scrolls.
+  return options.show ? [h("p", { class: "caption", "aria-hidden": "true" }, caption), box] : box;
 }
 
 function copyable(text, wrap) {
@@ -111,3 +122,5 @@ function copyable(text, wrap) {
 
 const name = (text) => h("span", { class: "name" }, text);
 const cut = (text) => h("span", { class: "cut", title: text }, text);
+// Of a path the end tells most: the beginning gives way.
+const tail = (text) => h("span", { class: "cut tail", title: text }, h("bdi", {}, text));

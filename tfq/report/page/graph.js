@@ -33,7 +33,7 @@ class Graph {
       if (row) this.choose(Number(row.dataset.index));
     });
     this.rows = tensors.map((t, i) => h("li", { role: "option", id: `node-${i}`, "data-index": i, "aria-selected": "false" },
-      h("span", { class: "op" }, t.op), cut(t.layer || t.name), h("span", { class: "db" })));
+      h("span", { class: "op" }, t.op), tail(t.layer || t.name), h("span", { class: "db" })));
     this.list.append(...this.rows);
     this.canvas = h("div", { class: "canvas", "--lanes": `${this.width}px` }, this.list);
     this.box = h("div", { class: "graph" }, this.canvas);

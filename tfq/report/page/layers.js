@@ -25,7 +25,7 @@ function legend() {
 
 function profile(tensors, readings, choose) {
   const n = tensors.length;
-  const cursor = svg("rect", { class: "cursor", width: 1, height: CEILING, y: 0 });
+  const marker = h("span", { class: "marker" });
   const drawing = svg("svg", { viewBox: `0 0 ${n} ${CEILING}`, preserveAspectRatio: "none", role: "img",
     "aria-label": "Error of every layer in the order of execution; higher is worse" },
     readings.map((r, i) => {
@@ -34,15 +34,15 @@ function profile(tensors, readings, choose) {
       const height = Math.max(1.5, CEILING - Math.max(0, Math.min(CEILING, value)));
       return svg("rect", { x: i, width: n > 160 ? 1.02 : 0.9, y: CEILING - height, height, class: levelClass(levelOf(r)) },
         svg("title", {}, `${tensors[i].op} ${tensors[i].layer || tensors[i].name}: ${words(r)}`));
-    }), cursor);
+    }));
   drawing.addEventListener("click", (event) => {
     const area = drawing.getBoundingClientRect();
     choose(Math.max(0, Math.min(n - 1, Math.floor(((event.clientX - area.left) / area.width) * n))));
   });
   const element = h("figure", { class: "figure profile" },
     h("figcaption", {}, h("strong", {}, "Error along the model"), h("span", {}, "taller is worse")),
-    drawing, h("div", { class: "ends" }, h("span", {}, "input"), h("span", {}, "output")));
-  return { element, select: (i) => cursor.setAttribute("x", i) };
+    drawing, h("div", { class: "ends" }, h("span", {}, "input"), marker, h("span", {}, "output")));
+  return { element, select: (i) => marker.style.setProperty("--at", `${(100 * (i + 0.5)) / n}%`) };
 }
 
 function figures(t) {
@@ -62,8 +62,8 @@ function figures(t) {
 function readingTable(t) {
   const rows = [["Isolated", t.isolated], ["Accumulated", t.accumulated]].filter(([, r]) => r);
   if (!rows.length) return null;
-  return table("Error of this tensor", [["Error", ""], ["SQNR dB", "n"], ["Mean LSB", "n"], ["Largest LSB", "n"], ["Bias LSB", "n"], ["Worst channel's bias", "n"]],
-    rows.map(([title, r]) => [title, decibels(r), num(r.mean_lsb), num(r.max_lsb), num(r.bias_lsb), num(r.worst_bias_lsb)]));
+  return table("Error of this tensor; mean, largest and bias in steps of its grid (LSB)", [["Error", ""], ["SQNR dB", "n"], ["Mean", "n"], ["Largest", "n"], ["Bias", "n"], ["Channel bias", "n"]],
+    rows.map(([title, r]) => [title, decibels(r), num(r.mean_lsb), num(r.max_lsb), num(r.bias_lsb), num(r.worst_bias_lsb)]), { show: true });
 }
 
 function neighbours(tensors, i, choose) {
@@ -126,8 +126,10 @@ class Layers {
           this.analyses.map((a, i) => h("option", { value: i, selected: i === this.which }, a.model))))
       : null;
     return h("div", { class: "controls" }, models,
-      this.readings.length > 1 ? switcher("Reading", [["isolated", "Isolated"], ["accumulated", "Accumulated"]], this.reading, (v) => { this.reading = v; this.update(); }) : null,
-      switcher("Counts", [["log", "Log counts"], ["linear", "Linear counts"]], logarithmic ? "log" : "linear", (v) => { logarithmic = v === "log"; this.redraw(); }));
+      this.readings.length > 1 ? h("span", { class: "switch-label" }, "Error",
+        switcher("Reading", [["isolated", "Isolated"], ["accumulated", "Accumulated"]], this.reading, (v) => { this.reading = v; this.update(); })) : null,
+      h("span", { class: "switch-label" }, "Counts",
+        switcher("Counts", [["log", "Logarithmic"], ["linear", "Linear"]], logarithmic ? "log" : "linear", (v) => { logarithmic = v === "log"; this.redraw(); })));
   }
 
   show() {
@@ -202,12 +204,12 @@ class Layers {
     const bar = (r) => svg("svg", { width: "100%", height: 10, "aria-hidden": "true" },
       svg("rect", { width: `${(100 * (CEILING - Math.max(0, Math.min(CEILING - 1, r.sqnr_db)))) / CEILING}%`, height: 10, rx: 2, class: `node ${levelClass(levelOf(r))}` }));
     return h("div", { class: "scroll worst graphic", tabindex: "0", role: "region", "aria-label": "Worst layers" },
-      h("table", {}, h("caption", { class: "quiet" }, `The worst layers of ${model}, by ${this.reading} error`),
+      h("table", {}, h("caption", {}, `The worst layers of ${model}, by ${this.reading} error`),
         h("thead", {}, h("tr", {}, ["Layer", "Op", "Error", "SQNR dB", "Cause"].map((t, i) => h("th", { scope: "col", class: i === 3 ? "n" : null }, t)))),
         h("tbody", {}, ranked.map((i) => {
           const t = tensors[i];
           return h("tr", {}, h("th", { scope: "row", class: "where" },
-            h("button", { type: "button", class: "link cut", title: t.name, onclick: () => this.reveal(i) }, t.layer || t.name)),
+            h("button", { type: "button", class: "link cut", title: t.name, onclick: () => this.reveal(i) }, tail(t.layer || t.name))),
             h("td", { class: "nowrap muted small" }, t.op), h("td", { class: "track" }, bar(this.readingOf(t))),
             h("td", { class: "n" }, decibels(this.readingOf(t))), h("td", { class: "small" }, cause(t)));
         }))));
@@ -215,6 +217,8 @@ class Layers {
 
   // Paper has no clicks: the worst layers are opened on it.
   print(on) {
+    if (on) this.zoomed = this.graph.zoom;
+    this.graph.resize((on ? Math.min(2, this.zoomed) : this.zoomed) - this.graph.zoom);
     this.printed.replaceChildren(...(on ? [h("h3", {}, "The worst layers"), ...this.ranked().slice(0, 10).map((i) => detailOf(this.report, this.analysis, i, null))] : []));
   }
 

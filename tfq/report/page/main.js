@@ -10,20 +10,21 @@ function main() {
     ["Metrics", metricsSection(report)],
     ["Flips", agreementSection(report)],
     ["Causes", findingsSection(report, open)],
-    ...(layers ? layers.sections().map((s, i) => [["Worst layers", "Graph", "All layers"][i], s]) : []),
+    ...(layers ? layers.sections().map((s, i) => [["Worst", "Graph", "Layers"][i], s]) : []),
     ["Outputs", outputsSection(report)],
     ["Confidence", reliabilitySection(report)],
     ["Confusion", confusionSection(report)],
     ["Behaviour", behaviourSection(report)],
     ["Sizes", sizesSection(report)],
     ["Inputs", interfaceSection(report)],
-    ["Second data set", secondSection(report)],
+    ["Second data", secondSection(report)],
     ["Warnings", warningsSection(report)],
     ["Command", madeSection(report)],
   ].filter(([, element]) => element);
   document.querySelector("nav.contents").append(h("ul", {},
     sections.filter(([title]) => title).map(([title, element]) => h("li", {}, h("a", { href: `#${element.id}` }, title)))));
-  document.querySelector("main").append(hatchPattern(), ...sections.map(([, element]) => element));
+  document.body.append(hatchPattern());
+  document.querySelector("main").append(...sections.map(([, element]) => element));
   // Only now does the graph's box have a height to scroll in.
   if (layers) layers.choose(layers.chosen);
   painters.forEach((paint) => paint());

@@ -46,10 +46,10 @@ function decimalsOf(metric) {
   return Math.min(8, Math.max(metric.unit === "%" ? 1 : 0, 1 - Math.floor(Math.log10(size))));
 }
 
-// Whether chance can explain it: by the test where there is one, else by the interval.
+// Whether chance can explain it: neither the test nor the interval, where there is one, may say so.
 function conclusion(d, better) {
   if (d.value === null || (d.p === null && d.low === null)) return ["", ""];
-  const real = d.p !== null ? d.p < 0.05 : d.low > 0 || d.high < 0;
+  const real = (d.p === null || d.p < 0.05) && (d.low === null || d.low > 0 || d.high < 0);
   if (!real) return ["", "may be chance"];
   if (better === "neither" || d.value === 0) return ["", "really different"];
   return (d.value > 0) === (better === "higher") ? ["better", "really better"] : ["worse", "really worse"];
@@ -87,7 +87,7 @@ function metricTable(report, which) {
   if (!metrics.length) return null;
   return h("div", { class: "scroll metrics", tabindex: "0", role: "region", "aria-label": "Metrics" },
     h("table", { role: "table" },
-      h("caption", { class: "quiet" }, "Metrics of every model and differences to the reference"),
+      h("caption", {}, "Metrics of every model and differences to the reference"),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
         [["Model", ""], ["Value (95 % interval)", ""], ["Difference to the reference (95 % interval)", ""], ["p", "n"], ["Difference", ""]]
           .map(([text, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, text)))),
@@ -179,7 +179,7 @@ function sizesSection(report) {
   const dtypes = [...new Set(models.flatMap((m) => m.weights.map((w) => w.dtype)))].sort();
   const kinds = [...new Set(models.flatMap((m) => m.ops.map((o) => o.op)))].sort();
   const weight = (m, d) => m.weights.find((w) => w.dtype === d);
-  return section("sizes", "Sizes and ops", null, h("div", { class: "columns" },
+  return section("sizes", "Sizes and ops", null, h("div", { class: models.length > 3 ? null : "columns" },
     dtypes.length ? h("div", {}, h("h3", {}, "Constants"), table("Constants by type", [["Type", ""], ...heads],
       [...dtypes.map((d) => [d, ...models.map((m) => {
         const w = weight(m, d);
@@ -199,7 +199,7 @@ function interfaceSection(report) {
 }
 
 function secondSection(report) {
-  const found = [metricTable(report, 2), agreementTable(report, 2)].filter(Boolean);
+  const found = [metricTable(report, 2), agreementTable(report, 2)].flat().filter(Boolean);
   if (!report.second_data && !found.length) return null;
   const d = report.second_data;
   return section("second", "Second data set", d ? `${d.description}, ${plural(d.samples, "sample")}${d.labelled ? "" : ", without labels"}.` : null, found);

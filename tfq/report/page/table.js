@@ -9,8 +9,8 @@ const COLUMNS = [
     show: (r) => [h("span", { class: `swatch ${levelClass(levelOf(r.reading))}` }), decibels(r.reading)] },
   { key: "mean", title: "Mean error LSB", kind: "n", value: (r) => r.reading?.mean_lsb, show: (r) => num(r.reading?.mean_lsb) },
   { key: "max", title: "Largest error LSB", kind: "n", value: (r) => r.reading?.max_lsb, show: (r) => num(r.reading?.max_lsb) },
-  { key: "bias", title: "Bias LSB", kind: "n", value: (r) => r.reading?.bias_lsb, show: (r) => num(r.reading?.bias_lsb) },
-  { key: "worst", title: "Worst channel's bias LSB", kind: "n", value: (r) => r.reading?.worst_bias_lsb, show: (r) => num(r.reading?.worst_bias_lsb) },
+  { key: "bias", title: "Bias LSB", kind: "n", value: (r) => r.reading?.bias_lsb, show: (r) => num(r.reading?.bias_lsb, 2) },
+  { key: "worst", title: "Channel bias LSB", kind: "n", value: (r) => r.reading?.worst_bias_lsb, show: (r) => num(r.reading?.worst_bias_lsb, 2) },
   { key: "saturation", title: "Saturated", kind: "n", value: (r) => r.t.saturation, show: (r) => percent(r.t.saturation) },
   { key: "used", title: "Grid used", kind: "n", value: (r) => r.t.used, show: (r) => percent(r.t.used) },
   { key: "imbalance", title: "Channel imbalance", kind: "n", value: (r) => r.t.channels?.imbalance, show: (r) => num(r.t.channels?.imbalance) },
@@ -38,7 +38,7 @@ class LayerTable {
     this.controls = h("div", { class: "controls" }, h("label", {}, "Filter ", this.text), this.op, this.count);
     this.box = h("div", { class: "box", role: "region", tabindex: "0", "aria-label": "All layers" },
       h("table", { class: "layers" },
-        h("caption", { class: "quiet" }, "All layers; a row opens its detail"),
+        h("caption", {}, "All layers; a row opens its detail"),
         h("thead", {}, h("tr", {}, this.heads)), this.body));
     this.body.addEventListener("click", (e) => {
       const row = e.target.closest("tr.row");
@@ -54,7 +54,7 @@ class LayerTable {
       r.search = `${r.t.layer || ""}\n${r.t.name}`.toLowerCase();
       r.element = h("tr", { class: "row", tabindex: "-1", "data-index": r.index, "aria-expanded": "false" },
         COLUMNS.map((c) => (c.key === "layer"
-          ? h("th", { scope: "row", class: "where" }, cut(r.t.layer || r.t.name), r.t.layer && r.t.layer !== r.t.name ? cut(r.t.name) : null)
+          ? h("th", { scope: "row", class: "where" }, tail(r.t.layer || r.t.name), r.t.layer && r.t.layer !== r.t.name ? cut(r.t.name) : null)
           : h("td", { class: c.kind }, c.show(r)))));
     }
     this.order();
