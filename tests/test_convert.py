@@ -216,6 +216,7 @@ def test_the_summary_is_json_with_its_keys(source, result):
         "model",
         "plan",
         "data",
+        "equalization",
         "bias_correction",
         "proof",
         "accuracy",

@@ -3,7 +3,7 @@
     python -m tfq.convert saved_model/
 
 `convert_model` is the same from Python. It reads as the way a model goes: source, float graph,
-statistics, plan, quantized graph, corrected biases, proof.
+statistics, plan, quantized graph, equalized channels, corrected biases, proof.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfq.errors import TfqError, unknown_option
+from tfq.errors import TfqError, UsageError, unknown_option
 from tfq.files import write_atomic
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class ConversionResult:
       model: the `.tflite` file's bytes, allocated and invoked in LiteRT.
       plan: what was decided for every tensor and op, and why.
       summary: plain data (JSON): sizes, seconds by stage, op counts, errors, hashes, versions.
-      statistics: what calibration saw, or None for schemes that need no data.
+      statistics: what calibration saw of the model before equalization, or None for schemes that
+        need no data.
     """
 
     model: bytes
@@ -62,6 +63,7 @@ def convert_model(
     weights: str = "minmax",
     granularity: str = "per_channel",
     dense_granularity: str = "per_channel",
+    equalization: str = "auto",
     bias_correction: str = "sequential",
     input_type: str | None = None,
     output_type: str | None = None,
@@ -90,6 +92,8 @@ def convert_model(
       weights: "minmax" or "mse" scales of weights.
       granularity: "per_channel" or "per_tensor" weights.
       dense_granularity: the same for fully connected layers ("per_tensor" for EdgeTPU).
+      equalization: of channels that differ in range: "auto" (tried where they do, kept where it
+        lowers the error), "cross_layer" (wherever it is possible) or "none".
       bias_correction: "sequential" or "none".
       input_type, output_type: "int8", "uint8", "int16" or "float32"; by default the scheme's own.
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
@@ -133,12 +137,18 @@ def convert_model(
         weights=weights,
         granularity=granularity,
         dense_granularity=dense_granularity,
+        equalization=equalization,
         input_type=input_type,
         output_type=output_type,
         input_range=input_range,
         allow_float=(*allowed, *excluded),
         rules=(*rules, *exclude_rules(excluded)),
     )
+    if equalization == "cross_layer" and statistics is not None:
+        raise UsageError(
+            "equalization=cross_layer rescales the model, which the statistics given are then not "
+            "of. Leave one of the two out."
+        )
     check_name(data)
     if isinstance(statistics, str | os.PathLike):
         statistics = Statistics.load(statistics)
@@ -153,8 +163,12 @@ def convert_model(
     with patterns.naming_layers(loaded.layer_names):
         stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
         stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
+        prepared = run.replay_equalization(prepared, given)
         chosen = run.plan(prepared, stats, given)
         emitted = run.emit(prepared, chosen, replayed=given is not None)
+        prepared, chosen, emitted = run.equalize(
+            prepared, chosen, emitted, stats, stream, fresh=given is None and statistics is None
+        )
         correction = run.correct(prepared, chosen, emitted, bias_correction, stream)
         model = run.write(emitted, chosen)
     proof = run.prove(loaded, prepared, model, stream)

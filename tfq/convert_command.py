@@ -34,6 +34,7 @@ _CALIBRATION = _string(
 _WEIGHTS = _string("weights", "minmax", "scales of weights; or mse")
 _GRANULARITY = _string("granularity", "per_channel", "of weights; or per_tensor")
 _DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU: per_tensor")
+_EQUALIZATION = _string("equalization", "auto", "of unlike channels; or cross_layer, none")
 _BIAS = _string("bias_correction", "sequential", "or none")
 _INPUT_TYPE = _string("input_type", None, "int8, uint8, int16, float32; default: the scheme's")
 _OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
@@ -42,6 +43,7 @@ _INPUT_RANGE = flags.DEFINE_list(
 )
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
+_INT16 = _list("int16", "regexes of layers to compute in 16 bits")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
@@ -108,7 +110,8 @@ def _check_outputs(source: str, output: str) -> None:
 def _run(args: list[str]) -> int:
     from tfq.convert import convert_model
     from tfq.data import DataOptions
-    from tfq.plan.scheme import get_scheme
+    from tfq.plan import patterns
+    from tfq.plan.scheme import LayerRule, get_scheme
     from tfq.summary import lines
 
     source = args[0]
@@ -124,6 +127,7 @@ def _run(args: list[str]) -> int:
         "mean": _scalar(_numbers(_MEAN, None)),
     }
     options = {k: v for k, v in given.items() if v is not None}
+    wide = patterns.strings("int16", _values(_INT16))
     with cli.Progress() as progress:
         result = convert_model(
             source,
@@ -133,12 +137,14 @@ def _run(args: list[str]) -> int:
             weights=_WEIGHTS.value,
             granularity=_GRANULARITY.value,
             dense_granularity=_DENSE.value,
+            equalization=_EQUALIZATION.value,
             bias_correction=_BIAS.value,
             input_type=_INPUT_TYPE.value,
             output_type=_OUTPUT_TYPE.value,
             input_range=None if input_range is None else (input_range[0], input_range[1]),
             allow_float=_values(_ALLOW),
             exclude=_values(_EXCLUDE),
+            rules=[LayerRule(regex=r, activations="int16") for r in wide],
             signature=_SIGNATURE.value,
             batch=_BATCH.value,
             samples=_SAMPLES.value,

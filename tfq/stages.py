@@ -22,22 +22,28 @@ from tfq.data import (
     split,
     synthetic,
 )
+from tfq.equalize import Equalization, imbalances, rescale_prepared
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.graph.check import check_runs
 from tfq.graph.interface import Interface, read_interface
 from tfq.plan import patterns
 from tfq.plan.layout import Layout, make_layout
-from tfq.plan.patterns import short_name
 from tfq.plan.plan import Plan, check_replay
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config
 from tfq.plan.storage import plan_float
-from tfq.quantize.bias import Correction, affordable, correct_biases, drop_idle_biases
+from tfq.quantize.bias import (
+    Correction,
+    affordable,
+    correct_biases,
+    drop_idle_biases,
+    output_error,
+)
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner
 from tfq.sources import Source, load_source
-from tfq.summary import make_summary
+from tfq.summary import collapse_warning, make_summary
 from tfq.verify.accuracy import Accuracy, measure_accuracy
 from tfq.verify.proof import Proof, check_full_integer, prove, same_model
 
@@ -49,9 +55,6 @@ Progress = Callable[[str, int, int | None], None]
 # Samples kept for bias correction and proof: as many as say something, as few as memory allows.
 _RETAINED = 256
 _PROOF = 32
-
-# A sample that reaches so many times beyond its input's grid is not what the grid was made for.
-_ABSURD = 2.0
 
 
 @dataclasses.dataclass
@@ -80,6 +83,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.notes: dict[str, str] = {}
+        self.equalization: Equalization | None = None
 
     def _timed(self, stage: str, start: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
@@ -278,16 +282,96 @@ class Run:
         self._timed("emit", start)
         return emitted
 
-    @staticmethod
-    def _ordinary(sample: Mapping[str, np.ndarray], plan: Plan) -> bool:
-        """Whether the sample is not one of those that the range rule found absurd."""
-        for name, values in sample.items():
-            entry = plan.tensors.get(name)
-            if entry is not None and entry.grid.scale and values.size:
-                lo, hi = entry.grid.range()
-                if max(float(values.max()), -float(values.min())) > _ABSURD * max(hi, -lo):
-                    return False
-        return True
+    def _affordable(
+        self, prepared: Prepared, plan: Plan, data: Samples
+    ) -> tuple[Sequence[Mapping[str, np.ndarray]], Sequence[Mapping[str, np.ndarray]]]:
+        """Samples to compute corrections from, and others to judge them on."""
+        ordinary = [[s for s in samples if plan.spans(s)] for samples in (data.fit, data.check)]
+        return affordable(prepared.model.main, *ordinary)
+
+    def replay_equalization(self, prepared: Prepared, plan: Plan | None) -> Prepared:
+        if plan is None or not plan.equalization:
+            return prepared
+        check_replay(plan, "", {op.key for op in prepared.model.main.ops})
+        self.equalization = Equalization(len(plan.equalization))
+        return rescale_prepared(prepared, plan.equalization)
+
+    def equalize(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        emitted: Emitted,
+        stats: Statistics | None,
+        data: Samples,
+        *,
+        fresh: bool,
+    ) -> tuple[Prepared, Plan, Emitted]:
+        """What to go on with: the same again, or all three with channels equalized.
+
+        Args:
+          fresh: whether all statistics are of this run's samples, so that there can be others.
+        """
+        always = self.config.equalization == "cross_layer"
+        wanted = self.config.equalization != "none" and not prepared.trained.grids
+        if not wanted or stats is None:
+            return prepared, plan, emitted
+        if not fresh:
+            self.notes["equalization"] = "not tried: the statistics given are of the model as it is"
+        if not fresh or (data.stream.synthetic and not always):
+            return prepared, plan, emitted
+        start, before = time.perf_counter(), sum(self.seconds.values())
+        fit, check = self._affordable(prepared, plan, data)
+        found = None
+        scales = imbalances(
+            prepared,
+            fit,
+            dtypes=self._layout(prepared).dtypes,
+            per_tensor=lambda op: self.config.granularity_of(op.name, op.key) == "per_tensor",
+            every=always,
+            progress=lambda done, total: self.progress("Measuring channels", done, total),
+        )
+        if scales:
+            try:
+                found = self._equalized(prepared, scales, stats, data)
+            except TfqError:
+                if always:
+                    raise
+        if found is not None:
+            was, now = (
+                output_error(p.model, p.bytes, e, check)
+                for p, e in ((prepared, emitted), (found[0], found[2]))
+            )
+            kept = always or now < was
+            self.equalization = Equalization(len(scales) if kept else 0, was, now)
+            if kept:
+                prepared, plan, emitted = found
+        # The stages it went through again have counted their own time.
+        inside = sum(self.seconds.values()) - before
+        self._timed("equalize", start + inside)
+        return prepared, plan, emitted
+
+    def _equalized(
+        self,
+        prepared: Prepared,
+        scales: Mapping[str, tuple[float, ...]],
+        stats: Statistics,
+        data: Samples,
+    ) -> tuple[Prepared, Plan, Emitted]:
+        """The same stages once more, of the rescaled model."""
+        start = time.perf_counter()
+        rescaled = rescale_prepared(prepared, scales)
+        kept = iter([*data.fit, *data.check])
+        again = (data.by_tensor(s) for s, back in split(data.stream, _PROOF) if not back)
+        other = calibrate(
+            rescaled.bytes,
+            again if data.stream.repeatable else kept,
+            tensors=set(stats),
+            mode=stats.mode,
+            progress=lambda done: self.progress("Calibrating equalized channels", done, data.seen),
+        )
+        self._timed("calibrate", start)
+        plan = dataclasses.replace(self.plan(rescaled, other, None), equalization=scales)
+        return rescaled, plan, self.emit(rescaled, plan, replayed=False)
 
     def correct(
         self, prepared: Prepared, plan: Plan, emitted: Emitted, how: str, data: Samples
@@ -296,10 +380,7 @@ class Run:
         if how == "none" or not self.integer or data.stream.synthetic or prepared.trained.grids:
             return None
         start = time.perf_counter()
-        ordinary = [
-            [s for s in samples if self._ordinary(s, plan)] for samples in (data.fit, data.check)
-        ]
-        fit, check = affordable(prepared.model.main, *ordinary)
+        fit, check = self._affordable(prepared, plan, data)
         correction = correct_biases(
             prepared.model,
             prepared.bytes,
@@ -374,16 +455,8 @@ class Run:
     ) -> dict[str, Any]:
         if proof.collapsed and not data.made_up:
             names = {a.tensor_name: a.name for a in data.interface.outputs}
-            worst = [
-                f"{loaded.layer_names.get(e.name) or short_name(e.name, {})} ({e.sqnr_db:.1f} dB)"
-                for e in proof.worst_layers[:5]
-            ]
             self.warnings.append(
-                f"THE OUTPUT COLLAPSED: {', '.join(names.get(n, n) for n in proof.collapsed)} no "
-                "longer follows the float model"
-                + (f"; worst tensors: {', '.join(worst)}" if worst else "")
-                + ". Do the samples look like what the model was trained on?"
-                + _other_scheme(self.config.scheme.name)
+                collapse_warning(proof, names, loaded.layer_names, self.config.scheme.name)
             )
         return make_summary(
             config=self.config,
@@ -394,6 +467,7 @@ class Run:
             model=model,
             data=data.stream,
             calibrated=data.seen,
+            equalization=self.equalization,
             correction=correction,
             proof=proof,
             accuracy=accuracy,
@@ -401,15 +475,6 @@ class Run:
             warnings=self.warnings,
             notes=self.notes,
         )
-
-
-def _other_scheme(name: str) -> str:
-    """What to try when the integers of a scheme are too few."""
-    if name == "int8":
-        return " If so, try --scheme=int16x8."
-    if name == "int16x8":
-        return " If so, keep the worst layers float with --exclude, or try --scheme=dynamic."
-    return ""
 
 
 def _refused(message: str, prepared: Prepared, plan: Plan) -> str:

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.data import SampleSource
+from tfq.equalize import Equalization
 from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
+from tfq.plan.patterns import short_name
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import SCHEMES, Config
 from tfq.quantize.bias import Correction
@@ -40,6 +42,7 @@ def make_summary(
     model: bytes,
     data: SampleSource,
     calibrated: int,
+    equalization: Equalization | None,
     correction: Correction | None,
     proof: Proof,
     accuracy: Accuracy | None,
@@ -98,6 +101,7 @@ def make_summary(
             "calibration_samples": calibrated if integer else 0,
             "calibrated": integer and not data.synthetic,
         },
+        "equalization": None if equalization is None else dataclasses.asdict(equalization),
         "bias_correction": None
         if correction is None
         else {
@@ -129,6 +133,36 @@ def make_summary(
         "notes": dict(notes),
         "versions": {p: _version(p) for p in ("tfq", "ai-edge-litert", "tensorflow", "numpy")},
     }
+
+
+def collapse_warning(
+    proof: Proof, outputs: Mapping[str, str], layers: Mapping[str, str], scheme: str
+) -> str:
+    """What to say of outputs that no longer follow the float model.
+
+    Args:
+      outputs: tensor name -> the output's name; layers: tensor name -> the layer it came from.
+    """
+    worst = [
+        f"{layers.get(e.name) or short_name(e.name, {})} ({e.sqnr_db:.1f} dB)"
+        for e in proof.worst_layers[:5]
+    ]
+    return (
+        f"THE OUTPUT COLLAPSED: {', '.join(outputs.get(n, n) for n in proof.collapsed)} no "
+        "longer follows the float model"
+        + (f"; worst tensors: {', '.join(worst)}" if worst else "")
+        + ". Do the samples look like what the model was trained on?"
+        + _other_scheme(scheme)
+    )
+
+
+def _other_scheme(name: str) -> str:
+    """What to try when the integers of a scheme are too few."""
+    if name == "int8":
+        return " If so, try --scheme=int16x8."
+    if name == "int16x8":
+        return " If so, keep the worst layers float with --exclude, or try --scheme=dynamic."
+    return ""
 
 
 def _argument(spec: ArgSpec, tensors: Sequence[Tensor]) -> dict[str, Any]:
@@ -177,6 +211,9 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     if data["calibration_samples"]:
         used = f"; {data['calibration_samples']} calibrated" if data["calibrated"] else ""
         rows.append(("data", data["description"] + used))
+    equalization = summary["equalization"]
+    if equalization is not None and equalization["layers"]:
+        rows.append(("equalized", _equalization(equalization)))
     correction = summary["bias_correction"]
     if correction is not None:
         rows.append(("bias", _correction(correction)))
@@ -272,6 +309,15 @@ def _ops(counts: Mapping[str, int]) -> str:
     shown = ", ".join(f"{n} {c}" for n, c in ordered[:6])
     more = len(ordered) - 6
     return shown + (f", and {more} more kind{'s' * (more != 1)}" if more > 0 else "")
+
+
+def _equalization(e: Mapping[str, Any]) -> str:
+    text = f"channels of {e['layers']} layer{'s' * (e['layers'] != 1)} rescaled"
+    if e["error_before"] is None:
+        return f"{text}, as the plan says"
+    change = 10 * math.log10(max(e["error_after"], 1e-30) / max(e["error_before"], 1e-30))
+    direction = "higher" if change > 0 else "lower"
+    return f"{text}; output error {abs(change):.1f} dB {direction} on unseen samples"
 
 
 def _correction(c: Mapping[str, Any]) -> str:

@@ -88,7 +88,8 @@ def check_rules(
     for rule in rules:
         if any(rule.matches(name) for name in names):
             continue
-        what = "exclude" if rule.regex in excluded else "rules"
+        wide = "int16" if rule.activations == "int16" else "rules"
+        what = "exclude" if rule.regex in excluded else wide
         raise UsageError(
             f"{what}: {rule.regex!r} matches no layer's output. "
             + _some(rule.regex, [layers.get(n) or n for n in names])

@@ -5,13 +5,19 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tfq.errors import TfqError, UsageError
 from tfq.graph.numerics import Grid
 
 VERSION = 1
+
+# A sample that reaches so many times beyond its input's grid is not what the grid was made for.
+_ABSURD = 2.0
 
 # How an op is emitted.
 INTEGER = "integer"  # by its integer kernel
@@ -62,6 +68,8 @@ class Plan:
       tensors: computed float tensor name -> its grid.
       ops: name of an op's first output -> how the op is emitted.
       inputs, outputs: grid at the model's boundary by tensor name.
+      equalization: factors for the channels of some activations, by tensor name, that the prepared
+        model was rescaled with before all else; `model_sha256` is that of the rescaled model.
     """
 
     model_sha256: str
@@ -70,6 +78,17 @@ class Plan:
     ops: Mapping[str, OpPlan]
     inputs: Mapping[str, Grid]
     outputs: Mapping[str, Grid]
+    equalization: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+
+    def spans(self, sample: Mapping[str, np.ndarray]) -> bool:
+        """Whether the input grids were made for samples like this, none of them absurdly large."""
+        for name, values in sample.items():
+            entry = self.tensors.get(name)
+            if entry is not None and entry.grid.scale and values.size:
+                lo, hi = entry.grid.range()
+                if max(float(values.max()), -float(values.min())) > _ABSURD * max(hi, -lo):
+                    return False
+        return True
 
     def count_modes(self) -> dict[str, int]:
         """How many ops each mode has."""
@@ -84,6 +103,7 @@ class Plan:
             "version": VERSION,
             "model_sha256": self.model_sha256,
             "config": dict(self.config),
+            **({"equalization": scales} if (scales := self._scales_out()) else {}),
             "inputs": {n: _grid_out(g) for n, g in self.inputs.items()},
             "outputs": {n: _grid_out(g) for n, g in self.outputs.items()},
             "tensors": {
@@ -92,6 +112,9 @@ class Plan:
             "ops": {n: _op_out(op) for n, op in self.ops.items()},
         }
         return json.dumps(body, indent=1, allow_nan=False)
+
+    def _scales_out(self) -> dict[str, list[float]]:
+        return {name: list(factors) for name, factors in self.equalization.items()}
 
     @staticmethod
     def from_json(text: str, *, where: str = "the plan") -> Plan:
@@ -118,6 +141,7 @@ class Plan:
                 {n: _op_in(op) for n, op in body["ops"].items()},
                 {n: _grid_in(g) for n, g in body["inputs"].items()},
                 {n: _grid_in(g) for n, g in body["outputs"].items()},
+                {n: _scales_in(s) for n, s in body.get("equalization", {}).items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as e:
             raise UsageError(
@@ -156,8 +180,6 @@ def _grid_out(grid: Grid) -> dict[str, Any]:
 
 
 def _grid_in(body: Mapping[str, Any]) -> Grid:
-    import numpy as np
-
     if "scale" not in body:
         return Grid(str(body["dtype"]))
     raw = body["scale"] if isinstance(body["scale"], list) else [body["scale"]]
@@ -168,6 +190,13 @@ def _grid_in(body: Mapping[str, Any]) -> Grid:
     if len(zeros) != len(scale) or not all(np.isfinite(s) and s > 0 for s in scale):
         raise ValueError(f"bad scale or zero point: {body}")
     return Grid(str(body["dtype"]), scale, zeros, body.get("axis"))
+
+
+def _scales_in(body: list[float]) -> tuple[float, ...]:
+    factors = tuple(float(f) for f in body)
+    if not all(math.isfinite(f) and f > 0 for f in factors):
+        raise ValueError(f"bad scales: {body}")
+    return factors
 
 
 def _op_out(op: OpPlan) -> dict[str, Any]:

@@ -290,10 +290,7 @@ class _PlanMaker:
     ) -> Grid:
         if w.name in self.trained:
             return self.trained[w.name]
-        dense = op.name == "FULLY_CONNECTED"
-        granularity = self.config.dense_granularity if dense else self.config.granularity
-        rule = self.config.rule_for(op.outputs[0].name)
-        granularity = (rule.granularity if rule else None) or granularity
+        granularity = self.config.granularity_of(op.name, op.outputs[0].name)
         axis = s.axis if granularity == "per_channel" else None
         scales = weight_scales(w.values(), axis=axis, bits=8, rule=self.config.weights)
         floor = np.full(scales.shape, _MIN_MULTIPLIER * out_scale / in_scale, np.float64)

@@ -96,6 +96,7 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
 
 
 GRANULARITIES = ("per_channel", "per_tensor")
+EQUALIZATIONS = ("auto", "cross_layer", "none")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,7 @@ class Config:
       weights: "minmax" or "mse" scales.
       granularity: of weights.
       dense_granularity: of fully connected weights ("per_tensor" for EdgeTPU and microcontrollers).
+      equalization: of channels: "auto" (kept where it helps), "cross_layer" (always) or "none".
       input_type, output_type: dtype at the model's boundary; None for the scheme's own.
       input_range: real (lo, hi) that the input's integers span, or None to calibrate it.
       allow_float: op names or regexes of output names that may stay float.
@@ -148,6 +150,7 @@ class Config:
     weights: str = "minmax"
     granularity: str = "per_channel"
     dense_granularity: str = "per_channel"
+    equalization: str = "auto"
     input_type: str | None = None
     output_type: str | None = None
     input_range: tuple[float, float] | None = None
@@ -169,9 +172,15 @@ class Config:
             ("weights rule", self.weights, WEIGHT_RULES),
             ("granularity", self.granularity, GRANULARITIES),
             ("dense granularity", self.dense_granularity, GRANULARITIES),
+            ("equalization", self.equalization, EQUALIZATIONS),
         ):
             if value not in options:
                 raise unknown_option(what, value, options)
+        if self.equalization == "cross_layer" and self.scheme.compute != "integer":
+            raise UsageError(
+                f"equalization=cross_layer needs an integer scheme, but scheme={self.scheme.name} "
+                "computes in float. Use --scheme=int8, or leave equalization out."
+            )
         if self.input_range is not None:
             lo, hi = self.input_range
             if not (lo < hi and lo <= 0 <= hi and math.isfinite(hi - lo)):
@@ -187,6 +196,13 @@ class Config:
     def rule_for(self, name: str) -> LayerRule | None:
         return next((r for r in self.rules if r.matches(name)), None)
 
+    def granularity_of(self, op: str, output: str) -> str:
+        """That of the weights of one op, by its name and its output's."""
+        rule = self.rule_for(output)
+        if rule is not None and rule.granularity is not None:
+            return rule.granularity
+        return self.dense_granularity if op == "FULLY_CONNECTED" else self.granularity
+
     def as_dict(self) -> dict[str, Any]:
         """For plans and summaries."""
         return {
@@ -195,6 +211,7 @@ class Config:
             "weights": self.weights,
             "granularity": self.granularity,
             "dense_granularity": self.dense_granularity,
+            "equalization": self.equalization,
             "input_type": self.input_type,
             "output_type": self.output_type,
             "input_range": list(self.input_range) if self.input_range else None,

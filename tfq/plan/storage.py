@@ -69,10 +69,7 @@ def _stored_weight_edges(op: Op, config: Config) -> dict[int, Grid]:
     w = op.inputs[i] if i < len(op.inputs) else None
     if w is None or not w.is_const or w.dtype != "float32" or w.size < _MIN_STORED:
         return {}
-    dense = op.name == "FULLY_CONNECTED"
-    granularity = config.dense_granularity if dense else config.granularity
-    rule = config.rule_for(op.outputs[0].name)
-    granularity = (rule.granularity if rule else None) or granularity
+    granularity = config.granularity_of(op.name, op.outputs[0].name)
     # The hybrid depthwise kernel reads a scale for every channel, also where there is but one.
     always = dynamic and op.name == "DEPTHWISE_CONV_2D"
     axis = axis if always or granularity == "per_channel" else None

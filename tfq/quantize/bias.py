@@ -155,6 +155,15 @@ def correct_biases(
     return Correction(len(best_touched), (kept, rounds), first_error, best_error or 0.0)
 
 
+def output_error(
+    float_model: Model, float_bytes: bytes, emitted: Emitted, samples: Sequence[Inputs]
+) -> float:
+    """Mean squared error of the outputs relative to their power, as bias correction judges it."""
+    judged = _judged(float_model, emitted)
+    _, outputs = _float_means(float_bytes, [], judged, (), samples, lambda: None)
+    return _measure(emitted, [], judged, (), samples, outputs, lambda: None)[1]
+
+
 # Multiplications over which samples are spent, and how many there are at least. Large models have
 # many positions in each sample, so that few samples give means as good.
 _BUDGET = 4e9
