@@ -1,0 +1,100 @@
+"""`python -m tfq.evaluate`, as a person calls it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.evaluate.models import classifier, labelled
+from tfq.report import check
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("evaluate")
+    source, int8 = classifier()
+    (place / "float.tflite").write_bytes(source)
+    (place / "int8.tflite").write_bytes(int8)
+    np.savez(place / "test.npz", **labelled())
+    (place / "notes.py").write_text("value = 3\n")
+    return place
+
+
+def evaluate(folder, *flags):
+    return subprocess.run(
+        [sys.executable, "-m", "tfq.evaluate", *flags],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_one_command_one_page(folder):
+    done = evaluate(
+        folder,
+        *("float.tflite", "int8.tflite", "--data=test.npz", "--report=page.html"),
+        *("--json=report.json", "--node_data=nodes", "--layer_samples=8", "--probes=32"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "top-1 accuracy" in done.stdout
+    report = json.loads((folder / "report.json").read_bytes())
+    check(report)
+    assert report["command"].startswith("python -m tfq.evaluate float.tflite int8.tflite --data=")
+    assert "--layer_samples=8" in report["command"]
+    page = (folder / "page.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "int8.tflite" in page
+    assert (folder / "nodes" / "int8.tflite.json").exists()
+
+
+def test_without_tensorflow(folder):
+    code = (
+        "import sys\nfrom tfq.evaluate import main\n"
+        "main(['float.tflite', 'int8.tflite', '--data=test.npz', '--probes=0'])\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ((), 2, "MODEL is missing"),
+        (("int8.tflite",), 2, "--data is missing"),
+        (("int9.tflite", "--data=test.npz"), 2, "no model at int9.tflite. Did you mean 'int8"),
+        (("int8.tflite", "--data=tset.npz"), 1, "no data at 'tset.npz'"),
+        (("int8.tflite", "--data=test.npz", "--metrics=psnr"), 2, "'psnr' does not fit"),
+        (("int8.tflite", "--data=test.npz", "--metrics=notes:value"), 2, "not callable"),
+        (("int8.tflite", "--data=test.npz", "--task=regresion"), 2, "'regression'"),
+        (("int8.tflite", "--data=test.npz", "--report=no/page.html"), 2, "no/page.html"),
+        (("int8.tflite", "--data=test.npz", "--report=test.npz"), 2, "the data itself"),
+        (("int8.tflite", "--data=test.npz", "--json=int8.tflite"), 2, "one of the models"),
+        (("int8.tflite", "--data=test.npz", "--plots=test.npz"), 2, "is a file"),
+        (("int8.tflite", "--data=test.npz", "--workers=0"), 2, "Received: 0"),
+        (("int8.tflite", "--data=test.npz", "--layer=false"), 2, "--layers"),
+        (("test.npz", "--data=test.npz"), 2, "test.npz"),
+        (
+            ("int8.tflite", "--data=test.npz", "--scheduler=tcp://127.0.0.1:9"),
+            2,
+            "tcp://127.0.0.1:9",
+        ),
+    ],
+)
+def test_mistakes_are_one_error(folder, flags, code, message):
+    before = sorted(p.name for p in folder.iterdir())
+    done = evaluate(folder, *flags)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert sorted(p.name for p in folder.iterdir() if p.name != "__pycache__") == [
+        n for n in before if n != "__pycache__"
+    ]
