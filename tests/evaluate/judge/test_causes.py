@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +19,18 @@ import pytest
 from small_models import ACT, Net, cnn
 
 import tfq
+from tfq.convert_command import FLAGS
 from tfq.equalize import rescale_prepared
-from tfq.evaluate.figures import LayerAnalysis, TensorFigures
+from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.judge import Finding, judge
+from tfq.evaluate.judge.remedies import wider
 from tfq.evaluate.layers import analyse_layers
 from tfq.graph.model import Model
 from tfq.rewrite.prepare import prepare
+from tfq.sources import load_source
 
 SAMPLES = 32
+DIGITS = Path(__file__).parents[3] / "examples/digits/saved_model"
 
 
 @dataclasses.dataclass
@@ -60,21 +67,19 @@ def options_of(finding: Finding) -> dict[str, Any]:
     """The options in a remedy's call, evaluated as Python would."""
     assert finding.remedy.call is not None
     call = ast.parse(finding.remedy.call, mode="eval").body
-    assert isinstance(call, ast.Call) and ast.unparse(call.func) == "tfq.convert_model"
+    assert isinstance(call, ast.Call)
+    assert ast.unparse(call.func) == "tfq.convert_model"
     return {
         str(k.arg): eval(compile(ast.Expression(k.value), "call", "eval"), {"tfq": tfq})
         for k in call.keywords
     }
 
 
-def tensor(analysis: LayerAnalysis, name: str) -> TensorFigures:
-    return next(t for t in analysis.tensors if t.name == name)
-
-
-def error(t: TensorFigures, kind: str = "accumulated") -> float:
-    reading = getattr(t, kind)
+def decibels(analysis: LayerAnalysis, name: str) -> float:
+    """Of a tensor as the model runs."""
+    reading = next(t for t in analysis.tensors if t.name == name).accumulated
     assert reading is not None
-    return float(reading.sqnr_db)
+    return reading.sqnr_db
 
 
 def normal(*shape: int, seed: int = 5) -> np.ndarray:
@@ -124,7 +129,7 @@ def weight_imbalance() -> Case:
 
 
 def coarse_weights() -> Case:
-    """One of 64 output channels reads a small input channel only, with weights six times as large."""
+    """One of 64 output channels reads a small input channel only, with twelve times the weights."""
     net = Net(6)
     x = net.input(1, 10, 10, 4, name="image")
     weights = net.rng.normal(0, 0.2, (64, 3, 3, 4))
@@ -137,7 +142,7 @@ def coarse_weights() -> Case:
 
 
 def bias_error() -> Case:
-    """Inputs far from zero, weights that sum to zero: what rounding leaves of the sum is a shift."""
+    """Inputs far from zero and weights that sum to zero: rounding leaves a shift of the sum."""
     net = Net(7)
     x = net.input(1, 32, name="x")
     weights = net.rng.normal(0, 1, (16, 32))
@@ -148,14 +153,14 @@ def bias_error() -> Case:
 
 
 def shared_scale() -> Case:
-    """A branch a hundred times as wide as the other, which the next layer needs as much."""
+    """A branch thirty times as wide as the other, which the next layer needs as much."""
     net = Net(8)
     x = net.input(1, 10, 10, 4, name="image")
-    wide = net.conv(x, 4, weights=100 * net.rng.normal(0, 0.2, (4, 3, 3, 4)), out="wide")
+    wide = net.conv(x, 4, weights=30 * net.rng.normal(0, 0.2, (4, 3, 3, 4)), out="wide")
     narrow = net.conv(x, 4, out="narrow")
     joint = net.concat(wide, narrow, out="joint")
     weights = net.rng.normal(0, 0.2, (8, 1, 1, 8))
-    weights[..., :4] /= 100
+    weights[..., :4] /= 30
     y = net.conv(joint, 8, size=1, weights=weights, out="answer")
     return Case(net.bytes(y), normal(SAMPLES, 10, 10, 4))
 
@@ -178,6 +183,27 @@ def cancels() -> Case:
     a = net.dense(x, 16, weights=weights, out="one")
     b = net.dense(x, 16, weights=weights + net.rng.normal(0, 0.004, (16, 32)), out="other")
     return Case(net.bytes(net.op("SUB", a, b, out="difference")), normal(SAMPLES, 32))
+
+
+def rare_but_needed() -> Case:
+    """One value in 8,000 is a hundred times as large as the others, and right."""
+    net = Net(15)
+    x = net.input(1, 16, 16, 4, name="image")
+    peaks = net.conv(x, 4, size=1, weights=np.eye(4).reshape(4, 1, 1, 4), out="peaks")
+    data = normal(SAMPLES, 16, 16, 4)
+    data.reshape(-1)[::8191] *= 100
+    return Case(net.bytes(peaks), data, {"input_type": "int16", "calibration": "minmax"})
+
+
+def far_from_zero() -> Case:
+    """Values between 100 and 108, and then their differences."""
+    net = Net(16)
+    x = net.input(1, 32, name="x")
+    y = net.dense(x, 16, bias=np.full(16, 104.0), out="offset")
+    weights = net.rng.normal(0, 1, (8, 16))
+    weights -= weights.mean(axis=1, keepdims=True)
+    y = net.dense(y, 8, weights=weights, bias=np.zeros(8), out="answer")
+    return Case(net.bytes(y), normal(SAMPLES, 32))
 
 
 def channel_imbalance() -> Case:
@@ -220,18 +246,141 @@ def dead_channels() -> Case:
     return Case(net.bytes(net.conv(y, 4, out="answer")), normal(SAMPLES, 8, 8, 2))
 
 
-# Builder, cause, the tensor that has it, what to measure it by.
-CASES: list[tuple[Callable[[], Case], str, str, str]] = [
-    (outlier_range, "outlier_range", "first", "accumulated"),
-    (saturating, "saturating", "first", "accumulated"),
-    (unlike_data, "saturating", "first", "accumulated"),
-    (weight_imbalance, "channel_imbalance", "mixed", "accumulated"),
-    (coarse_weights, "weights_too_coarse", "conv", "accumulated"),
-    (bias_error, "bias_error", "sum", "accumulated"),
-    (shared_scale, "shared_scale", "narrow", "accumulated"),
-    (fixed_grid, "fixed_grid", "gate", "accumulated"),
-    (cancels, "too_few_bits", "difference", "accumulated"),
-    (channel_imbalance, "channel_imbalance", "uneven", "accumulated"),
-    (silenced_channels, "silenced_channels", "uneven", "accumulated"),
-    (accumulates, "accumulates", "answer", "accumulated"),
+# Builder, cause, the tensor that has it.
+CASES: list[tuple[Callable[[], Case], str, str]] = [
+    (outlier_range, "outlier_range", "second"),
+    (saturating, "saturating", "first"),
+    (weight_imbalance, "channel_imbalance", "mixed"),
+    (channel_imbalance, "channel_imbalance", "uneven"),
+    (silenced_channels, "silenced_channels", "uneven"),
+    (coarse_weights, "weights_too_coarse", "conv"),
+    (bias_error, "bias_error", "sum"),
+    (shared_scale, "shared_scale", "narrow"),
+    (fixed_grid, "fixed_grid", "gate"),
+    (cancels, "too_few_bits", "difference"),
+    (rare_but_needed, "too_few_bits", "peaks"),
+    (far_from_zero, "too_few_bits", "offset"),
+    (accumulates, "accumulates", "answer"),
 ]
+
+# Their loss does not show at the tensor itself, but in what reads it.
+HIDDEN = ("channel_imbalance", "silenced_channels")
+
+
+@pytest.fixture(scope="module")
+def judged():
+    """Cases by builder, with their analysis and findings; each is made once."""
+    made: dict[str, tuple[Case, LayerAnalysis, tuple[Finding, ...]]] = {}
+
+    def get(builder):
+        if builder.__name__ not in made:
+            case = builder()
+            analysis = case.analyse()
+            made[builder.__name__] = (case, analysis, judge(analysis))
+        return made[builder.__name__]
+
+    return get
+
+
+@pytest.mark.parametrize(("builder", "cause", "where"), CASES)
+def test_the_cause_is_named_first(judged, builder, cause, where):
+    _, _, findings = judged(builder)
+    assert findings, "nothing found"
+    assert findings[0].cause == cause
+    assert findings[0].tensor == where
+    assert {f.cause for f in findings if f.severity > findings[0].severity / 2} == {cause}
+    assert 0 < findings[0].severity <= 1
+    assert findings[0].remedy.call is not None
+
+
+@pytest.mark.parametrize(("builder", "cause", "where"), CASES)
+def test_the_remedy_mends_the_tensor_and_the_model(judged, builder, cause, where):
+    case, before, findings = judged(builder)
+    after = case.analyse(**options_of(findings[0]))
+    output = before.tensors[-1].name
+    assert decibels(after, output) > decibels(before, output) + 3
+    if where != output and cause not in HIDDEN:
+        assert decibels(after, where) > decibels(before, where) + 3
+    left = [f for f in judge(after) if f.tensor == where and f.cause == cause]
+    # The weights' 8 bits add up, too, with any activations: that only training can mend.
+    assert not left or cause == "accumulates"
+    for finding in left:
+        assert finding.severity < findings[0].severity
+        assert finding.remedy.flag is None
+
+
+@pytest.mark.parametrize(("builder", "cause", "where"), CASES)
+def test_the_flag_says_what_the_call_says(judged, builder, cause, where):
+    remedy = judged(builder)[2][0].remedy
+    (argument,) = shlex.split(remedy.flag)
+    name, _, value = argument.removeprefix("--").partition("=")
+    FLAGS[name].parse(value)  # exists, and takes the value
+    FLAGS[name].unparse()
+    options = options_of(judged(builder)[2][0])
+    if name == "int16":
+        (rule,) = options["rules"]
+        assert rule == tfq.LayerRule(regex=value, activations="int16")
+    else:
+        assert options == {name: value}
+        assert name in inspect.signature(tfq.convert_model).parameters
+
+
+def test_calibration_on_other_data_is_said_where_ranges_are_not_to_blame(judged):
+    case, before, findings = judged(unlike_data)
+    assert findings[0].cause == "saturating"
+    told = judge(before, options={"calibration": {"rule": "robust"}})
+    assert told[0].cause == "saturating"
+    assert told[0].remedy.flag is None
+    assert told[0].remedy.call is None
+    assert "samples like those" in told[0].remedy.text
+    better = dataclasses.replace(case, seen=None).analyse()
+    assert decibels(better, "second") > decibels(before, "second") + 20
+    assert judge(better) == ()
+
+
+def test_an_outlier_that_is_never_evaluated_is_left_out_by_the_default_rule(judged):
+    case, before, _ = judged(outlier_range)
+    told = judge(before, options={"calibration": {"rule": "minmax"}})
+    assert told[0].cause == "outlier_range"
+    assert told[0].remedy.flag == "--calibration=robust"
+    after = case.analyse(**options_of(told[0]))
+    assert decibels(after, told[0].tensor) > decibels(before, told[0].tensor) + 20
+
+
+def test_dead_channels_are_a_note():
+    (finding,) = judge(dead_channels().analyse())
+    assert (finding.tensor, finding.cause) == ("half", "dead_channels")
+    assert finding.severity < 0.05
+    assert finding.text.startswith("4 of 8 channels are zero")
+    assert finding.remedy.flag is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_healthy_model_has_no_findings(seed):
+    data = normal(SAMPLES, 8, 8, 2, seed=seed)
+    assert judge(Case(cnn(seed), data).analyse(equalization="auto")) == ()
+
+
+@pytest.mark.slow
+def test_the_example_has_no_findings_and_its_layers_can_be_named():
+    source = load_source(DIGITS)
+    with np.load(next(DIGITS.glob("assets.extra/*.npz"))) as file:
+        data = file["image"].astype(np.float32)
+    result = tfq.convert_model(source.model, {"image": data})
+    prepared = rescale_prepared(prepare(source.model), result.plan.equalization)
+    name = prepared.model.main.inputs[0].name
+    analysis = analyse_layers(
+        prepared.bytes,
+        result.model,
+        ({name: row.reshape(prepared.model.main.inputs[0].shape)} for row in data[:64]),
+        layer_names=source.layer_names,
+    )
+    assert judge(analysis) == ()
+    # The rule for a Keras layer finds this layer's tensors, and no other's.
+    chosen = next(t for t in analysis.tensors if t.layer == "expand_relu")
+    rule = options_of(Finding("", "", "", "", 0, "", wider([chosen], "")))["rules"][0]
+    wide = tfq.convert_model(DIGITS, {"image": data}, rules=[rule])
+    types = {n: t.grid.dtype for n, t in wide.plan.tensors.items()}
+    layers = {source.layer_names.get(n) for n, dtype in types.items() if dtype == "int16"}
+    assert layers == {"expand_relu"}
+    assert "int8" in types.values()

@@ -28,6 +28,9 @@ FINE = 1e-3
 NARROW = 0.25
 
 
+_SQUASHING = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH")
+
+
 class View:
     """One analysis, with what is asked of it again and again.
 
@@ -55,8 +58,12 @@ class View:
         return self._readers.get(t.name, [])
 
     def outputs(self) -> list[TensorFigures]:
-        """The tensors that nothing reads."""
-        return [t for t in self.analysis.tensors if not self.readers(t)]
+        """Where the model's error is read: tensors that nothing reads, and what they squash.
+
+        Behind a sigmoid or softmax that is sure of itself, an error cannot be seen.
+        """
+        last = [t for t in self.analysis.tensors if not self.readers(t)]
+        return [*(i for t in last if t.op in _SQUASHING for i in self.inputs(t)), *last]
 
     def users(self, t: TensorFigures) -> list[TensorFigures]:
         """The tensors that are computed from `t`, behind ops that only move its values."""
@@ -138,18 +145,21 @@ class View:
         return part, (part / total if total > 0 else 0.0)
 
     def reaching(self, t: TensorFigures) -> float:
-        """The noise of the worst output that `t` leads to: no more of its own noise got through.
+        """The noise of the worst of `outputs` that `t` leads to: no more of its own got through.
 
         Infinite where no output was read.
         """
         return self._reaching[t.name]
 
     def _find_reaching(self) -> dict[str, float]:
+        read = {t.name for t in self.outputs()}
         found: dict[str, float] = {}
         for t in reversed(self.analysis.tensors):
             here = self.accumulated(t)
-            own = math.inf if here is None else here
-            found[t.name] = max((found[r.name] for r in self.readers(t)), default=own)
+            ends = [found[r.name] for r in self.readers(t)]
+            if t.name in read:
+                ends.append(math.inf if here is None else here)
+            found[t.name] = max(ends)
         return found
 
     def repeats(self, t: TensorFigures) -> float:
