@@ -94,7 +94,7 @@ def test_a_crash_of_the_child_is_an_error_here(content, monkeypatch):
     import os
     import signal
 
-    def crash(model):
+    def crash(model, kernels):
         os.kill(os.getpid(), signal.SIGSEGV)
 
     if "tensorflow" in sys.modules:
@@ -109,7 +109,7 @@ def test_an_endless_run_is_stopped(content, monkeypatch):
 
     if "tensorflow" in sys.modules:
         pytest.skip("the child is a new process then, which a patch does not reach")
-    monkeypatch.setattr(check, "run_once", lambda model: time.sleep(60))
+    monkeypatch.setattr(check, "run_once", lambda *_: time.sleep(60))
     with pytest.raises(ModelError, match=r"does not finish one run in 0.2 s"):
         check_runs(content, time_limit=0.2)
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,13 @@ _KERNELS = ("xnnpack", "builtin")
 _MAX_TENSOR_BYTES = 2**31
 
 
-def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60.0) -> Model:
+def check_runs(
+    model: bytes,
+    *,
+    where: str = "the model",
+    time_limit: float = 60.0,
+    kernels: Sequence[str] = _KERNELS,
+) -> Model:
     """Checks a `.tflite` file's structure and runs it once in a child process.
 
     A model with custom ops is only checked for its structure: LiteRT cannot run it alone.
@@ -38,6 +45,7 @@ def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60
       model: the file's bytes.
       where: what to call the file in an error.
       time_limit: seconds that allocating and one run with each set of kernels may take.
+      kernels: the sets to run it with, as for `Runner`.
 
     Returns:
       The parsed model.
@@ -56,9 +64,9 @@ def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60
     model = runnable(model)
     # A process with threads (TensorFlow's, say) cannot fork safely: their locks stay taken.
     if hasattr(os, "fork") and threading.active_count() == 1 and "tensorflow" not in sys.modules:
-        code, said = _in_fork(model, time_limit)
+        code, said = _in_fork(model, time_limit, kernels)
     else:
-        code, said = _in_subprocess(model, time_limit)
+        code, said = _in_subprocess(model, time_limit, kernels)
     if code == 0:
         return parsed
     if code is None:
@@ -112,19 +120,19 @@ def _check_structure(model: Model, where: str) -> None:
             )
 
 
-def run_once(model: bytes) -> None:
-    """Allocates and invokes on zeros with XNNPACK and with the built-in kernels."""
-    for kernels in _KERNELS:
-        runner = Runner(model, kernels=kernels)
+def run_once(model: bytes, kernels: Sequence[str] = _KERNELS) -> None:
+    """Allocates and invokes on zeros with each set of kernels."""
+    for each in kernels:
+        runner = Runner(model, kernels=each)
         runner.set_inputs({d["name"]: np.zeros(d["shape"], d["dtype"]) for d in runner.inputs})
         runner.invoke()
 
 
-def _child(model: bytes) -> tuple[int, str]:
+def _child(model: bytes, kernels: Sequence[str]) -> tuple[int, str]:
     """The child's whole work: exit code and, for 1, the reason."""
     _limit_memory()
     try:
-        run_once(model)
+        run_once(model, kernels)
     except TfqError as e:
         return 1, str(e)
     except (MemoryError, ValueError, TypeError, KeyError, RuntimeError) as e:
@@ -146,7 +154,7 @@ def _limit_memory() -> None:
         return  # Not Linux: no cap.
 
 
-def _in_fork(model: bytes, time_limit: float) -> tuple[int | None, str]:
+def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[int | None, str]:
     # LiteRT is loaded before the fork: the child then needs milliseconds, not a new import.
     import ai_edge_litert.interpreter  # noqa: F401
 
@@ -164,7 +172,7 @@ def _in_fork(model: bytes, time_limit: float) -> tuple[int | None, str]:
             os.dup2(sink, 2)
             for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE):
                 signal.signal(number, signal.SIG_DFL)
-            code, said = _child(model)
+            code, said = _child(model, kernels)
             os.write(writer, said.encode()[:4000])
         finally:
             os._exit(code)
@@ -187,7 +195,9 @@ def _in_fork(model: bytes, time_limit: float) -> tuple[int | None, str]:
             os.waitpid(pid, 0)
 
 
-def _in_subprocess(model: bytes, time_limit: float) -> tuple[int | None, str]:
+def _in_subprocess(
+    model: bytes, time_limit: float, kernels: Sequence[str]
+) -> tuple[int | None, str]:
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     with tempfile.TemporaryDirectory(prefix="tfq_check_") as folder:
@@ -195,7 +205,7 @@ def _in_subprocess(model: bytes, time_limit: float) -> tuple[int | None, str]:
         file.write_bytes(model)
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "tfq.graph.check", str(file)],
+                [sys.executable, "-m", "tfq.graph.check", str(file), *kernels],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -209,7 +219,7 @@ def _in_subprocess(model: bytes, time_limit: float) -> tuple[int | None, str]:
 
 
 def _main() -> int:
-    code, said = _child(Path(sys.argv[1]).read_bytes())
+    code, said = _child(Path(sys.argv[1]).read_bytes(), sys.argv[2:])
     sys.stdout.write(said)
     return code
 

@@ -69,7 +69,8 @@ def isolate(pairing: Pairing, *, check: bool = True) -> Isolated:
     names = {t: p.name for t, p in paired.items()}
     built = _build_all(pairing, targets, names, reasons, check=check)
     index = {n: (k, i) for k, (_, found) in enumerate(built) for n, i in found.items()}
-    at = {t.name: i for i, t in enumerate(pairing.float_model.main.tensors())}
+    # The float graph comes first in every model, so its tensors have the same indices in all.
+    at = {t.name: i for i, t in enumerate(_whole(pairing.float_model.main, [], []).tensors())}
     floats = {p.name: at[p.float_name] for p in pairing.pairs}
     return Isolated(tuple(data for data, _ in built), floats, index, reasons)
 
@@ -153,7 +154,7 @@ def _refusal(data: bytes, *, check: bool) -> str:
     if not check:
         return ""
     try:
-        check_runs(data, where="the model of isolated layers")
+        check_runs(data, where="the model of isolated layers", kernels=("xnnpack",))
     except TfqError as e:
         return str(e)
     return ""
@@ -196,12 +197,17 @@ def _build(
         results = [_plain(t, f"tfq/isolated/{t.name}") for t in op.outputs]
         made.update(zip(op.outputs, results, strict=True))
         ops.append(dataclasses.replace(op, inputs=inputs, outputs=results))
-    # A delegate computes what nobody reads only where it is an output.
-    outputs = dict.fromkeys([*base.main.outputs, *(made[t] for t, _ in targets)])
-    graph = Graph("isolated", [*base.main.ops, *ops], base.main.inputs, list(outputs))
+    graph = _whole(base.main, ops, [made[t] for t, _ in targets])
     position = {t: i for i, t in enumerate(graph.tensors())}
     data = Model([graph, *base.graphs[1:]]).to_bytes()
     return data, {names[t]: position[made[t]] for t, _ in targets}
+
+
+def _whole(base: Graph, ops: list[Op], results: list[Tensor]) -> Graph:
+    """The float graph and more."""
+    # A delegate computes what nobody reads only where it is an output.
+    outputs = list(dict.fromkeys([*base.outputs, *results]))
+    return Graph("isolated", [*base.ops, *ops], base.inputs, outputs)
 
 
 def _plain(t: Tensor, name: str) -> Tensor:

@@ -2,8 +2,7 @@
 
 Tensors are paired by name: tfq keeps names when it quantizes, and other converters keep most. A
 quantized copy of a tensor that stays float in both models (`name/int8` beside a float boundary or
-around an op that was left float) stands for the tensor that it copies. Every model is written
-anew first, so that the position of a tensor in its graph is its index in the interpreter.
+around an op that was left float) stands for the tensor that it copies.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairing:
-    """Both models, read back from their bytes, and what they have in common.
+    """Both models and what they have in common.
 
     Attributes:
-      float_model, quantized: tensor `i` of `main.tensors()` has index `i` in the interpreter.
-      float_bytes, quantized_bytes: the same as files.
+      float_model, quantized: the models. Tensors of their main graphs have names of their own, and
+        those that nobody reads are outputs, or delegates would not compute them.
       paired: the quantized model's tensors that have a counterpart, in the order of execution.
       unmatched: names of quantized tensors without a counterpart.
       counterparts: quantized model's tensor -> the float model's tensor of the same name and shape
@@ -62,9 +61,7 @@ class Pairing:
     """
 
     float_model: Model
-    float_bytes: bytes
     quantized: Model
-    quantized_bytes: bytes
     paired: Mapping[Tensor, Pair]
     unmatched: tuple[str, ...]
     counterparts: Mapping[Tensor, Tensor]
@@ -97,8 +94,8 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
     Raises:
       ModelError: one of them is damaged, or their inputs differ.
     """
-    reference, float_bytes = _rewritten(float_model, "the float model")
-    model, quantized_bytes = _rewritten(quantized, "the quantized model")
+    reference = _read(float_model, "the float model")
+    model = _read(quantized, "the quantized model")
     computed = {t.name: t for t in _computed(reference.main)}
     counterparts = {
         t: computed[t.name]
@@ -140,9 +137,7 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
     names = {t.name: counterparts[t].name for t in model.main.inputs if t in counterparts}
     return Pairing(
         reference,
-        float_bytes,
         model,
-        quantized_bytes,
         pairs,
         unmatched,
         counterparts,
@@ -154,17 +149,15 @@ def _said(graph: Graph) -> str:
     return ", ".join(f"{t.name!r} {t.dtype}{list(t.shape)}" for t in graph.inputs) or "none"
 
 
-def _rewritten(data: bytes, where: str) -> tuple[Model, bytes]:
+def _read(data: bytes, where: str) -> Model:
     model = Model.from_bytes(data, where=where)
     graph = model.main
     unique_names(graph)
-    # A delegate computes what nobody reads only where it is an output.
     read = {t for op in graph.ops for t in op.inputs} | set(graph.outputs)
     graph.outputs += [
         t for t in _computed(graph) if t not in read and (t.dtype == "float32" or is_activation(t))
     ]
-    data = model.to_bytes()
-    return Model.from_bytes(data, where=where), data
+    return model
 
 
 def _computed(graph: Graph) -> list[Tensor]:

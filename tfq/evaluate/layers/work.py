@@ -75,7 +75,8 @@ class LayerWork:
 
     def __init__(self, pairing: Pairing, isolated: Isolated):
         self.models = isolated.models
-        self.quantized = pairing.quantized_bytes
+        # Written anew, so that the position of a tensor in its graph is its index.
+        self.quantized = pairing.quantized.to_bytes()
         main = pairing.quantized.main
         at = {t.name: i for i, t in enumerate(main.tensors())}
         inputs = {t.name for t in main.inputs}
