@@ -82,7 +82,7 @@ class Custom(Metric):
                 f"labels and the outputs of {count} samples."
             ) from e
         try:
-            result = np.asarray(returned, np.float64)
+            result = None if returned is None else np.asarray(returned, np.float64)
         except (TypeError, ValueError):
             result = None
         if result is None or result.shape not in ((), (count,)):
