@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Iterator
@@ -134,9 +135,12 @@ class _DaskSession(Session):
         alone_since = None
         while True:
             try:
-                return handle.result(timeout=_POLL_SECONDS)
-            except concurrent.futures.TimeoutError:
+                concurrent.futures.wait([handle], timeout=_POLL_SECONDS)
+                if handle.done():
+                    return pickle.loads(handle.result())
                 alone_since = self._look(alone_since)
+            except TfqError:
+                raise
             except distributed.KilledWorker as e:
                 raise WorkerDiedError(f"last on {e.last_worker.address}") from e
             except concurrent.futures.CancelledError as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import pickle
 import shutil
 import tempfile
 import traceback
@@ -49,7 +50,7 @@ class FileSession(Session):
 
     def wait(self, handle: concurrent.futures.Future[Any]) -> Any:
         try:
-            return handle.result()
+            return pickle.loads(handle.result())
         except (WorkerDiedError, TfqError):
             raise
         except concurrent.futures.BrokenExecutor as e:

@@ -84,13 +84,20 @@ class _Kept(threading.local):
 _kept = _Kept()
 
 
-def run_packed(packed: PackedWork | WorkFile, payload: Any, threads: int) -> Any:
-    """Runs a packed work on one payload; a `Failure` instead of an exception."""
+def run_packed(packed: PackedWork | WorkFile, payload: Any, threads: int) -> bytes:
+    """Runs a packed work on one payload; returns the pickled result, or a pickled `Failure`.
+
+    Pickled here, because some executors lose a result that they cannot pickle, and wait for it.
+    """
     try:
         work = _unpacked(packed)
     except Exception as e:
-        return Failure(_not_loaded(e), f"{type(e).__name__}: {e}", traceback.format_exc())
-    return run(work, payload, threads)
+        return pickle.dumps(Failure(_not_loaded(e), _said(e), traceback.format_exc()))
+    result = run(work, payload, threads)
+    try:
+        return pickle.dumps(result, protocol=5)
+    except Exception as e:
+        return pickle.dumps(Failure(None, _said(e), traceback.format_exc()))
 
 
 def run(work: Callable[[Any, int], Any], payload: Any, threads: int) -> Any:
@@ -98,9 +105,7 @@ def run(work: Callable[[Any, int], Any], payload: Any, threads: int) -> Any:
     try:
         return work(payload, threads)
     except Exception as e:
-        said = str(e).strip()
-        message = f"{type(e).__name__}: {said}" if said else type(e).__name__
-        return Failure(_portable(e), message, traceback.format_exc())
+        return Failure(_portable(e), _said(e), traceback.format_exc())
 
 
 def _unpacked(packed: PackedWork | WorkFile) -> Any:
@@ -112,6 +117,11 @@ def _unpacked(packed: PackedWork | WorkFile) -> Any:
             del works[next(iter(works))]
         works[packed.digest] = pickle.loads(packed.read())
     return works[packed.digest]
+
+
+def _said(exc: Exception) -> str:
+    message = str(exc).strip()
+    return f"{type(exc).__name__}: {message}" if message else type(exc).__name__
 
 
 def _portable(exc: Exception) -> TfqError | None:
