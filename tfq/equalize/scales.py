@@ -46,7 +46,7 @@ _LIMIT = 12  # a power of two
 # Equalized where a layer's predicted noise is divided by this. Models whose channels nothing has
 # pulled apart stay far below.
 _WORTH = 10.0
-_LOOK = 8
+_LOOK = 4
 _MEASURE = 64
 
 # A channel with less than this part of the average channel's noise is scaled more than it needs.
@@ -56,8 +56,7 @@ _PART = 0.25
 _NO_NOISE = 1e-12
 
 # Exponents a and b are multiples of one over this.
-_STEPS = 8
-_STEPS_OF_THREE = 4
+_STEPS = 4
 
 # Turns until groups that depend on each other have settled: no group gains this much any more.
 _SWEEPS = 20
@@ -373,29 +372,28 @@ class _Problem:
             t[alive] *= values.max() / (values * t)[alive].max()
             # Rounded down, so that a channel has room for more than these samples showed.
             found.append(2.0 ** np.clip(np.floor(np.log2(t) + 1e-9), -_LIMIT, _LIMIT))
-        return [self._at_ease(t) for t in found]
+        sensitivity = np.sum([r.sensitivity() for r in self.readers], axis=0)
+        return [self._at_ease(t, sensitivity) for t in found]
 
-    def _at_ease(self, t: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def _at_ease(t: np.ndarray, sensitivity: np.ndarray) -> np.ndarray:
         """Less for channels that need not so much.
 
         One that is seldom active hardly adds noise, and may one day be far larger than these
         samples showed. It is scaled up until its noise is a part of the average channel's.
         """
-        sensitivity = np.sum([r.sensitivity() for r in self.readers], axis=0)
         allowed = _PART * np.mean(sensitivity / (t * t))
         enough = np.sqrt(sensitivity / max(allowed, 1e-300))
         return np.minimum(t, 2.0 ** np.ceil(np.log2(np.maximum(enough, 1.0))))
 
 
 def _exponents(rows: bool) -> list[tuple[float, float, float]]:
-    if not rows:
-        return [(n / _STEPS, 1 - n / _STEPS, 0.0) for n in range(_STEPS + 1)]
-    n = _STEPS_OF_THREE
-    return [
-        (a / n, b / n, (n - a - b) / n)
-        for a, b in itertools.product(range(n + 1), repeat=2)
-        if a + b <= n
+    found = [
+        (a / _STEPS, b / _STEPS, (_STEPS - a - b) / _STEPS)
+        for a, b in itertools.product(range(_STEPS + 1), repeat=2)
+        if a + b <= _STEPS
     ]
+    return [e for e in found if rows or not e[2]]
 
 
 def _problems(
