@@ -17,6 +17,8 @@ from tfq.errors import TfqError, UsageError, unknown_option
 from tfq.files import write_atomic
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from tfq.calibrate.rules import RangeRule
     from tfq.calibrate.statistics import Statistics
     from tfq.data import DataOptions
@@ -78,6 +80,9 @@ def convert_model(
     statistics: Statistics | str | os.PathLike[str] | None = None,
     keep_histograms: bool = False,
     plan: Plan | str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> ConversionResult:
     """Converts a model, quantizes it, and proves the result.
@@ -107,6 +112,9 @@ def convert_model(
       statistics: from an earlier run (object or file), merged with those of `data` if any.
       keep_histograms: collect histograms even when the range rule needs extremes only.
       plan: replay this plan (object or file) instead of making one.
+      workers: processes that share calibration; the result is the same to the bit.
+      scheduler: address of a Dask scheduler whose workers do that.
+      executor: the same, as an executor (`client.get_executor()`).
       progress: called with (stage, done, total).
 
     Raises:
@@ -119,6 +127,7 @@ def convert_model(
     from tfq.calibrate.statistics import Statistics
     from tfq.convert_arguments import check_plan_options, check_types, load_plan
     from tfq.data import check_name
+    from tfq.executors import open_workers
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
@@ -155,27 +164,28 @@ def convert_model(
     given = load_plan(plan)
     if given is not None:
         check_plan_options(given, config, excluded)
-    run = Run(config, progress or (lambda stage, done, total: None))
-    loaded = run.source(source, signature, batch)
-    prepared = run.prepare(loaded)
-    if given is None:
-        run.resolve(loaded, prepared, allowed, excluded)
-    with patterns.naming_layers(loaded.layer_names):
-        stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
-        stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
-        prepared = run.replay_equalization(prepared, given)
-        chosen = run.plan(prepared, stats, given)
-        emitted = run.emit(prepared, chosen, replayed=given is not None)
-        prepared, chosen, emitted = run.equalize(
-            prepared, chosen, emitted, stats, stream, fresh=given is None and statistics is None
+    with open_workers(workers, scheduler, executor) as crew:
+        run = Run(config, progress or (lambda stage, done, total: None), crew)
+        loaded = run.source(source, signature, batch)
+        prepared = run.prepare(loaded)
+        if given is None:
+            run.resolve(loaded, prepared, allowed, excluded)
+        with patterns.naming_layers(loaded.layer_names):
+            stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
+            stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
+            prepared = run.replay_equalization(prepared, given)
+            chosen = run.plan(prepared, stats, given)
+            emitted = run.emit(prepared, chosen, replayed=given is not None)
+            prepared, chosen, emitted = run.equalize(
+                prepared, chosen, emitted, stats, stream, fresh=given is None and statistics is None
+            )
+            correction = run.correct(prepared, chosen, emitted, bias_correction, stream)
+            model = run.write(emitted, chosen)
+        proof = run.prove(loaded, prepared, model, stream)
+        accuracy = run.accuracy(prepared, model, stream)
+        summary = run.summary(
+            loaded, prepared, chosen, emitted, model, stream, correction, proof, accuracy
         )
-        correction = run.correct(prepared, chosen, emitted, bias_correction, stream)
-        model = run.write(emitted, chosen)
-    proof = run.prove(loaded, prepared, model, stream)
-    accuracy = run.accuracy(prepared, model, stream)
-    summary = run.summary(
-        loaded, prepared, chosen, emitted, model, stream, correction, proof, accuracy
-    )
     return ConversionResult(model, chosen, summary, stats)
 
 

@@ -8,6 +8,7 @@ import os
 from absl import flags
 
 from tfq import cli
+from tfq.data_flags import ImageFlags, numbers
 from tfq.errors import UsageError
 from tfq.files import check_output, write_atomic
 
@@ -23,7 +24,9 @@ def _list(name: str, text: str) -> flags.FlagHolder:
     return flags.DEFINE_multi_string(name, [], text, flag_values=FLAGS)
 
 
-_DATA = _string("data", None, ".npz, .npy, .tfrecord, image folder, module:callable, synthetic")
+_DATA = _string(
+    "data", None, ".npz, .npy, .csv, .tfrecord, image folder, module:callable, synthetic"
+)
 _OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite, in this folder")
 _SCHEME = _string("scheme", "int8", "or int16x8, dynamic, weight_only, float16, float32")
 _CALIBRATION = _string(
@@ -47,41 +50,18 @@ _INT16 = _list("int16", "regexes of layers to compute in 16 bits")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
-_RESIZE = flags.DEFINE_list(
-    "resize", None, "H,W of images; default: the input's", flag_values=FLAGS
-)
-_CROP = _string("crop", None, "of images: none (the default), center, pad")
-_SCALE = flags.DEFINE_list(
-    "scale", None, "of images: value = (byte - mean) * scale; default 1", flag_values=FLAGS
-)
-_MEAN = flags.DEFINE_list(
-    "mean", None, "of images: one, or one a channel; default 0", flag_values=FLAGS
-)
+_IMAGES = ImageFlags(FLAGS)
 _STATISTICS = _string("statistics", None, "start from this statistics file")
 _STATISTICS_OUT = _string("statistics_out", None, "write statistics here")
 _PLAN = _string("plan", None, "replay this plan")
 _PLAN_OUT = _string("plan_out", None, "write the plan (JSON) here")
 _SUMMARY = _string("summary_json", None, "write the summary (JSON) here")
+_WORKERS = flags.DEFINE_integer("workers", 1, "processes that calibrate", flag_values=FLAGS)
+_SCHEDULER = _string("scheduler", None, "a Dask scheduler that calibrates: tcp://host:8786")
 
 
 def _values(flag: flags.FlagHolder) -> list[str]:
     return [part.strip() for text in flag.value for part in text.split(",")]
-
-
-def _numbers(flag: flags.FlagHolder, count: tuple[int, ...] | None) -> tuple[float, ...] | None:
-    if flag.value is None:
-        return None
-    try:
-        values = tuple(float(v) for v in flag.value)
-    except ValueError:
-        values = ()
-    if not values or (count is not None and len(values) not in count):
-        raise UsageError(
-            f"--{flag.name} takes {' or '.join(map(str, count)) if count else 'one or more'} "
-            f"number{'s' * (count != (1,))} separated by commas. "
-            f"Received: {','.join(flag.value)!r}."
-        )
-    return values
 
 
 def default_output(source: str, scheme: str) -> str:
@@ -109,7 +89,6 @@ def _check_outputs(source: str, output: str) -> None:
 
 def _run(args: list[str]) -> int:
     from tfq.convert import convert_model
-    from tfq.data import DataOptions
     from tfq.plan import patterns
     from tfq.plan.scheme import LayerRule, get_scheme
     from tfq.summary import lines
@@ -118,15 +97,8 @@ def _run(args: list[str]) -> int:
     scheme = get_scheme(_SCHEME.value).name
     output = _OUTPUT.value or default_output(source, scheme)
     _check_outputs(source, output)
-    input_range = _numbers(_INPUT_RANGE, (2,))
-    resize = _numbers(_RESIZE, (1, 2))
-    given = {
-        "resize": None if resize is None else (int(resize[0]), int(resize[-1])),
-        "crop": _CROP.value,
-        "scale": _scalar(_numbers(_SCALE, None)),
-        "mean": _scalar(_numbers(_MEAN, None)),
-    }
-    options = {k: v for k, v in given.items() if v is not None}
+    input_range = numbers(_INPUT_RANGE, (2,))
+    options = _IMAGES.options()
     wide = patterns.strings("int16", _values(_INT16))
     with cli.Progress() as progress:
         result = convert_model(
@@ -148,10 +120,12 @@ def _run(args: list[str]) -> int:
             signature=_SIGNATURE.value,
             batch=_BATCH.value,
             samples=_SAMPLES.value,
-            data_options=DataOptions(**options) if options else None,
+            data_options=options,
             statistics=_STATISTICS.value,
             keep_histograms=bool(_STATISTICS_OUT.value),
             plan=_PLAN.value,
+            workers=_WORKERS.value,
+            scheduler=_SCHEDULER.value,
             progress=progress,
         )
     if _STATISTICS_OUT.value and result.statistics is None:
@@ -168,10 +142,6 @@ def _run(args: list[str]) -> int:
     for line in lines(result.summary):
         cli.say(line)
     return 0
-
-
-def _scalar(values: tuple[float, ...] | None) -> float | tuple[float, ...] | None:
-    return values[0] if values is not None and len(values) == 1 else values
 
 
 COMMAND = cli.Command(

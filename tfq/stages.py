@@ -24,6 +24,7 @@ from tfq.data import (
 )
 from tfq.equalize import Equalization, imbalances, rescale_prepared
 from tfq.errors import DataError, ModelError, TfqError, UsageError
+from tfq.executors import Workers
 from tfq.graph.check import check_runs
 from tfq.graph.interface import Interface, read_interface
 from tfq.plan import patterns
@@ -77,8 +78,9 @@ class Samples:
 class Run:
     """The stages, timed."""
 
-    def __init__(self, config: Config, progress: Progress):
+    def __init__(self, config: Config, progress: Progress, workers: Workers):
         self.config = config
+        self.workers = workers
         self.progress = progress
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
@@ -212,6 +214,7 @@ class Run:
             self._stream(data, calibrating=True),
             tensors=set(initial) if initial is not None else observed,
             mode=mode,
+            workers=self.workers,
             progress=lambda done: self.progress("Calibrating", done, total),
             initial=initial,
         )
@@ -367,6 +370,7 @@ class Run:
             again if data.stream.repeatable else kept,
             tensors=set(stats),
             mode=stats.mode,
+            workers=self.workers,
             progress=lambda done: self.progress("Calibrating equalized channels", done, data.seen),
         )
         self._timed("calibrate", start)

@@ -7,8 +7,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from PIL import Image
+from tfrecord_files import example, record
 
-from tests.data.tfrecord_files import example, record
 from tfq.data import ArgSpec, DataOptions, open_data
 from tfq.errors import DataError, UsageError
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from small_models import Net, cnn, draw, plan_of
 
-from tests.small_models import Net, cnn, draw, plan_of
 from tfq.evaluate.batching import Evaluated, as_written, in_batches
 from tfq.graph.model import Model
 from tfq.quantize.boundary import InputQuantizer, dequantized

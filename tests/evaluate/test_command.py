@@ -6,8 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+from classifiers import classifier, labelled
 
-from tests.evaluate.models import classifier, labelled
 from tfq.report import check
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from small_models import Net, cnn, config_of, plan_of
 
-from tests.small_models import Net, cnn, config_of, plan_of
 from tfq.errors import ModelError, UsageError
 from tfq.evaluate.contestants import kind_of, load_field
 from tfq.graph.model import Model

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from classifiers import classifier, labelled
+from small_models import ACT, Net
 
-from tests.evaluate.models import classifier, labelled
-from tests.small_models import Net
+from tfq.convert import convert_model
 from tfq.errors import DataError, ModelError, UsageError
 from tfq.evaluate.run import evaluate_model, one_by_one, rows_of_a_block
 from tfq.graph.interface import ArgSpec
@@ -232,3 +233,28 @@ def test_blocks_depend_on_the_inputs_alone():
     assert rows_of_a_block([alone]) == 320
     huge = ArgSpec("x", "x", (1, 2048, 2048, 3), "float32")
     assert rows_of_a_block([huge]) == 1
+
+
+def test_equalized_models_are_compared_with_an_equalized_float_model():
+    net = Net(3)
+    h = net.conv(net.input(1, 8, 8, 3), 8, act=ACT.RELU, out="h")
+    source = net.bytes(net.conv(h, 4, out="y"))
+    model = Model.from_bytes(source)
+    first, last = (op for op in model.main.ops if op.name == "CONV_2D")
+    factors = 2.0 ** np.arange(-4, 4)
+    for t in first.inputs[1:]:
+        t.data = (t.data * factors.reshape(-1, *[1] * (t.data.ndim - 1))).astype(np.float32)
+    last.inputs[1].data = (last.inputs[1].data / factors).astype(np.float32)
+    source = model.to_bytes()
+    x = np.random.default_rng(0).normal(0, 1, (60, 8, 8, 3)).astype(np.float32)
+    equalized = convert_model(source, x, equalization="cross_layer", bias_correction="none")
+    plain = convert_model(source, x, equalization="none", bias_correction="none")
+    assert equalized.plan.equalization
+    result = evaluate_model([source, equalized.model, plain.model], x, layer_samples=8, probes=0)
+    decibels = {
+        name: next(t for t in a.tensors if t.name == "h").accumulated.sqnr_db
+        for name, a in result.analyses.items()
+    }
+    # Compared with the float model as it is, the rescaled channels would be all error.
+    assert decibels["model 2"] > 30
+    assert {t.name for t in result.analyses["model 2"].tensors} >= {"h", "y"}

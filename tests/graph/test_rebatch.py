@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from small_models import Net
 
-from tests.small_models import Net
 from tfq.errors import ModelError
 from tfq.graph.model import Model, Tensor
 from tfq.graph.rebatch import is_stateful, with_free_batch

@@ -8,7 +8,14 @@ well one 8-bit grid for the whole activation fits each of its channels (Nagel et
 """
 
 from tfq.equalize.channels import ChannelGroup, find_groups
-from tfq.equalize.rescale import Equalization, rescale, rescale_prepared, shown_tensors
+from tfq.equalize.rescale import (
+    Equalization,
+    read_scales,
+    rescale,
+    rescale_prepared,
+    shown_tensors,
+    write_scales,
+)
 from tfq.equalize.scales import Choice, choose_scales, imbalances
 
 __all__ = [
@@ -18,7 +25,9 @@ __all__ = [
     "choose_scales",
     "find_groups",
     "imbalances",
+    "read_scales",
     "rescale",
     "rescale_prepared",
     "shown_tensors",
+    "write_scales",
 ]

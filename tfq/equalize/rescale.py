@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 
 import numpy as np
 
 from tfq.equalize.channels import find_groups, input_channels
-from tfq.errors import UsageError
+from tfq.errors import ModelError, UsageError
 from tfq.graph.model import Model, Op, Tensor
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared
 
 Scales = Mapping[str, tuple[float, ...]]
+
+# Where an emitted file keeps the scales: without them its tensors cannot be compared with those of
+# the model that it was made from.
+_METADATA = "tfq_equalization"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,31 @@ class Equalization:
     layers: int
     error_before: float | None = None
     error_after: float | None = None
+
+
+def write_scales(model: Model, scales: Scales) -> None:
+    """Writes the scales into a model's metadata; without any, nothing."""
+    if scales:
+        body = {name: list(factors) for name, factors in scales.items()}
+        model.metadata[_METADATA] = json.dumps(body).encode()
+
+
+def read_scales(model: Model) -> dict[str, tuple[float, ...]]:
+    """What `write_scales` wrote; empty for models that were not equalized.
+
+    Raises:
+      ModelError: the metadata is damaged.
+    """
+    content = model.metadata.get(_METADATA)
+    if content is None:
+        return {}
+    try:
+        body = json.loads(content)
+        return {str(name): tuple(float(f) for f in factors) for name, factors in body.items()}
+    except (ValueError, TypeError, AttributeError) as e:
+        raise ModelError(
+            f"The model's metadata {_METADATA} is damaged ({e}). Convert the model again."
+        ) from None
 
 
 def rescale_prepared(prepared: Prepared, scales: Scales) -> Prepared:

@@ -20,6 +20,7 @@ import numpy as np
 
 from tfq.data import Block, DataOptions, Decoded, SampleSource, check_name, open_data
 from tfq.data.fit import Fitter
+from tfq.equalize import read_scales, rescale_prepared
 from tfq.errors import DataError, UsageError
 from tfq.evaluate import account
 from tfq.evaluate.batching import in_batches
@@ -244,7 +245,7 @@ class _Run:
         field: Field,
         opened: _Opened,
         task: str | None,
-        names: Sequence[str] | None,
+        names: Sequence[Any] | None,
         output: str | None,
     ) -> _Judged:
         """Learns from the first block what the outputs mean, and how fast models can be run."""
@@ -368,7 +369,8 @@ class _Run:
         """
         wanted = {t.name for t in Model.from_bytes(m.model).main.tensors() if not t.is_const}
         wide = "int16" if m.kind == "int16" else "int8"
-        prepared = prepare(reference.model, integer=True, activations=wide).bytes
+        plain = prepare(reference.model, integer=True, activations=wide)
+        prepared = rescale_prepared(plain, read_scales(Model.from_bytes(m.model))).bytes
 
         def common(model: bytes) -> int:
             return sum(

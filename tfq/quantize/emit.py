@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tfq.equalize import write_scales
 from tfq.errors import TfqError
 from tfq.graph.model import (
     DTYPE_CODES,
@@ -128,6 +129,7 @@ class _Emitter:
         for g in result.graphs:
             for op in g.ops:
                 op.version = op_version(op)
+        write_scales(result, self.plan.equalization)
         version = min_runtime_version(result)
         result.metadata["min_runtime_version"] = version.encode().ljust(16, b"\0")
         named = {t.name: e for t, e in self.tensors.items() if not t.is_const}

@@ -3,8 +3,8 @@
 import functools
 
 import numpy as np
+from small_models import cnn, draw, plan_of
 
-from tests.small_models import cnn, draw, plan_of
 from tfq.graph.model import Model
 
 
