@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfq.errors import UsageError
-from tfq.evaluate.metrics import get_task, guess_task, tasks
+from tfq.evaluate.metrics import get_task, guess_task, score, tasks
 from tfq.evaluate.metrics.libraries import library
 
 DETECTION = {"boxes": (10, 4), "classes": (10,), "scores": (10,), "count": ()}
@@ -126,6 +126,22 @@ def test_what_a_library_lacks_itself_is_not_hidden(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ModuleNotFoundError):
         library("sklearn.metrics", "SSIM")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["regression", "image", "embedding", "signal"])
+def test_outputs_that_are_no_numbers_are_named_by_every_metric(name, bad):
+    rng = np.random.default_rng(0)
+    reference = {"y": rng.random((4, 12, 12) if name == "image" else (4, 12))}
+    labels = np.array([0, 0, 1, 1]) if name == "embedding" else rng.random(reference["y"].shape)
+    values = reference["y"].copy()
+    values[2, 3] = bad
+    task = get_task(name).fit(reference, labels)
+    for metric in task.metrics(task.all_metrics):
+        kept = metric.keep({"y": values}, task.check({"y": values}, labels), reference)
+        found = score(metric, kept)
+        assert found.value is None
+        assert "1 of 4 samples are NaN or infinite; the first is sample 2." in found.reason
 
 
 def test_nothing_heavy_is_imported():

@@ -41,8 +41,9 @@ def cosine(outputs: Outputs, labels: np.ndarray | None, reference: Outputs | Non
     if reference is None:
         raise ValueError("The cosine needs the reference's outputs.")
     a, b = vectors(outputs), vectors(reference)
-    norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    found = np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms != 0)
+    with np.errstate(invalid="ignore"):  # Infinite values: NaN, which is reported.
+        norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+        found = np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms != 0)
     return np.where((a == b).all(axis=1), 1.0, np.clip(found, -1, 1))
 
 

@@ -45,9 +45,12 @@ def psnr(
     for value, label in zip(*_pairs(outputs, labels), strict=True):
         if np.array_equal(value, label):
             found.append(LIMIT_DB)
-            continue
-        found.append(metrics.peak_signal_noise_ratio(label, value, data_range=data_range))
-    return np.minimum(found, LIMIT_DB)
+        elif np.isfinite(value).all():
+            ratio = metrics.peak_signal_noise_ratio(label, value, data_range=data_range)
+            found.append(min(ratio, LIMIT_DB))
+        else:
+            found.append(np.nan)
+    return np.array(found, np.float64)
 
 
 def ssim(
@@ -55,8 +58,12 @@ def ssim(
 ) -> np.ndarray:
     """Structural similarity of each image, [n]."""
     metrics = library("skimage.metrics", "SSIM")
-    return np.array(
-        [
+    found = []
+    for value, label in zip(*_pairs(outputs, labels), strict=True):
+        if not np.isfinite(value).all():
+            found.append(np.nan)
+            continue
+        found.append(
             metrics.structural_similarity(
                 label,
                 value,
@@ -66,9 +73,8 @@ def ssim(
                 sigma=1.5,
                 use_sample_covariance=False,
             )
-            for value, label in zip(*_pairs(outputs, labels), strict=True)
-        ]
-    )
+        )
+    return np.array(found, np.float64)
 
 
 def _pairs(outputs: Outputs, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

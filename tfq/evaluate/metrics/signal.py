@@ -35,8 +35,9 @@ def si_sdr(
 ) -> np.ndarray:
     """SI-SDR of each sample, dB [n]."""
     y, s = _pairs(outputs, labels)
-    scale = (y * s).sum(axis=1, keepdims=True) / (s * s).sum(axis=1, keepdims=True)
-    return _ratio(scale * s, y)
+    with np.errstate(invalid="ignore"):  # Infinite outputs: NaN, which is reported.
+        scale = (y * s).sum(axis=1, keepdims=True) / (s * s).sum(axis=1, keepdims=True)
+        return _ratio(scale * s, y)
 
 
 def snr(
@@ -52,7 +53,8 @@ def _pairs(outputs: Outputs, labels: np.ndarray | None) -> tuple[np.ndarray, np.
     _, values = only(outputs, "A signal")
     labels = require_labels(labels, len(values), "A signal")
     shape = (*values.shape[:2], int(np.prod(values.shape[2:], dtype=int)))
-    return tuple(np.asarray(v, np.float64).reshape(shape) for v in (values, labels))  # type: ignore[return-value]
+    y, s = (np.asarray(v, np.float64).reshape(shape) for v in (values, labels))
+    return y, s
 
 
 def _ratio(target: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -60,8 +62,8 @@ def _ratio(target: np.ndarray, y: np.ndarray) -> np.ndarray:
     noise = np.square(target - y).sum(axis=1)
     least = 10 ** (-LIMIT_DB / 10)
     # An output of zeros has neither signal nor noise: the worst.
-    ratio = np.where(power > 0, power, 0) / np.maximum(noise, np.maximum(power * least, 1e-300))
-    ratio = np.where(np.isnan(noise), np.nan, ratio)
+    ratio = power / np.maximum(noise, np.maximum(power * least, 1e-300))
+    ratio = np.where(np.isfinite(noise), ratio, np.nan)
     return np.asarray(10 * np.log10(np.maximum(ratio, least)).mean(axis=1))
 
 
