@@ -41,6 +41,7 @@ _SCALE = (
     (10.0, "#b6511c"),
 )
 _BELOW = "#742311"
+_CEILING = 60.0  # dB; above it a bar would be too short to see.
 
 
 def plots(
@@ -180,19 +181,25 @@ def _differences(metrics: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _layers(analysis: Mapping[str, Any]) -> Figure:
-    """Bars in the order of execution; up to 40 layers have their names under them."""
+    """A bar for each measured layer, in the order of execution; up to 40 are named."""
     tensors = analysis["tensors"]
     reading = _reading(tensors)
     values = [t[reading] and t[reading]["sqnr_db"] for t in tensors]
-    heights = [0.0 if v is None else max(0.0, v) for v in values]
-    colors = [next((c for low, c in _SCALE if v is not None and v >= low), _BELOW) for v in values]
+    known = [(i, v) for i, v in enumerate(values) if v is not None]
     figure = _make(max(6.4, min(16.0, 0.22 * len(tensors))), 4.2 if len(tensors) <= 40 else 3.2)
     axis = figure.subplots()
     axis.bar(
-        range(len(tensors)), heights, width=0.9, color=colors, edgecolor="#59626c", linewidth=0.2
+        [i for i, _ in known],
+        [min(max(v, 0.0), _CEILING - 0.5) - _CEILING for _, v in known],
+        bottom=_CEILING,
+        width=0.9,
+        color=[next((c for low, c in _SCALE if v >= low), _BELOW) for _, v in known],
+        edgecolor="#59626c",
+        linewidth=0.2,
     )
+    axis.set_ylim(_CEILING, 0)  # Upwards is worse, as on the page.
     axis.set_title(f"{_label(analysis['model'])}: signal to quantization noise, {reading}")
-    axis.set_ylabel("dB (low is bad)")
+    axis.set_ylabel("dB (taller is worse)")
     axis.margins(x=0.01)
     if len(tensors) <= 40:
         names = [_label(t["layer"] or t["name"], 28) for t in tensors]
@@ -215,12 +222,14 @@ def _histograms(tensors: Sequence[Mapping[str, Any]]) -> Figure:
         axis.stairs(h["float"], edges, fill=True, color=_FLOAT, label="float")
         if h["quantized"] is not None:
             axis.stairs(h["quantized"], edges, color=_QUANTIZED, label="quantized")
-        for end in t["grid"]:
-            axis.axvline(end, color=_GRID, linewidth=1)
+        for end, label in zip(t["grid"], ("grid", None), strict=True):
+            axis.axvline(end, color=_GRID, linewidth=1, label=label)
         axis.set_yscale("symlog", linthresh=1)
+        axis.yaxis.set_major_formatter(lambda count, _: f"{count:g}")
         axis.set_ylim(bottom=0)
         axis.set_title(_label(t["layer"] or t["name"]), fontsize=8)
-    axes[0].legend(fontsize=7)
+    keys = max((a.get_legend_handles_labels() for a in axes), key=lambda k: len(k[1]))
+    figure.legend(*keys, loc="outside lower center", ncols=3)
     for axis in axes[len(tensors) :]:
         axis.set_visible(False)
     return figure

@@ -1,11 +1,11 @@
 """The error of every layer as custom node data of Model Explorer (ai-edge-model-explorer).
 
 Checked with ai-edge-model-explorer 0.1.34 (adapter 0.2.1): its `GraphNodeData` and `NodeDataResult`
-take what is written here and write the same JSON again. Its .tflite adapter gives every node the
-attribute `tensor_name` of each output, and the viewer looks a key of `results` up among those names
-(a model's inputs are outputs of its node GraphInputs). It names a graph after the subgraph, else
-after the signature; a file with `results` at the top, as written here, is laid on the graph that is
-open, whatever its name is.
+take what is written here and write the same again, with their defaults. Its .tflite adapter gives
+every node the attribute `tensor_name` of each output, and the viewer looks a key of `results` up
+among those names (a model's inputs are outputs of its node GraphInputs). It names a graph after the
+subgraph, else after the signature; a file with `results` at the top, as written here, is laid on
+the graph that is open, whatever its name is.
 """
 
 from __future__ import annotations

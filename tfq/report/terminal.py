@@ -11,6 +11,7 @@ _INDENT = 12  # Where the text of a row begins.
 _NARROWEST = 40
 _WORST = 10
 _FINDINGS = 8
+_GLUE = "\N{NO-BREAK SPACE}"  # Holds figures together that belong on one line.
 
 
 def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
@@ -36,14 +37,15 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
 
 def _row(name: str, text: str, width: int) -> list[str]:
     # Control characters in a tensor's name would drive the terminal.
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return textwrap.wrap(
+    clean = "".join(c if c.isprintable() or c == _GLUE else " " for c in text)
+    lines = textwrap.wrap(
         clean,
         width,
         initial_indent=f"  {name:<{_INDENT - 2}}",
         subsequent_indent=" " * _INDENT,
         break_on_hyphens=False,
     )
+    return [line.replace(_GLUE, " ") for line in lines]
 
 
 def _data(data: Mapping[str, Any]) -> str:
@@ -77,11 +79,11 @@ def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
             text = f"{value['model']}: {_interval(value, digits)}"
             d = differences.get(value["model"])
             if d is not None:
-                p = "" if d["p"] is None else f", p = {_chance(d['p'])}"
+                p = "" if d["p"] is None else f", p{_GLUE}={_GLUE}{_chance(d['p'])}"
                 text += f", difference {_interval(d, digits, '+')}{p}"
             lines += _row("", text, width)
     for a in flips:
-        p = "" if a["p"] is None else f", p = {_chance(a['p'])}"
+        p = "" if a["p"] is None else f", p{_GLUE}={_GLUE}{_chance(a['p'])}"
         text = (
             f"{a['model']}: the same answer on {a['same']:.1%} of {a['samples']} samples; "
             f"{a['right_to_wrong']} right now wrong, {a['wrong_to_right']} wrong now right{p}"
@@ -106,11 +108,12 @@ def _interval(row: Mapping[str, Any], digits: int, sign: str = "") -> str:
     text = f"{row['value']:{sign}.{digits}f}"
     if None in (row["low"], row["high"]):
         return text
-    return f"{text} ({row['low']:{sign}.{digits}f} to {row['high']:{sign}.{digits}f})"
+    low, high = (f"{row[k]:{sign}.{digits}f}" for k in ("low", "high"))
+    return f"{text} ({low}{_GLUE}to{_GLUE}{high})"
 
 
 def _chance(p: float) -> str:
-    return "less than 0.0001" if p < 0.0001 else f"{p:.2g}"
+    return f"{p:.2g}" if p >= 0.0001 else f"less{_GLUE}than{_GLUE}0.0001"
 
 
 def _findings(report: Mapping[str, Any], width: int) -> list[str]:

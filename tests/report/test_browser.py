@@ -1,0 +1,348 @@
+"""The page in Debian's Chromium, as a person uses it."""
+
+import shutil
+
+import pytest
+from reports import bare_report, make_report, nasty_report, null_report
+
+from tfq.report import page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("needs Chromium: apt-get install chromium", allow_module_level=True)
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as p:
+        found = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a report from a file; at the end nothing may have failed or asked for the network."""
+    problems = []
+    contexts = []
+
+    def opened(report, size=None, **options):
+        path = tmp_path / "report.html"
+        path.write_bytes(page(report))
+        context = browser.new_context(viewport=size or DESKTOP, **options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(10_000)
+        tab.on("console", lambda m: problems.append(f"{m.type}: {m.text}"))
+        tab.on("pageerror", lambda e: problems.append(str(e)))
+        tab.on(
+            "request",
+            lambda r: r.url == path.as_uri() or r.url == "data:," or problems.append(r.url),
+        )
+        tab.goto(path.as_uri())
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def widths(tab):
+    root = "document.documentElement"
+    return tab.evaluate(f"[{root}.scrollWidth, {root}.clientWidth]")
+
+
+def column(tab, key):
+    """The texts of a column of the table of layers, from top to bottom."""
+    at = tab.locator("table.layers > thead th").evaluate_all(
+        "(heads, key) => heads.findIndex((h) => h.dataset.key === key)", key
+    )
+    return tab.locator("table.layers > tbody > tr.row").evaluate_all(
+        "(rows, at) => rows.map((r) => r.children[at].innerText.trim())", at
+    )
+
+
+def numbers(texts):
+    return [float(t.replace("−", "-")) for t in texts if t not in ("–", "exact")]
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["1280", "390"])
+@pytest.mark.parametrize(
+    "report",
+    [
+        make_report(layers=10),
+        make_report(layers=40, models=6, analysed=5, classes=100),
+        make_report(models=1),
+        make_report() | {"layers": []},
+        bare_report(),
+        null_report(),
+        nasty_report(),
+    ],
+    ids=["usual", "six models", "one model", "no layers", "bare", "null", "nasty"],
+)
+def test_opens_without_errors_network_or_sideways_scrolling(show, report, size):
+    tab = show(report, size)
+    assert tab.locator("#verdict p").first.inner_text() == report["verdict"]["text"]
+    wide, room = widths(tab)
+    assert wide <= room
+    assert tab.evaluate("window.hacked") is None
+    assert "undefined" not in tab.locator("main").inner_text()
+    assert "NaN" not in tab.locator("main").inner_text()
+    assert "null" not in tab.locator("main").inner_text()
+
+
+def test_sections_come_in_order_and_only_with_data(show):
+    tab = show(make_report())
+    ids = tab.locator("main > section").evaluate_all("(all) => all.map((s) => s.id)")
+    assert ids == [
+        "verdict", "models", "metrics", "agreement", "findings", "worst", "graph", "layers",
+        "outputs", "reliability", "confusion", "behaviour", "sizes", "interface", "second",
+        "warnings", "made",
+    ]  # fmt: skip
+    links = tab.locator("nav.contents a").evaluate_all("(all) => all.map((a) => a.hash.slice(1))")
+    assert links == ids[1:]
+    tab = show(bare_report())
+    ids = tab.locator("main > section").evaluate_all("(all) => all.map((s) => s.id)")
+    assert ids == ["verdict", "models", "interface", "made"]
+
+
+def test_metrics_say_what_is_real(show):
+    tab = show(make_report(models=3))
+    rows = tab.locator("#metrics tbody").first.locator("tr").all_inner_texts()
+    assert "top-1 accuracy" in rows[0]
+    assert "64.8 (62.4 to 67.2)" in rows[1]
+    assert "−2.0 (−3.1 to −0.9)" in rows[2]
+    assert "really worse" in rows[2]
+    assert "0.0006" in rows[2]
+    assert "may be chance" in rows[3]
+
+
+def test_sorts_by_every_column(show):
+    tab = show(make_report(layers=60))
+    keys = tab.locator("table.layers > thead th").evaluate_all("(a) => a.map((h) => h.dataset.key)")
+    assert len(keys) == 13
+    for key in keys:
+        head = tab.locator(f'th[data-key="{key}"]')
+        head.locator("button").click()
+        first, up = column(tab, key), head.get_attribute("aria-sort")
+        head.locator("button").click()
+        second, down = column(tab, key), head.get_attribute("aria-sort")
+        assert {up, down} == {"ascending", "descending"}
+        assert sorted(first) == sorted(second)
+        assert tab.locator('table.layers > thead th:not([aria-sort="none"])').count() == 1
+    for key in ("sqnr", "max", "weights"):
+        head = tab.locator(f'th[data-key="{key}"]')
+        for _ in range(2):
+            head.locator("button").click()
+            values = numbers(column(tab, key))
+            down = head.get_attribute("aria-sort") == "descending"
+            assert values == sorted(values, reverse=down)
+            assert len(values) > 20
+            # What is missing comes last either way.
+            assert not column(tab, key)[0].startswith("–")
+
+
+def test_filters_by_text_and_op(show):
+    report = make_report(layers=60)
+    tensors = report["layers"][0]["tensors"]
+    tab = show(report)
+    tab.select_option('select[aria-label="Filter by op"]', "ADD")
+    adds = [t["layer"] for t in tensors if t["op"] == "ADD"]
+    assert column(tab, "op") == ["ADD"] * len(adds)
+    tab.fill('input[type="search"]', "BLOCK_7")
+    assert [c.split("\n")[0] for c in column(tab, "layer")] == [a for a in adds if "block_7" in a]
+    assert tab.locator('#layers [role="status"]').inner_text() == "1 of 60 tensors"
+    tab.fill('input[type="search"]', "nothing of this name")
+    assert tab.locator("table.layers .empty").is_visible()
+    tab.fill('input[type="search"]', "")
+    tab.select_option('select[aria-label="Filter by op"]', "")
+    assert len(column(tab, "op")) == 60
+
+
+def test_a_click_shows_the_histogram(show):
+    report = make_report(layers=20)
+    tab = show(report)
+    row = tab.locator("table.layers tr.row").nth(3)
+    row.click()
+    assert row.get_attribute("aria-expanded") == "true"
+    detail = tab.locator("table.layers tr.opened")
+    charts = detail.locator("figure.hist svg")
+    assert charts.count() == 2
+    values, weights = charts.nth(0), charts.nth(1)
+    name = report["layers"][0]["tensors"][3]["name"]
+    assert values.get_attribute("aria-label").startswith(f"Values of {name}")
+    assert "grid from" in values.get_attribute("aria-label")
+    assert values.locator("path.float").bounding_box()["width"] > 100
+    assert values.locator("path.quantized").count() == 1
+    assert values.locator("line.grid").count() == 2
+    assert weights.locator("line.grid").count() == 0
+    linear = values.locator("path.float").get_attribute("d")
+    tab.locator('input[value="linear"]').check()
+    assert detail.locator("path.float").first.get_attribute("d") != linear
+    row.click()
+    assert detail.count() == 0
+    assert row.get_attribute("aria-expanded") == "false"
+
+
+def test_saturation_is_shaded(show):
+    report = make_report(layers=4)
+    for t in report["layers"][0]["tensors"]:
+        t["grid"] = [t["histogram"]["low"], (t["histogram"]["low"] + t["histogram"]["high"]) / 2]
+    tab = show(report)
+    tab.locator("table.layers tr.row").nth(1).click()
+    chart = tab.locator("tr.opened figure.hist svg").first
+    shaded, whole = (
+        chart.locator(s).bounding_box()["width"] for s in ("rect.outside", "line.axis >> nth=0")
+    )
+    assert shaded == pytest.approx(whole / 2, rel=0.05)
+
+
+def test_the_keyboard_is_enough(show):
+    tab = show(make_report(layers=30))
+    tab.locator('th[data-key="sqnr"] button').focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator('th[data-key="sqnr"]').get_attribute("aria-sort") == "ascending"
+    tab.locator("table.layers tr.row").first.focus()
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("ArrowDown")
+    focused = "document.activeElement"
+    assert tab.evaluate(f"{focused}.previousElementSibling.previousElementSibling !== null")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate(f"{focused}.getAttribute('aria-expanded')") == "true"
+    assert tab.locator("tr.opened figure.hist").count() >= 1
+    tab.keyboard.press("Escape")
+    assert tab.locator("tr.opened").count() == 0
+    tab.locator('[role="listbox"]').focus()
+    tab.keyboard.press("Home")
+    tab.keyboard.press("ArrowDown")
+    chosen = tab.locator('[role="option"][aria-selected="true"]')
+    assert chosen.get_attribute("data-index") == "1"
+    assert tab.locator('[role="listbox"]').get_attribute("aria-activedescendant") == "node-1"
+    assert "conv_2d_1" in tab.locator(".panel h3").inner_text()
+
+
+def test_the_graph_chooses_a_layer(show):
+    report = make_report(layers=30)
+    tensors = report["layers"][0]["tensors"]
+    tab = show(report)
+    # The worst one is there at the start.
+    known = [(t["isolated"]["sqnr_db"], t["layer"]) for t in tensors if t["isolated"]]
+    worst = min((v, layer) for v, layer in known if v is not None)[1]
+    assert tab.locator(".panel h3").inner_text() == worst
+    tab.locator("#node-7").click()
+    assert tab.locator(".panel h3").inner_text() == tensors[7]["layer"]
+    # Neighbours lead on.
+    tab.locator(".panel .near button").first.click()
+    assert tab.locator(".panel h3").inner_text() == tensors[tensors[7]["inputs"][0]]["layer"]
+    # No two tensors that live at the same time share a lane.
+    nodes = tab.locator(".graph rect.node").evaluate_all("(a) => a.map((n) => n.getAttribute('x'))")
+    last = [max([i, *(k for k, t in enumerate(tensors) if i in t["inputs"])]) for i in range(30)]
+    for i in range(30):
+        assert all(nodes[k] != nodes[i] for k in range(i + 1, last[i]))
+    tab.locator('button[aria-label="Smaller"]').click()
+    tab.locator('button[aria-label="Smaller"]').click()
+    assert tab.locator("#node-7").bounding_box()["height"] == 9
+
+
+def test_the_reading_switch_changes_figures_and_colors(show):
+    report = make_report(layers=30)
+    t = report["layers"][0]["tensors"][5]
+    t["isolated"]["sqnr_db"], t["accumulated"]["sqnr_db"] = 45.04, 8.04
+    tab = show(report)
+    before = column(tab, "sqnr")
+    assert before[5] == "45.0"
+    assert "e1" in tab.locator(".graph rect.node").nth(5).get_attribute("class")
+    tab.locator('fieldset[aria-label="Reading"] input[value="accumulated"]').check()
+    after = column(tab, "sqnr")
+    assert after[5] == "8.0"
+    assert "e5" in tab.locator(".graph rect.node").nth(5).get_attribute("class")
+    assert tab.locator("#worst tbody tr").first.inner_text().startswith(t["layer"])
+
+
+def test_another_model_and_a_finding_that_leads_to_its_layer(show):
+    report = make_report(layers=12, models=3, analysed=2)
+    tab = show(report)
+    tab.select_option('select[aria-label="Model"]', "1")
+    known = [t["isolated"]["sqnr_db"] for t in report["layers"][1]["tensors"] if t["isolated"]]
+    lowest = min(v for v in known if v is not None)
+    assert tab.locator("#worst tbody td.n").first.inner_text() == f"{lowest:.1f}"
+    tab.locator(".finding .link").first.click()
+    finding = report["verdicts"][0]
+    assert tab.locator('select[aria-label="Model"]').input_value() == "0"
+    assert tab.locator(".panel h3").inner_text() == finding["layer"]
+    assert finding["title"] in tab.locator(".panel .note").inner_text()
+
+
+def test_a_flag_is_copied(show):
+    tab = show(make_report(), permissions=["clipboard-read", "clipboard-write"])
+    button = tab.locator(".finding .copy button").first
+    button.click()
+    tab.wait_for_function("(b) => b.textContent === 'Copied'", arg=button.element_handle())
+    copied = tab.evaluate("navigator.clipboard.readText()")
+    assert copied == make_report()["verdicts"][0]["remedy"]["flag"]
+
+
+def test_dark_by_system_and_by_button(show):
+    def background(tab):
+        return tab.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    light = background(show(make_report()))
+    tab = show(make_report(), color_scheme="dark")
+    dark = background(tab)
+    assert dark != light
+    assert tab.locator("#theme").get_attribute("aria-pressed") == "true"
+    tab.locator("#theme").click()
+    assert background(tab) == light
+    tab.locator("#theme").click()
+    assert background(tab) == dark
+
+
+def test_on_paper_everything_is_open_and_nothing_to_press(show):
+    report = make_report(layers=30)
+    report["verdicts"] = [dict(report["verdicts"][0], severity=0.1) for _ in range(12)]
+    tab = show(report, color_scheme="dark")
+    assert tab.locator("details[open]").count() == 0
+    assert tab.locator("#print-details figure").count() == 0
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.locator("#theme").is_hidden()
+    assert tab.locator("#layers .controls").is_hidden()
+    assert tab.locator("details[open]").count() == 1
+    assert tab.locator(".finding >> nth=11").is_visible()
+    assert tab.locator("#print-details .detail").count() == 10
+    box = tab.locator(".box")
+    assert box.evaluate("(b) => getComputedStyle(b).overflowY") == "visible"
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.pdf(format="A4").startswith(b"%PDF")
+    tab.emulate_media(media="screen")
+    assert tab.locator("#print-details figure").count() == 0
+    assert tab.locator("details[open]").count() == 0
+
+
+@pytest.mark.slow
+def test_500_layers(show):
+    report = make_report(layers=500, models=6, analysed=1, classes=100)
+    for size in (DESKTOP, PHONE):
+        tab = show(report, size)
+        wide, room = widths(tab)
+        assert wide <= room
+        assert tab.locator("table.layers tr.row").count() == 500
+        assert tab.locator(".graph rect.node").count() == 500
+        tab.fill('input[type="search"]', "block_99/")
+        assert len(column(tab, "layer")) == 5
+        tab.locator("table.layers tr.row").first.click()
+        assert tab.locator("tr.opened figure.hist").count() >= 1
+        open_detail = tab.locator("tr.opened .detail").bounding_box()
+        assert open_detail["width"] <= tab.locator(".box").bounding_box()["width"]
