@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim, Remedy
-from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.remedies import option, wider_around
 from tfq.evaluate.judge.view import FINE, View, fixed
 
 NAME = "channel_imbalance"
@@ -50,9 +50,8 @@ def _remedy(view: View, t: TensorFigures) -> Remedy:
     text = "Equalize: scale the channels alike, and the next layer's weights the other way."
     if t.weights is not None and view.option("equalization") not in ("cross_layer",):
         return option("equalization", "cross_layer", text)
-    return wider(
-        (t, *view.users(t)),
-        "Give the layer 16-bit activations, or scale the channels alike in training.",
+    return wider_around(
+        view, t, "Give the layer 16-bit activations, or scale the channels alike in training."
     )
 
 

@@ -15,12 +15,14 @@ class Remedy:
       flag: to add to `python -m tfq.convert`, quoted for a shell, or None.
       call: the same from Python, or None.
       layers: names of the layers that it is a rule for; empty where it is for the whole model.
+      output: whether the rule widens the model's output, too.
     """
 
     text: str
     flag: str | None = None
     call: str | None = None
     layers: tuple[str, ...] = ()
+    output: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Claim:
       text: one or two sentences with figures.
       remedy: what to do.
       noise: noise power that the cause accounts for, relative to the signal where it shows.
-      weight: the severity itself, of causes that cost no accuracy.
+      weight: the severity itself, where it does not follow from the noise.
     """
 
     cause: str

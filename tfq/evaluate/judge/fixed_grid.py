@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim
-from tfq.evaluate.judge.remedies import wider
+from tfq.evaluate.judge.remedies import wider_around
 from tfq.evaluate.judge.view import FINE, NARROW, View, fixed, width
 
 NAME = "fixed_grid"
@@ -23,6 +23,6 @@ def find(view: View, t: TensorFigures) -> Claim | None:
         f"The kernel of {t.op} writes {t.grid[0]:.4g} to {t.grid[1]:.4g} in steps of "
         f"{t.scale:.3g}, whatever the data; the values reach from {t.observed[0]:.4g} to "
         f"{t.observed[1]:.4g}, {100 * used:.2g} % of that.",
-        wider((t, *view.users(t)), "Give the layer 16-bit activations: 256 times finer a step."),
+        wider_around(view, t, "Give the layer 16-bit activations: 128 times finer a step."),
         amount,
     )

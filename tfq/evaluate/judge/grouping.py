@@ -53,5 +53,7 @@ def _remedy(members: Sequence[Finding]) -> Remedy:
     if not first.layers:
         return first
     return wider_layers(
-        tuple(dict.fromkeys(n for f in members for n in f.remedy.layers)), first.text
+        tuple(dict.fromkeys(n for f in members for n in f.remedy.layers)),
+        first.text,
+        output=any(f.remedy.output for f in members),
     )

@@ -7,7 +7,7 @@ not worth a word in one that is right.
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from tfq.evaluate.figures import LayerAnalysis, TensorFigures
 from tfq.evaluate.judge import accumulates, too_few_bits
 from tfq.evaluate.judge.finding import Claim, Finding
+from tfq.evaluate.judge.noise import decibel
 from tfq.evaluate.judge.registry import SPECIFIC
 from tfq.evaluate.judge.view import View, moves, same_grid
 
@@ -41,26 +42,15 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
       At most two findings a tensor, the most severe first; none for a healthy model.
     """
     view = View(analysis, options)
-    claims: dict[str, list[Claim]] = {}
-    faults: dict[str, float] = {}
-    for t in analysis.tensors:
-        inherited = {
-            c.cause for i in view.inputs(t) if same_grid(i, t) for c in claims.get(i.name, ())
-        }
-        found = [c for find in SPECIFIC if (c := find(view, t)) and c.cause not in inherited]
-        # What only moves values hands on the faults of its inputs, too.
-        given = max((faults[i.name] for i in view.inputs(t)), default=0.0)
-        rest = too_few_bits.find(view, t, _noise(found) + given)
-        if rest is not None and rest.cause not in inherited:
-            found.append(rest)
-        claims[t.name] = found
-        faults[t.name] = _noise(found) + (given if moves(t) else 0.0)
+    claims = _claims(view)
     everything = sum(_noise(c) for c in claims.values())
+    badness, total = _badness(view, everything), _total(view, claims)
     for t in view.outputs():
         claim = accumulates.find(view, t, everything)
         if claim is not None:
-            claims[t.name].append(claim)
-    badness, total = _badness(view), _total(view)
+            # It is all of the noise.
+            claims[t.name].append(dataclasses.replace(claim, weight=badness))
+            break
     findings = []
     for t in analysis.tensors:
         weighed = [_finding(view, t, c, badness, total) for c in claims[t.name]]
@@ -69,6 +59,28 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
         once = {f.remedy.flag or f.remedy.text: f for f in reversed(kept)}
         findings += list(reversed(once.values()))[:_PER_TENSOR]
     return tuple(sorted(findings, key=lambda f: -f.severity))
+
+
+def _claims(view: View) -> dict[str, list[Claim]]:
+    """What the causes say of every tensor, without what its inputs are to blame for."""
+    claims: dict[str, list[Claim]] = {}
+    # Causes of a tensor's grid, its own or those of an input with the same one; noise that its
+    # readers see and must not be blamed for.
+    causes: dict[str, set[str]] = {}
+    faults: dict[str, float] = {}
+    for t in view.analysis.tensors:
+        inputs = view.inputs(t)
+        inherited = {c for i in inputs if same_grid(i, t) for c in causes[i.name]}
+        given = max((faults[i.name] for i in inputs), default=0.0)
+        found = [c for find in SPECIFIC if (c := find(view, t)) and c.cause not in inherited]
+        rest = too_few_bits.find(view, t, _noise(found) + given)
+        if rest is not None and rest.cause not in inherited:
+            found.append(rest)
+        claims[t.name] = found
+        causes[t.name] = inherited | {c.cause for c in found}
+        # What only moves values hands on the faults of its inputs.
+        faults[t.name] = _noise(found) + (given if moves(t) else 0.0)
+    return claims
 
 
 def _noise(claims: Sequence[Claim]) -> float:
@@ -83,19 +95,18 @@ def _finding(view: View, t: TensorFigures, claim: Claim, badness: float, total: 
     return Finding(t.name, t.layer, claim.cause, claim.title, severity, claim.text, claim.remedy)
 
 
-def _badness(view: View) -> float:
-    """0 to 1, of the worst output; of the worst tensor where no output was read."""
-    known = [t.accumulated for t in view.outputs() if t.accumulated is not None]
-    if not known:
-        known = [r for t in view.analysis.tensors if (r := t.accumulated or t.isolated) is not None]
-    worst = min((r.sqnr_db for r in known), default=math.inf)
+def _badness(view: View, everything: float) -> float:
+    """0 to 1, of the worst output; by what the causes say where none was read."""
+    known = [t.accumulated.sqnr_db for t in view.outputs() if t.accumulated is not None]
+    worst = min(known, default=decibel(everything))
     return min(max((_GOOD_DB - worst) / (_GOOD_DB - _BAD_DB), 0.0), 1.0)
 
 
-def _total(view: View) -> float:
+def _total(view: View, claims: Mapping[str, Sequence[Claim]]) -> float:
     """All noise that the layers make and that can reach an output, relative to their signals."""
-    return sum(
-        min(noise, view.reaching(t))
-        for t in view.analysis.tensors
-        if (noise := view.isolated(t)) is not None and math.isfinite(noise)
-    )
+    total = 0.0
+    for t in view.analysis.tensors:
+        isolated = view.isolated(t)
+        own = _noise(claims[t.name]) if isolated is None else isolated
+        total += min(own, view.reaching(t))
+    return total

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import noise
 from tfq.evaluate.judge.finding import Claim, Remedy
-from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.remedies import option, wider_around
 from tfq.evaluate.judge.view import FINE, NARROW, View, bits, fixed, partner, width
 
 NAME = "outlier_range"
@@ -48,9 +48,8 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 def _remedy(view: View, t: TensorFigures, percentile: bool) -> Remedy:
     used = view.option("calibration")
     if used in ("percentile", "mse"):
-        return wider(
-            (t, *view.users(t)),
-            f"{used} ranges do not help here: give the layer 16-bit activations.",
+        return wider_around(
+            view, t, f"{used} ranges do not help here: give the layer 16-bit activations."
         )
     if used == "minmax" and width(t.observed) < NARROW * width(t.grid):
         return option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim, Remedy
-from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.remedies import option, wider_around
 from tfq.evaluate.judge.view import FINE, View, fixed, width
 
 NAME = "saturating"
@@ -37,8 +37,9 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 
 def _remedy(view: View, t: TensorFigures, clip: float, wide: float) -> Remedy:
     if wide > clip / 2:
-        return wider(
-            (t, *view.users(t)),
+        return wider_around(
+            view,
+            t,
             "A range for all values would round as badly in 8 bits: give the layer 16-bit "
             f"activations, and {_DATA}.",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import channel_imbalance
 from tfq.evaluate.judge.finding import Claim, Remedy
-from tfq.evaluate.judge.remedies import option, wider
+from tfq.evaluate.judge.remedies import option, wider_around
 from tfq.evaluate.judge.view import FINE, View, fixed
 
 NAME = "silenced_channels"
@@ -39,4 +39,4 @@ def _remedy(view: View, t: TensorFigures) -> Remedy:
         return option(
             "equalization", "cross_layer", "Equalize the channels, or give the layer 16 bits."
         )
-    return wider((t, *view.users(t)), "Give the layer 16-bit activations.")
+    return wider_around(view, t, "Give the layer 16-bit activations.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import noise
 from tfq.evaluate.judge.finding import Claim
-from tfq.evaluate.judge.remedies import wider
+from tfq.evaluate.judge.remedies import wider, wider_around
 from tfq.evaluate.judge.view import FINE, View, bits, fixed
 
 NAME = "too_few_bits"
@@ -48,7 +48,7 @@ def _too_much(view: View, t: TensorFigures, explained: float) -> Claim | None:
             f"{noise.decibel(total):.0f} dB is near what 8 bits can give here: the grid fits the "
             f"values, {t.observed[0]:.4g} to {t.observed[1]:.4g}, but most are no larger than a "
             f"few steps of {t.scale:.3g}.",
-            wider((t, *view.users(t)), f"Give the layer 16-bit activations, {_QAT}."),
+            wider_around(view, t, f"Give the layer 16-bit activations, {_QAT}."),
             left,
         )
     return Claim(
@@ -79,6 +79,6 @@ def _far_from_zero(view: View, t: TensorFigures) -> Claim | None:
         "values far from zero leave few steps",
         f"All values lie within {lo:.4g} to {hi:.4g}, but the grid must hold zero, too: "
         f"{(hi - lo) / t.scale:.0f} of its steps are used. What reads it needs the differences.",
-        wider((t, *view.users(t)), f"Give the layer 16-bit activations, {_QAT}."),
+        wider_around(view, t, f"Give the layer 16-bit activations, {_QAT}."),
         amount,
     )

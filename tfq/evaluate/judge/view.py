@@ -62,8 +62,12 @@ class View:
 
         Behind a sigmoid or softmax that is sure of itself, an error cannot be seen.
         """
-        last = [t for t in self.analysis.tensors if not self.readers(t)]
+        last = [t for t in self.analysis.tensors if self.is_output(t)]
         return [*(i for t in last if t.op in _SQUASHING for i in self.inputs(t)), *last]
+
+    def is_output(self, t: TensorFigures) -> bool:
+        """Whether nothing reads `t`."""
+        return not self.readers(t)
 
     def users(self, t: TensorFigures) -> list[TensorFigures]:
         """The tensors that are computed from `t`, behind ops that only move its values."""

@@ -1,0 +1,211 @@
+"""What is done with claims: weighing, inheriting, grouping; and figures made by hand."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+
+import tfq
+from tfq.evaluate.figures import LayerAnalysis, Reading, WeightFigures
+from tfq.evaluate.judge import CAUSES, Finding, Remedy, group, judge
+from tfq.evaluate.judge.remedies import option, pattern, wider_layers
+from tfq.evaluate.judge.view import View
+from tfq.report.schema import load_schema
+
+RNG = np.random.default_rng(1)
+NORMAL = RNG.normal(0, 1, (4000, 8))
+WEIGHTS = WeightFigures("w", "int8", 8, True, 42.0, 1.5)
+
+
+def analysis(*tensors, samples=32):
+    return LayerAnalysis(samples, tensors)
+
+
+def off(t, sqnr_db):
+    """The same, with this error as the model runs."""
+    return dataclasses.replace(t, accumulated=Reading(sqnr_db, 1.0, 2.0, 0.0, 0.0))
+
+
+def test_a_healthy_tensor_gives_nothing(figures_of):
+    assert judge(analysis(figures_of(NORMAL, weights=WEIGHTS))) == ()
+
+
+def test_nothing_gives_nothing():
+    assert judge(analysis()) == ()
+
+
+def test_a_grid_much_wider_than_the_values(figures_of):
+    t = figures_of(NORMAL, ends=(-150.0, 150.0))
+    (finding,) = judge(analysis(t))
+    assert finding.cause == "outlier_range"
+    assert "nearly all values lie within" in finding.text
+    # Rounding in steps of 300/255 against those of the percentiles' range.
+    lo, hi = t.percentile_range
+    gain = float(re.search(r"(\d+) dB less", finding.text)[1])
+    assert gain == pytest.approx(20 * np.log10(300 / (hi - lo)), abs=1)
+
+
+def test_rare_values_that_carry_the_signal_are_not_called_outliers(figures_of):
+    values = NORMAL.copy()
+    values.reshape(-1)[:3] = 200
+    found = judge(analysis(figures_of(values)))
+    assert [f.cause for f in found] == ["too_few_bits"]
+
+
+def test_what_moves_the_values_is_not_blamed_again(figures_of):
+    wide = (-150.0, 150.0)
+    first = figures_of(NORMAL, "a", ends=wide)
+    moved = figures_of(NORMAL, "b", ends=wide, op="RESHAPE", inputs=("a",))
+    again = figures_of(NORMAL, "c", ends=wide, op="RESHAPE", inputs=("b",))
+    assert [f.tensor for f in judge(analysis(first, moved, again))] == ["a"]
+
+
+def test_what_reads_a_bad_tensor_is_not_blamed_for_its_noise(figures_of):
+    wide = figures_of(NORMAL, "a", ends=(-150.0, 150.0))
+    noisy = NORMAL + RNG.normal(0, 0.3, NORMAL.shape)
+    reader = figures_of(NORMAL, "b", got=noisy, inputs=("a",))
+    assert [f.tensor for f in judge(analysis(wide, reader))] == ["a"]
+    (alone,) = judge(analysis(figures_of(NORMAL, "a"), reader))
+    assert (alone.tensor, alone.cause) == ("b", "too_few_bits")
+
+
+def test_severity_follows_the_models_output(figures_of):
+    bad = figures_of(NORMAL, "a", ends=(-40.0, 40.0))
+
+    def severity(sqnr_db):
+        found = judge(analysis(bad, off(figures_of(NORMAL, "b", inputs=("a",)), sqnr_db)))
+        return next((f.severity for f in found if f.tensor == "a"), 0.0)
+
+    assert severity(40) == 0
+    assert 0 < severity(28) < severity(20) < severity(10) <= 1
+
+
+def test_an_error_behind_a_sure_softmax_is_seen_at_its_argument(figures_of):
+    bad = off(figures_of(NORMAL, "a", ends=(-60.0, 60.0)), 12.0)
+    last = off(figures_of(NORMAL, "b", op="SOFTMAX", inputs=("a",)), 45.0)
+    assert judge(analysis(bad, last))[0].tensor == "a"
+    read = dataclasses.replace(last, op="MEAN")
+    assert judge(analysis(bad, read)) == ()
+
+
+def test_at_most_two_findings_a_tensor_and_the_most_severe_first(figures_of):
+    values = NORMAL * np.array([1, 1, 1, 1, 1, 1, 1, 20])
+    shifted = values + 3.0
+    coarse = dataclasses.replace(WEIGHTS, per_channel=False, sqnr_db=20.0, imbalance=30.0)
+    t = figures_of(values, ends=(-12.0, 12.0), got=shifted, op="CONV_2D", weights=coarse)
+    found = judge(analysis(t))
+    assert len(found) == 2
+    assert found[0].severity >= found[1].severity
+    assert len({f.cause for f in found}) == 2
+
+
+def test_16_bits_are_not_too_few(figures_of):
+    t = figures_of(NORMAL, dtype="int16", got=NORMAL + RNG.normal(0, 0.3, NORMAL.shape))
+    assert "too_few_bits" not in {f.cause for f in judge(analysis(t))}
+
+
+def test_figures_without_readings_or_histogram_are_judged(figures_of):
+    t = figures_of(NORMAL, ends=(-150.0, 150.0))
+    blind = dataclasses.replace(t, isolated=None, accumulated=None, histogram=None, channels=None)
+    assert judge(analysis(blind)) == ()
+    unread = dataclasses.replace(t, isolated=None, accumulated=None)
+    assert [f.cause for f in judge(analysis(unread))] == ["outlier_range"]
+    exact = dataclasses.replace(t, isolated=Reading(float("inf"), 0, 0, 0, 0))
+    assert all(0 <= f.severity <= 1 for f in judge(analysis(exact)))
+
+
+def test_few_samples_leave_channels_dead_by_chance(figures_of):
+    values = NORMAL * (np.arange(8) < 4)
+    t = figures_of(values, weights=WEIGHTS)
+    assert judge(analysis(t, samples=4)) == ()
+    assert [f.cause for f in judge(analysis(t, samples=8))] == ["dead_channels"]
+    few = figures_of(NORMAL * (np.arange(8) < 7), weights=WEIGHTS)
+    assert judge(analysis(few)) == ()
+
+
+def test_the_shift_is_a_lower_bound_where_it_was_not_counted(figures_of):
+    shifted = NORMAL + np.where(np.arange(8) < 4, 0.2, 0.0)
+    t = figures_of(NORMAL, got=shifted, weights=WEIGHTS)
+    view = View(analysis(t), {})
+    part, share = view.bias(t, t.accumulated)
+    # Half the channels are off by 0.2: the square of the mean over all is half the mean square.
+    assert share == pytest.approx(1 / 2, rel=0.02)
+    true = dataclasses.replace(t.accumulated, shift=0.97)
+    assert view.bias(t, true) == (pytest.approx(0.97 * 0.02, rel=0.05), 0.97)
+    assert part < view.bias(t, true)[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        ({}, "--calibration=percentile:99.99"),
+        ({"calibration": "robust"}, "--calibration=percentile:99.99"),
+        ({"calibration": {"rule": "minmax"}}, "--calibration=robust"),
+        ({"calibration": "percentile:99.9"}, "--int16='^t$' --output_type=int16"),
+    ],
+)
+def test_what_was_done_already_is_not_advised(figures_of, options, flag):
+    (finding,) = judge(analysis(figures_of(NORMAL, ends=(-150.0, 150.0))), options=options)
+    assert finding.remedy.flag == flag
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["conv2d", "block_1/conv (3x3)", "a+b", "model/x/Relu;model/x/BiasAdd", "one,two", "q$^|"],
+)
+def test_a_pattern_finds_its_layer_only(name):
+    regex = pattern([name])
+    rule = tfq.LayerRule(regex=regex, activations="int16")
+    assert rule.matches(name)
+    assert "," not in regex
+    for other in (f"{name}_1", f"pre/{name}", name[:-1], "conv2d_10"):
+        assert not rule.matches(other)
+    both = tfq.LayerRule(regex=pattern([name, "other"]), activations="int16")
+    assert both.matches(name)
+    assert both.matches("other")
+    assert not both.matches(f"{name}other")
+
+
+def found(tensor, cause, remedy, severity):
+    return Finding(tensor, "", cause, f"about {cause}", severity, "", remedy)
+
+
+def test_many_layers_with_one_remedy_are_one_group():
+    mse = option("calibration", "mse", "Do it.")
+    findings = [
+        found("a", "outlier_range", mse, 0.9),
+        found("b", "too_few_bits", wider_layers(["b", "c"], "Wider."), 0.8),
+        found("d", "outlier_range", mse, 0.7),
+        found("c", "too_few_bits", wider_layers(["c", "e"], "Wider."), 0.6),
+        found("x", "dead_channels", Remedy("Nothing."), 0.02),
+    ]
+    groups = group(findings)
+    assert [g.title for g in groups] == [
+        "2 layers: about outlier_range",
+        "2 layers: about too_few_bits",
+        "about dead_channels",
+    ]
+    assert [f.tensor for f in groups[0].findings] == ["a", "d"]
+    assert groups[0].remedy == mse
+    assert groups[1].remedy == wider_layers(["b", "c", "e"], "Wider.")
+    assert groups[1].remedy.flag == "--int16='^(b|c|e)$'"
+    assert group([]) == ()
+
+
+def test_a_rule_for_very_many_layers_is_one_for_the_model():
+    remedy = wider_layers([f"layer{i}" for i in range(40)], "Wider.")
+    assert remedy.flag == "--scheme=int16x8"
+    assert wider_layers([], "Wider.").flag == "--scheme=int16x8"
+
+
+def test_a_finding_is_what_the_report_holds(figures_of):
+    (finding,) = judge(analysis(figures_of(NORMAL, ends=(-150.0, 150.0))))
+    plain = {"model": "m.tflite", **finding.as_dict()}
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    shape = load_schema()["$defs"]["finding"]
+    assert set(shape["required"]) == plain.keys()
+    assert set(load_schema()["$defs"]["remedy"]["required"]) == plain["remedy"].keys()
+    assert plain["layer"] is None
+    assert plain["cause"] in CAUSES
