@@ -129,14 +129,19 @@ def _histogram(
     values = tally.values()
     there = np.flatnonzero(tally.counts)
     values, counts = values[there], tally.counts[there]
-    # An integer stands for its step, or histograms of equal bins would show a comb; zero, where
-    # activations end, stands for itself.
-    half = np.where(values == 0, 0.0, tally.grid.scale[0] / 2)
+    # An integer stands for its whole step, or equal bins would show a comb. Zeros that are zero in
+    # the float model, as after a RELU, stay where they are.
+    half = tally.grid.scale[0] / 2
+    zero = values == 0
+    zeros = np.minimum(np.where(zero, counts, 0), bins.counts[bins.centers == 0].sum())
+    lower = np.concatenate([values - half, values])
+    upper = np.concatenate([values + half, values])
+    spread = np.concatenate([counts - zeros, zeros])
     return Histogram(
         low,
         high,
         rebin(bins.lower, bins.upper, bins.counts, low, high),
-        rebin(values - half, values + half, counts, low, high),
+        rebin(lower, upper, spread, low, high),
     )
 
 

@@ -21,8 +21,9 @@ from tfq.graph.numerics import LIMITS, Grid, dequantize
 
 # Values looked at together: float32 buffers of so many stay in the cache of a core.
 _CHUNK = 1 << 17
-_ROW = 1 << 10  # Values summed in float32 at a time.
-_WIDE = 64  # Columns below which numpy's reduction along rows is slow.
+_ROW = 1 << 12  # Values summed in float32 at a time.
+_ONES = np.ones(_ROW, np.float32)
+_WIDE = 512  # Columns below which numpy reduces along rows slowly.
 _FIXED = 80  # Fraction bits of the sums over samples.
 _CHANNEL = 14  # Fraction bits of the channels' sums, in LSB.
 # No sum over samples of an absurd error may overflow.
@@ -88,6 +89,39 @@ def real(fixed: int) -> float:
     return fixed / (1 << _FIXED)
 
 
+class _Sums:
+    """The errors of one run, in real units, as they are added up."""
+
+    def __init__(self, grid: Grid, channels: int, buffers: Buffers):
+        self.scale, self.zero = np.float32(grid.scale[0]), np.float32(grid.zero_point[0])
+        self.buffers = buffers
+        self.squares = self.magnitudes = self.largest = 0.0
+        self.channels = np.zeros(channels, np.float64)
+
+    def add(self, y: np.ndarray, q: np.ndarray) -> None:
+        """Adds float values and their integers, both [rows, channels]."""
+        error = self.buffers.take(0, y.shape)
+        # An integer of 16 bits less its zero point is exact in float32, so this is `dequantize`,
+        # whose product is rounded once as well.
+        np.copyto(error, q)
+        if self.zero:
+            error -= self.zero
+        error *= self.scale
+        error -= y
+        absolute = self.buffers.take(1, error.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.channels += columns(np.add, error)
+            self.squares += _sum_of_squares(error)
+            np.abs(error, out=absolute)
+            self.magnitudes += _sum_of_products(absolute.reshape(-1), _ONES)
+        self.largest = max(self.largest, float(absolute.max()))
+
+    def into(self, errors: Errors) -> None:
+        step = float(self.scale)
+        squares = self.squares / step / step
+        errors.add(squares, self.magnitudes / step, self.largest / step, self.channels / step)
+
+
 class Tally:
     """The counts of one pair of tensors.
 
@@ -143,71 +177,48 @@ class Tally:
         channels = self.low.size
         y = expected.reshape(-1, channels)
         self.sketch.update(y)
+        alone = None if isolated is None else isolated.reshape(-1, channels)
+        running = None if accumulated is None else accumulated.reshape(-1, channels)
+        if running is not None:
+            # The unsigned view counts from zero up and then from the lowest up.
+            lowest = LIMITS[self.grid.dtype][0]
+            self.counts += np.roll(_occurrences(running.reshape(-1)), -lowest)
+        squares = 0.0
+        sums = _Sums(self.grid, channels, buffers)
+        others = _Sums(self.grid, channels, buffers)
+        rows = max(1, _CHUNK // channels)
+        for start in range(0, len(y), rows):
+            part = slice(start, start + rows)
+            real = y[part]
+            squares += _sum_of_squares(real)
+            self._extremes(real)
+            if alone is not None:
+                sums.add(real, alone[part])
+            if running is not None:
+                if accumulated is not isolated:
+                    others.add(real, running[part])
+                np.minimum(self.q_low, columns(np.minimum, running[part]), out=self.q_low)
+                np.maximum(self.q_high, columns(np.maximum, running[part]), out=self.q_high)
         step = self.grid.scale[0]
-        squares = sum(_sum_of_squares(y[part]) for part in self._parts(y.shape))
         self.power += _fixed(squares / step / step)
-        self._extremes(y)
-        if isolated is not None:
-            errors = self._compare(y, isolated.reshape(-1, channels), buffers)
+        if alone is not None:
             self.isolated = self.isolated or Errors(np.zeros(channels, np.int64))
-            self.isolated.add(*errors)
-        if accumulated is not None:
-            q = accumulated.reshape(-1, channels)
-            if accumulated is not isolated:
-                errors = self._compare(y, q, buffers)
+            sums.into(self.isolated)
+        if running is not None:
             self.accumulated = self.accumulated or Errors(np.zeros(channels, np.int64))
-            self.accumulated.add(*errors)
-            self._count(q)
-
-    def _parts(self, shape: tuple[int, int]) -> list[slice]:
-        rows = max(1, _CHUNK // shape[1])
-        return [slice(start, start + rows) for start in range(0, shape[0], rows)]
+            (sums if accumulated is isolated else others).into(self.accumulated)
 
     def _extremes(self, y: np.ndarray) -> None:
         lo, hi = self.grid.range()
         half = self.grid.scale[0] / 2
         # In float64: the comparison is with the exact edge.
         lo, hi = lo - half, hi + half
-        for part in self._parts(y.shape):
-            low, high = columns(np.minimum, y[part]), columns(np.maximum, y[part])
-            np.minimum(self.low, low, out=self.low)
-            np.maximum(self.high, high, out=self.high)
-            if float(low.min()) < lo or float(high.max()) > hi:
-                x = y[part].astype(np.float64)
-                self.beyond += int(np.count_nonzero((x < lo) | (x > hi)))
-
-    def _count(self, q: np.ndarray) -> None:
-        lowest = LIMITS[self.grid.dtype][0]
-        # The unsigned view counts from zero up and then from the lowest up.
-        self.counts += np.roll(_occurrences(q.reshape(-1)), -lowest)
-        for part in self._parts(q.shape):
-            np.minimum(self.q_low, columns(np.minimum, q[part]), out=self.q_low)
-            np.maximum(self.q_high, columns(np.maximum, q[part]), out=self.q_high)
-
-    def _compare(
-        self, y: np.ndarray, q: np.ndarray, buffers: Buffers
-    ) -> tuple[float, float, float, np.ndarray]:
-        """Sum of squares, sum of magnitudes, largest one, and sums by channel, in LSB."""
-        scale, zero = np.float32(self.grid.scale[0]), np.float32(self.grid.zero_point[0])
-        squares = magnitudes = largest = 0.0
-        step = float(scale)
-        sums = np.zeros(y.shape[1], np.float64)
-        for part in self._parts(y.shape):
-            error = buffers.take(0, y[part].shape)
-            # An integer of 16 bits less its zero point is exact in float32, so this is
-            # `dequantize`, whose product is rounded once as well.
-            np.copyto(error, q[part])
-            error -= zero
-            error *= scale
-            error -= y[part]
-            with np.errstate(over="ignore", invalid="ignore"):
-                sums += columns(np.add, error)
-            squares += _sum_of_squares(error)
-            absolute = np.abs(error, out=buffers.take(1, error.shape))
-            with np.errstate(over="ignore"):
-                magnitudes += float(absolute.sum())
-            largest = max(largest, float(absolute.max()))
-        return squares / step / step, magnitudes / step, largest / step, sums / step
+        low, high = columns(np.minimum, y), columns(np.maximum, y)
+        np.minimum(self.low, low, out=self.low)
+        np.maximum(self.high, high, out=self.high)
+        if float(low.min()) < lo or float(high.max()) > hi:
+            x = y.astype(np.float64)
+            self.beyond += int(np.count_nonzero((x < lo) | (x > hi)))
 
     def merge(self, other: Tally) -> None:
         """Adds what `other` counted of more samples; `other` does not change."""
@@ -249,16 +260,26 @@ class Tally:
 
 
 def _sum_of_squares(values: np.ndarray) -> float:
-    """Of float32 values, to 1e-6; they are as many as stay in the cache."""
-    flat = values.reshape(-1)
+    return _sum_of_products(values.reshape(-1), None)
+
+
+def _sum_of_products(flat: np.ndarray, ones: np.ndarray | None) -> float:
+    """Of float32 values with themselves or with `ones`; to 1e-6.
+
+    Rows of `_ROW` are multiplied by BLAS, which uses threads, and with them an order that depends
+    on their number, from 10,000 values on.
+    """
     whole = flat.size - flat.size % _ROW
     rows = flat[:whole].reshape(-1, _ROW)
+    other = rows if ones is None else ones[None]
+    with np.errstate(over="ignore"):
+        total = float(np.matmul(rows[:, None, :], other[:, :, None]).sum(dtype=np.float64))
     tail = flat[whole:].astype(np.float64)
-    total = float(np.einsum("ij,ij->i", rows, rows).sum(dtype=np.float64))
-    if not math.isfinite(total):
-        wide = rows.astype(np.float64)
-        total = float(np.einsum("ij,ij->", wide, wide))
-    return total + float(np.einsum("i,i->", tail, tail))
+    total += float(np.einsum("i,i->", tail, tail) if ones is None else tail.sum())
+    if math.isfinite(total):
+        return total
+    wide = flat.astype(np.float64)
+    return float(np.einsum("i,i->", wide, wide) if ones is None else wide.sum())
 
 
 def _occurrences(flat: np.ndarray) -> np.ndarray:
