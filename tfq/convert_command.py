@@ -100,6 +100,7 @@ def _run(args: list[str]) -> int:
     input_range = numbers(_INPUT_RANGE, (2,))
     options = _IMAGES.options()
     wide = patterns.strings("int16", _values(_INT16))
+    patterns.check_regexes("int16", wide)
     with cli.Progress() as progress:
         result = convert_model(
             source,

@@ -314,6 +314,11 @@ def test_an_unknown_value_gets_the_nearest_right_one(folder, flag, nearest):
         ("--allow_float=(", "not a regular expression"),
         ("--exclude=nothing_like_this", "'nothing_like_this' matches no layer"),
         ("--exclude=conv,", "empty entry"),
+        ("--int16=(", "not a regular expression"),
+        ("--int16=nothing_like_this", "int16: 'nothing_like_this' matches no layer"),
+        ("--int16=conv,", "empty entry"),
+        ("--int16=conv --scheme=dynamic", "'conv' is to be computed in integers"),
+        ("--equalization=cross_layer --scheme=float16", "needs an integer scheme"),
         ("--plan=none.json", "no file none.json"),
         ("--plan=model.tflite", "is not a plan"),
         ("--statistics=none.npz", "no file none.npz"),
@@ -342,11 +347,12 @@ def test_no_source(folder):
 def test_every_enumerated_flag_was_tried():
     texts = {f.name: f.help for group in FLAGS.flags_by_module_dict().values() for f in group}
     enumerated = {"scheme", "calibration", "weights", "granularity", "dense_granularity"}
-    enumerated |= {"bias_correction", "input_type", "output_type", "crop"}
+    enumerated |= {"equalization", "bias_correction", "input_type", "output_type", "crop"}
     assert enumerated <= set(texts)
     free = set(texts) - enumerated
     assert free == {
         *("data", "output", "input_range", "allow_float", "exclude", "signature", "batch"),
+        *("int16", "workers", "scheduler"),
         *("samples", "resize", "scale", "mean", "statistics", "statistics_out", "plan"),
         *("plan_out", "summary_json"),
     }

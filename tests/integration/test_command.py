@@ -170,6 +170,16 @@ def test_lists_take_commas_and_repetitions(folder):
     assert set(islands) == {"logits", "pooled", "point"}
 
 
+def test_some_layers_in_16_bits(folder):
+    argv = ["model.tflite", "--data=data.npz", "--output=o.tflite"]
+    out = run(folder, *argv, "--int16=^residual$,^depthwise$", "--int16=^pooled$")
+    assert "int8: full integer" in out
+    model = Model.from_bytes((folder / "o.tflite").read_bytes())
+    dtypes = {t.name: t.dtype for t in model.main.tensors()}
+    assert {dtypes[n] for n in ("residual", "depthwise", "pooled")} == {"int16"}
+    assert {dtypes[n] for n in ("conv", "point", "logits")} == {"int8"}
+
+
 def test_a_terminal_sees_the_stages_and_then_the_result(folder):
     (folder / "slow.py").write_text(
         "import time, numpy as np\n"
@@ -222,6 +232,6 @@ def test_the_example_prints_what_the_readme_shows(tmp_path):
 def test_commands_of_the_readme_name_flags_that_exist():
     known = {f.name for group in FLAGS.flags_by_module_dict().values() for f in group}
     readme = (ROOT / "README.md").read_text("utf-8")
-    used = set(re.findall(r"--([a-z_]+)", readme)) - {"tensors", "json", "help"}
+    used = set(re.findall(r"--([a-z_0-9]+)", readme)) - {"tensors", "json", "help"}
     assert used <= known
     assert len(used) > 15

@@ -44,6 +44,7 @@ PLANS = st.builds(
     ops=st.dictionaries(NAMES, OPS, max_size=4),
     inputs=st.dictionaries(NAMES, grids(), max_size=2),
     outputs=st.dictionaries(NAMES, grids(), max_size=2),
+    equalization=st.dictionaries(NAMES, st.lists(SCALES, max_size=4).map(tuple), max_size=2),
 )
 
 
@@ -177,3 +178,11 @@ def test_replay_needs_the_same_model():
     check_replay(small(), "00" * 32, {"t", "u"})
     with pytest.raises(TfqError, match=r"names u, which this model lacks.*nothing of v"):
         check_replay(small(), "00" * 32, {"t", "v"})
+
+
+def test_samples_far_beyond_the_grid_are_not_what_it_was_made_for():
+    grid = Grid("int8", (0.1,), (0,))
+    plan = Plan("", {}, {"x": TensorPlan(grid, "")}, {}, {"x": grid}, {"y": grid})
+    for value, spanned in ((0.0, True), (20.0, True), (-25.0, True), (26.0, False), (-26.0, False)):
+        assert plan.spans({"x": np.full(3, value, np.float32)}) == spanned
+    assert plan.spans({"other": np.full(3, 1e9, np.float32), "x": np.zeros(0, np.float32)})

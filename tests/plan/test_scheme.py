@@ -79,3 +79,24 @@ def test_a_config_is_plain_data():
     assert body["input_range"] == [-1.0, 1.0]
     assert body["rules"][0]["regex"] == "a"
     assert body["calibration"] == json.loads(json.dumps(config.calibration.get_config()))
+
+
+def test_the_granularity_of_a_layer():
+    rules = (LayerRule(regex="head", granularity="per_channel"), LayerRule(regex="a"))
+    config = Config(dense_granularity="per_tensor", rules=rules)
+    assert config.granularity_of("CONV_2D", "b") == "per_channel"
+    assert config.granularity_of("FULLY_CONNECTED", "b") == "per_tensor"
+    assert config.granularity_of("FULLY_CONNECTED", "a") == "per_tensor"
+    assert config.granularity_of("FULLY_CONNECTED", "head") == "per_channel"
+
+
+def test_integer_rules_need_an_integer_scheme():
+    rule = LayerRule(regex="conv", activations="int16")
+    with pytest.raises(
+        UsageError, match="'conv' is to be computed in integers, but scheme=dynamic"
+    ):
+        Config(scheme=get_scheme("dynamic"), rules=(rule,))
+    with pytest.raises(UsageError, match="equalization=cross_layer needs an integer scheme"):
+        Config(scheme=get_scheme("float16"), equalization="cross_layer")
+    with pytest.raises(UsageError, match=r"Unknown equalization.*Did you mean 'cross_layer'"):
+        Config(equalization="cross-layer")

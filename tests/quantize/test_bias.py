@@ -5,7 +5,7 @@ import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
 from tfq.graph.model import Model, Quant, options_type
-from tfq.quantize.bias import _channel_means, affordable, correct_biases
+from tfq.quantize.bias import _channel_means, affordable, correct_biases, output_error
 from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
@@ -39,6 +39,13 @@ def two_layers():
     x = net.input(1, 8, 8, 3, name="x")
     a = net.conv(x, 6, act=ACT.RELU, out="a")
     return net.bytes(net.conv(a, 4, out="y"))
+
+
+def test_the_error_of_a_model_is_what_correction_starts_from():
+    planned, emitted, fit, check = setup(cnn())
+    error = output_error(planned.prepared.model, planned.prepared.bytes, emitted, check)
+    assert 0 < error < 0.1
+    assert error == correct(planned, emitted, fit, check).error_before
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])

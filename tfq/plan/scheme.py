@@ -176,6 +176,12 @@ class Config:
         ):
             if value not in options:
                 raise unknown_option(what, value, options)
+        wide = [r.regex for r in self.rules if r.activations in ("int8", "int16")]
+        if wide and self.scheme.compute != "integer":
+            raise UsageError(
+                f"{wide[0]!r} is to be computed in integers, but scheme={self.scheme.name} "
+                "computes in float. Use --scheme=int8, or leave the rule out."
+            )
         if self.equalization == "cross_layer" and self.scheme.compute != "integer":
             raise UsageError(
                 f"equalization=cross_layer needs an integer scheme, but scheme={self.scheme.name} "
