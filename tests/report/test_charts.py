@@ -16,6 +16,7 @@ pytest.importorskip("matplotlib", reason="pip install 'tfq[plots]'")
 ALL = ["differences", "layers-int8.tflite", "histograms-int8.tflite", "reliability"]
 
 
+@pytest.mark.slow
 def test_every_figure_in_every_format(tmp_path):
     folder = tmp_path / "new" / "plots"
     written = plots(make_report(layers=12, models=3), folder)

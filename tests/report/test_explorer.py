@@ -20,7 +20,7 @@ def test_every_measured_tensor_has_its_value():
         data = node_data(report, "int8.tflite", given)
         assert data["name"] == f"int8.tflite: {reading} SQNR (dB)"
         assert data["results"] == {
-            t["name"]: {"value": t[reading]["sqnr_db"]}
+            t["name"]: {"value": round(t[reading]["sqnr_db"], 2)}
             for t in tensors
             if t[reading] and t[reading]["sqnr_db"] is not None
         }
@@ -63,6 +63,8 @@ def test_model_explorer_takes_it():
         name=data["name"],
         results={k: builder.NodeDataResult(**v) for k, v in data["results"].items()},
         thresholds=[builder.ThresholdItem(**t) for t in data["thresholds"]],
+        hideInChildrenStatsTable=True,
+        hideAggregatedStats=["sum"],
     )
     written = json.loads(graph.to_json_string())
     assert {k: written[k] for k in data} == data

@@ -5,7 +5,8 @@ take what is written here and write the same again, with their defaults. Its .tf
 every node the attribute `tensor_name` of each output, and the viewer looks a key of `results` up
 among those names (a model's inputs are outputs of its node GraphInputs). It names a graph after the
 subgraph, else after the signature; a file with `results` at the top, as written here, is laid on
-the graph that is open, whatever its name is.
+the graph that is open, whatever its name is. Seen in the viewer: colors and values on a model
+that tfq converted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def node_data(report: Mapping[str, Any], model: str, reading: str | None = None)
 
     Returns:
       JSON-ready node data of one graph: `name`, `results` by name of the output tensor, and
-      `thresholds` with colors. Exact tensors and tensors without a reading have no number in dB and
+      `thresholds` with colors; values have two decimals. Exact tensors and tensors without a reading have no number in dB and
       no entry.
 
     Raises:
@@ -57,11 +58,14 @@ def node_data(report: Mapping[str, Any], model: str, reading: str | None = None)
     return {
         "name": f"{model}: {chosen} SQNR (dB)",
         "results": {
-            t["name"]: {"value": t[chosen]["sqnr_db"]}
+            t["name"]: {"value": round(t[chosen]["sqnr_db"], 2)}
             for t in tensors
             if t[chosen] is not None and t[chosen]["sqnr_db"] is not None
         },
         "thresholds": [
             {"value": value, "bgColor": ground, "textColor": text} for value, ground, text in _SCALE
         ],
+        # Decibels do not add up.
+        "hideInChildrenStatsTable": True,
+        "hideAggregatedStats": ["sum"],
     }
