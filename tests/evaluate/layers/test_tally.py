@@ -36,7 +36,7 @@ def test_counts_of_one_run_are_those_of_its_values(dtype, shape):
         assert real(errors.squares) == pytest.approx(np.sum(off**2), rel=1e-5)
         assert real(errors.magnitudes) == pytest.approx(np.sum(np.abs(off)), rel=1e-5)
         assert errors.largest == pytest.approx(np.abs(off).max(), rel=1e-4)
-        assert errors.bias() == pytest.approx(off.sum(axis=0), rel=1e-3, abs=0.1)
+        np.testing.assert_allclose(errors.bias(), off.sum(axis=0), rtol=1e-3, atol=0.1)
     assert real(tally.power) == pytest.approx(np.sum((flat / step) ** 2), rel=1e-5)
     lo, hi = (end + side * step / 2 for end, side in zip(grid.range(), (-1, 1), strict=True))
     assert tally.beyond == np.sum((flat < lo) | (flat > hi))

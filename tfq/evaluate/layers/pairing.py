@@ -1,14 +1,13 @@
 """Which tensors of a quantized model stand for which of the float model.
 
-Tensors are paired by name: tfq keeps names when it quantizes, and other converters keep most. A
-quantized copy of a tensor that stays float in both models (`name/int8` beside a float boundary or
-around an op that was left float) stands for the tensor that it copies.
+Tensors are paired by name: tfq keeps names when it quantizes, and other converters keep most. Where
+a tensor is float in both models (a float boundary, an op that was left float), the integers that it
+is rounded to, or read from, stand for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Container, Mapping
 
 from tfq.errors import ModelError
@@ -19,7 +18,6 @@ from tfq.rewrite.prepare import unique_names
 
 # Types that activations have in integer models.
 ACTIVATIONS = ("int8", "uint8", "int16")
-_COPY = re.compile(r"(.+)/(?:u?int8|int16)(?:_\d+)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +109,7 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
             f"The two models have different inputs, so they cannot be run on the same samples. "
             f"The float model takes {_said(reference.main)}; the quantized one {_said(model.main)}."
         )
-    matched = _matched(model.main, counterparts, computed)
+    matched = _matched(model.main, counterparts)
     producers = model.main.producers()
     shares = _shared(model.main, matched)
     pairs = {
@@ -165,23 +163,23 @@ def _computed(graph: Graph) -> list[Tensor]:
     return list(dict.fromkeys([*graph.inputs, *(t for op in graph.ops for t in op.outputs)]))
 
 
-def _matched(
-    graph: Graph, counterparts: Mapping[Tensor, Tensor], computed: Mapping[str, Tensor]
-) -> dict[Tensor, Tensor]:
+def _matched(graph: Graph, counterparts: Mapping[Tensor, Tensor]) -> dict[Tensor, Tensor]:
     """Quantized tensor -> float tensor, in the order of the quantized graph."""
 
-    def is_float(t: Tensor | None) -> bool:
-        return t is not None and t.dtype == "float32"
+    def is_float(t: Tensor) -> bool:
+        return t.dtype == "float32"
 
-    own = {t.name for t, twin in counterparts.items() if is_activation(t) and is_float(twin)}
+    both = {t: twin for t, twin in counterparts.items() if is_float(t) and is_float(twin)}
+    beside: dict[Tensor, Tensor] = {}
+    for op in graph.ops:
+        if op.name == "QUANTIZE" and op.input(0) in both:
+            beside[op.outputs[0]] = both[op.input(0)]
+        elif op.name == "DEQUANTIZE" and op.outputs[0] in both:
+            beside[op.input(0)] = both[op.outputs[0]]
     found = {}
     for t in _computed(graph):
-        if not is_activation(t):
-            continue
-        twin = counterparts.get(t)
-        if twin is None and (copy := _COPY.fullmatch(t.name)) and copy[1] not in own:
-            twin = computed.get(copy[1])
-        if twin is not None and is_float(twin) and twin.shape == t.shape:
+        twin = counterparts.get(t, beside.get(t))
+        if is_activation(t) and twin is not None and is_float(twin):
             found[t] = twin
     return found
 

@@ -106,6 +106,12 @@ class LayerWork:
             )
             for t in main.inputs
         }
+        # LiteRT sets variable tensors back, but not variables that are resources.
+        self.resources = any(
+            op.name == "VAR_HANDLE"
+            for model in (pairing.float_model, pairing.quantized)
+            for op in model.main.ops
+        )
         self._session: _Session | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,12 +163,23 @@ class _Interpreters:
     """One set of the models, and what goes into the quantized one."""
 
     def __init__(self, work: LayerWork, threads: int):
-        self.fed_by = work.fed
-        self.references = [Runner(m, keep_intermediates=True, threads=threads) for m in work.models]
-        self.quantized = Runner(work.quantized, keep_intermediates=True, threads=threads)
+        self.models, self.quantized_model, self.fed_by = work.models, work.quantized, work.fed
+        self.threads = threads
+        self.resources = work.resources
         self.fed: dict[str, np.ndarray] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self.references = [
+            Runner(m, keep_intermediates=True, threads=self.threads) for m in self.models
+        ]
+        self.quantized = Runner(self.quantized_model, keep_intermediates=True, threads=self.threads)
+        self.used = False
 
     def run(self, sample: Mapping[str, np.ndarray]) -> _Interpreters:
+        if self.used and self.resources:
+            self._open()
+        self.used = True
         for runner in self.references:
             runner.reset_state()
             runner.set_inputs(sample)
