@@ -55,6 +55,9 @@ _PART = 0.25
 # Relative to the signal: 120 dB below.
 _NO_NOISE = 1e-12
 
+# Outputs of a layer that are looked at: a dense layer may have 100 million weights.
+_ROWS = 64
+
 # Exponents a and b are multiples of one over this.
 _STEPS = 4
 
@@ -205,19 +208,27 @@ class _Layer:
     """A weighted op as the noise model sees it.
 
     Rows are output channels. Columns are input channels, of which a depthwise row has one.
+
+    Args:
+      use: the op.
+      per_tensor: whether its weights will have one scale.
+      most: rows to look at, spread evenly; noise is an average over them.
     """
 
-    def __init__(self, use: Use, per_tensor: bool):
-        op, w = use.op, use.op.input(WEIGHTED[use.op.name][1]).values().astype(np.float64)
-        if op.name == "DEPTHWISE_CONV_2D":
-            rows = np.moveaxis(w, 3, 0)[:, None]
-        elif op.name == "FULLY_CONNECTED":
-            rows = w[..., None]
-        else:
-            rows = np.moveaxis(w, 3, 1)
-        rows = rows.reshape(*rows.shape[:2], -1)
+    def __init__(self, use: Use, per_tensor: bool, most: int | None = None):
+        op, w = use.op, use.weights
         self.depthwise = op.name == "DEPTHWISE_CONV_2D"
         self.per_tensor = per_tensor
+        count = w.shape[WEIGHTED[op.name][3]]
+        few = most is not None and not self.depthwise
+        self.rows = np.arange(0, count, -(-count // most) if few and most else 1)
+        if self.depthwise:
+            rows = np.moveaxis(w, 3, 0)[:, None]
+        elif op.name == "FULLY_CONNECTED":
+            rows = w[self.rows][..., None]
+        else:
+            rows = np.moveaxis(w[self.rows], 3, 1)
+        rows = rows.reshape(*rows.shape[:2], -1).astype(np.float64)
         self.taps = rows.shape[2]
         self.squares = np.einsum("ock,ock->oc", rows, rows)
         self.largest = np.abs(rows).max(axis=2, initial=0.0)
@@ -276,12 +287,16 @@ class _Reader:
         columns = self.layer.columns(t, self.channels)
         square = self.layer.columns(self.seen.square, self.channels)
         active = self.layer.columns(self.seen.active, self.channels)
-        rows = len(self.layer.squares)
-        v = np.ones(rows) if self.after is None else self.after.t
         step = float(high - low) / self.levels
         total = self.layer.input_noise(columns, square, active, step)
-        total = total + self.layer.weight_noise(columns, square, v)
+        total = total + self.layer.weight_noise(columns, square, self.row_scales())
         return _level(total)
+
+    def row_scales(self) -> np.ndarray:
+        """What the group that is written scales the rows by."""
+        return (
+            np.ones(self.layer.rows.size) if self.after is None else self.after.t[self.layer.rows]
+        )
 
     def sensitivity(self) -> np.ndarray:
         """What rounding each unscaled channel adds to the outputs' relative noise."""
@@ -350,9 +365,9 @@ class _Problem:
         values = np.max([np.maximum(r.seen.high, -r.seen.low) for r in self.readers], axis=0)
         columns = np.zeros(self.group.size)
         for r in self.readers:
-            v = np.ones(len(r.layer.squares)) if r.after is None else r.after.t
             # Relative to the row's own size, unless the rows share a scale.
-            size = 1 / v if r.layer.per_tensor else np.sqrt(r.layer.squares.sum(axis=1))
+            whole = r.layer.squares.sum(axis=1)
+            size = 1 / r.row_scales() if r.layer.per_tensor else np.sqrt(whole)
             part = r.layer.largest / np.where(size > 0, size, np.inf)[:, None]
             part = part[:, 0] if r.layer.depthwise else part.max(axis=0)
             np.maximum.at(columns, r.channels, part)
@@ -410,7 +425,7 @@ def _problems(
         problems.append(problem)
         for use in g.readers:
             x = _data(use.op)
-            layer = _Layer(use, per_tensor(use.op))
+            layer = _Layer(use, per_tensor(use.op), _ROWS)
             reader = _Reader(layer, use.channels, seen[x], _LEVELS[dtypes[x]])
             readers[use.op] = (reader, problem)
             problem.readers.append(reader)
