@@ -10,7 +10,7 @@ from small_models import ACT, Net, cnn, config_of, draw, plan_of
 from tfq.errors import DataError, ModelError
 from tfq.evaluate.figures import as_dict
 from tfq.evaluate.layers import LayerWork, analyse_layers, finish, isolate, merge, pair
-from tfq.graph.model import Graph, Model, Op, options_type
+from tfq.graph.model import Graph, Model, Op, Tensor, options_type
 from tfq.graph.numerics import Grid, dequantize, quantize, weight_grid
 from tfq.graph.optable import op_version
 from tfq.plan.patterns import exclude_rules
@@ -584,3 +584,78 @@ def test_a_second_output_that_nobody_reads_is_analysed():
         assert_reading(found[name].isolated, by_hand)
     assert {n for n, _ in found["b"].shares_with} >= {"a"}
     assert_isolated(found["a"], quantized, expected)
+
+
+def test_a_state_starts_anew_for_every_sample():
+    net = Net()
+    x = net.input(1, 4, name="x")
+    variable = options_type("VarHandleOptions")()
+    variable.container, variable.sharedName = "", "state"
+    assign = options_type("AssignVariableOptions")()
+    once = options_type("CallOnceOptions")()
+    once.initSubgraphIndex = 1
+    net.ops.append(Op("CALL_ONCE", [], [], once))
+    handle = net.op("VAR_HANDLE", shape=(), dtype="resource", options=variable, out="handle")
+    read = options_type("ReadVariableOptions")()
+    old = net.op("READ_VARIABLE", handle, shape=(1, 4), dtype="float32", options=read, out="old")
+    new = net.op("ADD", net.op("MUL", old, 0.5), net.op("TANH", x), out="new")
+    net.ops.append(Op("ASSIGN_VARIABLE", [handle, new], [], assign))
+    model = net.model(net.dense(new, 3, out="y"))
+    inner = Tensor("inner", (), "resource")
+    start = net.const(np.full((1, 4), 0.3), name="start")
+    first = [
+        Op("VAR_HANDLE", [], [inner], variable),
+        Op("ASSIGN_VARIABLE", [inner, start], [], assign),
+    ]
+    model.graphs.append(Graph("start", first, [], []))
+    source = model.to_bytes()
+    island = ("READ_VARIABLE", "ASSIGN_VARIABLE")
+    floats, quantized = both(source, config_of(allow_float=island))
+    samples = draw(floats, 6, seed=3)
+    pairing = pair(floats, quantized)
+    isolated = isolate(pairing)
+    whole = finish(pairing, merge([LayerWork(pairing, isolated)(stacked(samples), 1)]))
+    work = LayerWork(pairing, isolated)
+    parts = [work(stacked(samples[i : i + 3]), 2) for i in (3, 0)]
+    assert finish(pairing, merge(parts)) == whole
+    found = by_name(whole)
+    assert found["old/int8"].observed == pytest.approx((0.3, 0.3))
+    runner = Runner(floats)
+    largest = max(float(runner.run(s)["y"].max()) for s in samples[:1])
+    assert found["y"].observed[1] >= largest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("boundary", ["int8", "float32"])
+def test_files_of_tensorflow_itself(boundary, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    x = first = keras.Input((12, 12, 3))
+    x = layers.Conv2D(6, 3, activation="relu")(x)
+    x = layers.Add()([x, layers.DepthwiseConv2D(3, padding="same")(x)])
+    x = layers.Concatenate()([layers.MaxPooling2D(2)(x), layers.AveragePooling2D(2)(x)])
+    x = layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    keras.Model(first, x).export(str(tmp_path), verbose=False)
+    data = np.random.default_rng(0).normal(0, 1, (30, 1, 12, 12, 3)).astype(np.float32)
+    floats = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([v] for v in data)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if boundary == "int8":
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    quantized = converter.convert()
+    name = Model.from_bytes(floats).main.inputs[0].name
+    analysis = analyse_layers(floats, quantized, [{name: v} for v in data[:5]])
+    assert analysis.unmatched == ()
+    ops = [t.op for t in analysis.tensors]
+    assert ops[0] == ("INPUT" if boundary == "int8" else "QUANTIZE")
+    assert ops[-1] == "SOFTMAX"
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "CONCATENATION", "MEAN"} <= set(ops)
+    for t in analysis.tensors:
+        assert t.isolated.sqnr_db > 25
+        assert t.isolated.sqnr_db >= t.accumulated.sqnr_db - 1
+    joined = next(t for t in analysis.tensors if t.op == "CONCATENATION")
+    assert len(joined.shares_with) >= 2
