@@ -114,6 +114,9 @@ def test_sections_come_in_order_and_only_with_data(show):
     ]  # fmt: skip
     links = tab.locator("nav.contents a").evaluate_all("(all) => all.map((a) => a.hash.slice(1))")
     assert links == ids[1:]
+    tab = show(null_report())
+    assert tab.locator("#worst").count() == tab.locator(".profile").count() == 0
+    assert tab.locator("#graph").count() == 1
     tab = show(bare_report())
     ids = tab.locator("main > section").evaluate_all("(all) => all.map((s) => s.id)")
     assert ids == ["verdict", "models", "interface", "made"]
@@ -128,6 +131,12 @@ def test_metrics_say_what_is_real(show):
     assert "really worse" in rows[2]
     assert "0.0006" in rows[2]
     assert "may be chance" in rows[3]
+    tab = show(make_report(models=1))
+    assert tab.locator("#metrics h2").inner_text() == "Metrics"
+    assert tab.locator("#metrics thead th").all_inner_texts() == [
+        "Model",
+        "Value (95 % interval)",
+    ]
 
 
 def test_sorts_by_every_column(show):

@@ -40,8 +40,8 @@ def node_data(report: Mapping[str, Any], model: str, reading: str | None = None)
 
     Returns:
       JSON-ready node data of one graph: `name`, `results` by name of the output tensor, and
-      `thresholds` with colors; values have two decimals. Exact tensors and tensors without a reading have no number in dB and
-      no entry.
+      `thresholds` with colors. Values have two decimals; exact tensors and tensors without a
+      reading have no number in dB and no entry.
 
     Raises:
       UsageError: the report has no layers of `model`, or there is no such reading.

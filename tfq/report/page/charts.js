@@ -148,7 +148,7 @@ function confusionTable(row, labels, totals) {
       h("tbody", {}, row.matrix.map((r, i) => h("tr", {}, h("th", { scope: "row" }, cut(labels[i])),
         r.map((count, j) => {
           const s = heat(count, i);
-          return h("td", { "--s": s.toFixed(3), class: s > 0.55 ? "full" : null,
+          return h("td", { "--s": s.toFixed(3), class: s > 0.65 ? "full" : null,
             title: `${labels[i]}, answered ${labels[j]}: ${count} of ${totals[i]}` }, count || "");
         }))))));
 }

@@ -36,7 +36,7 @@ class Graph {
       h("span", { class: "op" }, t.op), tail(t.layer || t.name), h("span", { class: "db" })));
     this.list.append(...this.rows);
     this.canvas = h("div", { class: "canvas", "--lanes": `${this.width}px` }, this.list);
-    this.box = h("div", { class: "graph" }, this.canvas);
+    this.box = h("div", { class: "graph", "--rows": tensors.length }, this.canvas);
     this.draw();
   }
 

@@ -101,7 +101,7 @@ class Layers {
   constructor(report) {
     this.report = report;
     this.analyses = report.layers.filter((a) => a.tensors.length);
-    const has = (key) => this.analyses.some((a) => a.tensors.some((t) => t[key]));
+    const has = (key) => this.analyses.some((a) => a.tensors.some((t) => rank(t[key]) !== null));
     this.readings = ["isolated", "accumulated"].filter(has);
     this.reading = this.readings[0] || "accumulated";
     this.views = { worst: h("div", {}), graph: h("div", {}), table: h("div", {}) };
@@ -135,7 +135,7 @@ class Layers {
   show() {
     const { tensors } = this.analysis;
     this.chosen = this.ranked()[0] ?? 0;
-    this.panel = h("div", { class: "panel", "aria-live": "polite", role: "region", "aria-label": "The chosen layer", tabindex: "0" });
+    this.panel = h("div", { class: "panel", role: "region", "aria-label": "The chosen layer", tabindex: "0" });
     this.graph = new Graph(tensors, (i) => this.choose(i));
     const detail = (i) => detailOf(this.report, this.analysis, i, (k) => this.reveal(k));
     this.table = new LayerTable(tensors, (t) => this.readingOf(t), detail, (i) => this.choose(i, false));
@@ -155,7 +155,7 @@ class Layers {
     const { tensors } = this.analysis;
     const readings = tensors.map((t) => this.readingOf(t));
     this.profile = profile(tensors, readings, (i) => this.choose(i));
-    this.profiles.replaceChildren(this.profile.element);
+    this.profiles.replaceChildren(...(this.readings.length ? [this.profile.element] : []));
     this.graph.paint(readings.map(levelOf), readings.map(words));
     this.table.refresh();
     this.views.worst.replaceChildren(this.worst());
@@ -211,7 +211,7 @@ class Layers {
           return h("tr", {}, h("th", { scope: "row", class: "where" },
             h("button", { type: "button", class: "link cut", title: t.name, onclick: () => this.reveal(i) }, tail(t.layer || t.name))),
             h("td", { class: "nowrap muted small" }, t.op), h("td", { class: "track" }, bar(this.readingOf(t))),
-            h("td", { class: "n" }, decibels(this.readingOf(t))), h("td", { class: "small" }, cause(t)));
+            h("td", { class: "n" }, decibels(this.readingOf(t))), h("td", { class: "small cause" }, cause(t)));
         }))));
   }
 
@@ -225,7 +225,7 @@ class Layers {
   sections() {
     const samples = this.analysis.samples;
     return [
-      section("worst", "Worst layers", "The ten with the least signal over quantization noise.", this.views.worst),
+      this.readings.length ? section("worst", "Worst layers", "The ten with the least signal over quantization noise.", this.views.worst) : null,
       section("graph", "Graph", `Every tensor from the first to the last, measured on ${plural(samples, "sample")}. Isolated: only this layer is quantized. Accumulated: as the model runs.`, this.views.graph),
       section("layers", "All layers", null, this.views.table),
     ];

@@ -55,7 +55,7 @@ function conclusion(d, better) {
   return (d.value > 0) === (better === "higher") ? ["better", "really better"] : ["worse", "really worse"];
 }
 
-function metricRows(metric, models) {
+function metricRows(metric, models, compared) {
   const decimals = decimalsOf(metric);
   const scale = intervalScale(metric.differences);
   const interval = (v, f) => (v.low === null ? null : h("span", { class: "muted nowrap" }, ` (${f(v.low)} to ${f(v.high)})`));
@@ -64,8 +64,8 @@ function metricRows(metric, models) {
   const side = { higher: "higher is better", lower: "lower is better", neither: "" }[metric.better];
   const resamples = metric.differences.length ? `${grouped(metric.differences[0].resamples)} resamples` : "";
   const head = h("tr", { class: "group", role: "row" },
-    h("th", { scope: "rowgroup", colspan: "4", role: "rowheader" }, metric.title, h("span", { class: "muted small" }, [metric.unit ? ` ${metric.unit}` : "", side ? `, ${side}` : "", resamples ? `, ${resamples}` : ""].join(""))),
-    h("td", { class: "plot", role: "cell" }, intervalAxis(scale)));
+    h("th", { scope: "rowgroup", colspan: compared ? "4" : "2", role: "rowheader" }, metric.title, h("span", { class: "muted small" }, [metric.unit ? ` ${metric.unit}` : "", side ? `, ${side}` : "", resamples ? `, ${resamples}` : ""].join(""))),
+    compared ? h("td", { class: "plot", role: "cell" }, intervalAxis(scale)) : null);
   const rows = models.filter((m) => metric.values.some((v) => v.model === m.name)).map((m) => {
     const v = metric.values.find((x) => x.model === m.name);
     const d = metric.differences.find((x) => x.model === m.name);
@@ -73,11 +73,11 @@ function metricRows(metric, models) {
     return h("tr", { role: "row" },
       h("th", { scope: "row", role: "rowheader" }, name(m.name)),
       h("td", { role: "cell", "data-label": "" }, h("strong", {}, plain(v.value)), interval(v, plain)),
-      h("td", { role: "cell", class: "difference", "data-label": d ? "difference" : null },
+      compared && [h("td", { role: "cell", class: "difference", "data-label": d ? "difference" : null },
         d ? [signed(d.value), interval(d, signed), words ? [" ", h("span", { class: `chip ${{ worse: "bad", better: "good" }[tone] || ""}` }, words)] : null]
           : m.reference ? h("span", { class: "muted" }, "reference") : ""),
       h("td", { class: "n", role: "cell", "data-label": d && d.p !== null ? "p =" : null }, d ? chance(d.p) : ""),
-      h("td", { class: "plot", role: "cell" }, d ? intervalPlot(d, scale, tone) : null));
+      h("td", { class: "plot", role: "cell" }, d ? intervalPlot(d, scale, tone) : null)]);
   });
   return h("tbody", { role: "rowgroup" }, head, rows);
 }
@@ -85,13 +85,14 @@ function metricRows(metric, models) {
 function metricTable(report, which) {
   const metrics = report.metrics.filter((m) => m.data === which);
   if (!metrics.length) return null;
+  const compared = metrics.some((m) => m.differences.length);
+  const heads = [["Model", ""], ["Value (95 % interval)", ""], ["Difference to the reference (95 % interval)", ""], ["p", "n"], ["Difference", ""]];
   return h("div", { class: "scroll metrics", tabindex: "0", role: "region", "aria-label": "Metrics" },
     h("table", { role: "table" },
       h("caption", {}, "Metrics of every model and differences to the reference"),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
-        [["Model", ""], ["Value (95 % interval)", ""], ["Difference to the reference (95 % interval)", ""], ["p", "n"], ["Difference", ""]]
-          .map(([text, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, text)))),
-      metrics.map((m) => metricRows(m, report.models))));
+        heads.slice(0, compared ? 5 : 2).map(([text, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, text)))),
+      metrics.map((m) => metricRows(m, report.models, compared))));
 }
 
 function agreementTable(report, which) {
@@ -104,7 +105,9 @@ function agreementTable(report, which) {
 
 function metricsSection(report) {
   const found = metricTable(report, 1);
-  return found && section("metrics", "Is the drop real?",
+  if (!found) return null;
+  if (!report.metrics.some((m) => m.data === 1 && m.differences.length)) return section("metrics", "Metrics", null, found);
+  return section("metrics", "Is the drop real?",
     "Differences are paired: the same samples, resampled together. An interval that crosses zero, drawn open, may be chance.", found);
 }
 
