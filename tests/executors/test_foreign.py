@@ -42,15 +42,17 @@ def test_errors_are_those_of_the_other_ways():
 
 def test_a_process_pool_of_ones_own():
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context) as executor:
-        with open_workers(executor=executor) as workers, open_workers() as here:
-            assert [r[0] for r in workers.map(Sums(), arrays(6))] == [
-                r[0] for r in here.map(Sums(), arrays(6))
-            ]
-            with pytest.raises(TfqError, match=r"worker of the executor died.*workers=N"):
-                list(workers.map(Kills(3), numbers(6)))
-            with pytest.raises(TfqError, match=r"worker of the executor died"):
-                list(workers.map(Raises([]), numbers(6)))
+    with (
+        ProcessPoolExecutor(2, mp_context=context) as executor,
+        open_workers(executor=executor) as workers,
+        open_workers() as here,
+    ):
+        expected = [r[0] for r in here.map(Sums(), arrays(6))]
+        assert [r[0] for r in workers.map(Sums(), arrays(6))] == expected
+        with pytest.raises(TfqError, match=r"worker of the executor died.*workers=N"):
+            list(workers.map(Kills(3), numbers(6)))
+        with pytest.raises(TfqError, match=r"worker of the executor died"):
+            list(workers.map(Raises([]), numbers(6)))
 
 
 def test_an_executor_that_is_shut_down():

@@ -6,6 +6,7 @@ holders have died, and brings it to workers that join later.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import logging
@@ -53,6 +54,9 @@ def connect(address: str) -> Workers:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         try:
+            # In a thread: the caller may have an event loop of its own.
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, _probe(address)).result()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Versions that differ: `_facts` looks itself.
                 client = distributed.Client(
@@ -70,13 +74,32 @@ def connect(address: str) -> Workers:
     return workers
 
 
+async def _probe(address: str) -> None:
+    """Asks who is there: a Client waits for ever on what listens and says nothing."""
+    import distributed
+    from distributed.comm import connect as connect_to
+
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        comm = await connect_to(address, timeout=_CONNECT_SECONDS)
+        try:
+            await comm.write({"op": "identity", "reply": True})
+            answer = await comm.read()
+        finally:
+            comm.abort()
+    if not isinstance(answer, dict) or "Scheduler" not in str(answer.get("type")):
+        raise distributed.CommClosedError("no scheduler")
+
+
 def use_executor(executor: Any) -> Workers:
     """Workers over `client.get_executor()` of a Dask client, which stays open.
 
     Raises:
+      UsageError: the client is closed.
       TfqError: there are no workers, or they cannot run tfq.
     """
     client = executor._client
+    if client.status != "running":
+        raise UsageError("The Dask client of the executor is closed. Pass one that is open.")
     return DaskWorkers(client, executor, f"Dask {client.scheduler.address}")
 
 
@@ -205,7 +228,7 @@ def _facts(client: Any, only: Any) -> list[tuple[int, str, int]]:
 
 def _reason(exc: BaseException) -> str:
     said = str(exc).strip().splitlines()
-    return f"{type(exc).__name__}: {said[0]}" if said else type(exc).__name__
+    return f"{type(exc).__name__}: {said[0][:200]}" if said else type(exc).__name__
 
 
 @contextlib.contextmanager
