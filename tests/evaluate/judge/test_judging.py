@@ -188,6 +188,7 @@ def test_many_layers_with_one_remedy_are_one_group():
         "about dead_channels",
     ]
     assert [f.tensor for f in groups[0].findings] == ["a", "d"]
+    assert [g.severity for g in groups] == [1.0, 1.0, 0.02]
     assert groups[0].remedy == mse
     assert groups[1].remedy == wider_layers(["b", "c", "e"], "Wider.")
     assert groups[1].remedy.flag == "--int16='^(b|c|e)$'"

@@ -20,10 +20,15 @@ def find(view: View, t: TensorFigures, explained: float) -> Claim | None:
     Args:
       view: the model.
       t: the output.
-      explained: noise that all other causes account for.
+      explained: noise that other causes account for in what it is computed from.
     """
     total = view.accumulated(t)
-    layers = [(n, o) for o in view.analysis.tensors if (n := view.isolated(o)) is not None]
+    sources = view.sources(t)
+    layers = [
+        (n, o)
+        for o in view.analysis.tensors
+        if o.name in sources and (n := view.isolated(o)) is not None
+    ]
     if total is None or len(layers) < 2 or total < FINE or explained > _PART * total:
         return None
     worst, where = max(layers, key=lambda pair: pair[0])

@@ -3,7 +3,8 @@
 The loss does not show in the tensor's own error, which the large channels dominate, but where the
 next layer's weights make the small channels large again: there noise appears that the next layer
 does not explain. A channel whose peak is `imbalance` times smaller than the widest one's has a
-noise of step^2 / 12 over (peak / imbalance / crest)^2; crest, peak over rms, is taken as 4.
+noise of step^2 / 12 over (peak / imbalance / crest)^2; crest, peak over rms, is taken as 4. What
+the median channel loses decides whether imbalance is to blame; what the next layer shows, how much.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _CREST = 4.0
 
 
 def find(view: View, t: TensorFigures) -> Claim | None:
-    claims = [c for c in (_weights(view, t), _activations(view, t)) if c is not None]
-    return max(claims, key=lambda c: c.noise, default=None)
+    # Where activations are uneven, their layer's weights are, too: equalization mends both.
+    return _activations(view, t) or _weights(view, t)
 
 
 def _activations(view: View, t: TensorFigures) -> Claim | None:
@@ -30,11 +31,11 @@ def _activations(view: View, t: TensorFigures) -> Claim | None:
     if channels is None or channels.imbalance < _WIDE or fixed(t) or not peak:
         return None
     median = t.scale**2 / 12 * (_CREST * channels.imbalance / peak) ** 2
-    amount = min(median, view.passed_on(t) or 0.0)
-    if amount < FINE:
+    amount = view.passed_on(t) or 0.0
+    if min(median, amount) < FINE:
         return None
     steps = peak / t.scale / channels.imbalance
-    lost = f", and {channels.silenced} of them are constant now" if channels.silenced else ""
+    lost = f", and {channels.silenced} constant now" if channels.silenced else ""
     return Claim(
         NAME,
         "channels of very different size share one grid",
@@ -60,10 +61,9 @@ def _weights(view: View, t: TensorFigures) -> Claim | None:
     if w is None or w.per_channel or w.imbalance < _WIDE or t.op in _ONE_SCALE:
         return None
     top = 2 ** (w.bits - 1) - 1
-    median = (_CREST * w.imbalance / top) ** 2 / 12
     shown = (view.passed_on(t), view.isolated(t), view.weights(t))
-    amount = min(median, max(n for n in shown if n is not None))
-    if amount < FINE:
+    amount = max(n for n in shown if n is not None)
+    if min((_CREST * w.imbalance / top) ** 2 / 12, amount) < FINE:
         return None
     return Claim(
         NAME,

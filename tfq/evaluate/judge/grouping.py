@@ -16,11 +16,13 @@ class Group:
     Attributes:
       findings: the most severe first.
       title: the cause, and how many layers have it.
+      severity: of all together, 0 to 1.
       remedy: for all of them; a rule for some layers names the layers of all.
     """
 
     findings: tuple[Finding, ...]
     title: str
+    severity: float
     remedy: Remedy
 
 
@@ -31,16 +33,23 @@ def group(findings: Sequence[Finding]) -> tuple[Group, ...]:
       findings: the most severe first, as `judge` returns them.
 
     Returns:
-      The group with the most severe finding first.
+      The most severe group first.
     """
     groups: dict[tuple[str, ...], list[Finding]] = {}
     for f in findings:
         rule = bool(f.remedy.layers)
         key = (f.cause, "rule" if rule else "", f.remedy.text if rule else f.remedy.flag or "")
         groups.setdefault(key, []).append(f)
-    return tuple(
-        Group(tuple(members), _title(members), _remedy(members)) for members in groups.values()
-    )
+    made = [
+        Group(
+            tuple(members),
+            _title(members),
+            min(sum(f.severity for f in members), 1.0),
+            _remedy(members),
+        )
+        for members in groups.values()
+    ]
+    return tuple(sorted(made, key=lambda g: -g.severity))
 
 
 def _title(members: Sequence[Finding]) -> str:

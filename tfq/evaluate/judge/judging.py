@@ -43,13 +43,13 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
     """
     view = View(analysis, options)
     claims = _claims(view)
-    everything = sum(_noise(c) for c in claims.values())
-    badness, total = _badness(view, everything), _total(view, claims)
+    badness, total = _badness(view, claims), _total(view, claims)
     for t in view.outputs():
-        claim = accumulates.find(view, t, everything)
+        explained = sum(_noise(claims[name]) for name in view.sources(t))
+        claim = accumulates.find(view, t, explained)
         if claim is not None:
-            # It is all of the noise.
-            claims[t.name].append(dataclasses.replace(claim, weight=badness))
+            # All of this output's noise.
+            claims[t.name].append(dataclasses.replace(claim, weight=_grade(decibel(claim.noise))))
             break
     findings = []
     for t in analysis.tensors:
@@ -95,11 +95,15 @@ def _finding(view: View, t: TensorFigures, claim: Claim, badness: float, total: 
     return Finding(t.name, t.layer, claim.cause, claim.title, severity, claim.text, claim.remedy)
 
 
-def _badness(view: View, everything: float) -> float:
-    """0 to 1, of the worst output; by what the causes say where none was read."""
+def _grade(sqnr_db: float) -> float:
+    """0 to 1 from good to useless."""
+    return min(max((_GOOD_DB - sqnr_db) / (_GOOD_DB - _BAD_DB), 0.0), 1.0)
+
+
+def _badness(view: View, claims: Mapping[str, Sequence[Claim]]) -> float:
+    """Of the worst output; by what the causes say where none was read."""
     known = [t.accumulated.sqnr_db for t in view.outputs() if t.accumulated is not None]
-    worst = min(known, default=decibel(everything))
-    return min(max((_GOOD_DB - worst) / (_GOOD_DB - _BAD_DB), 0.0), 1.0)
+    return _grade(min(known, default=decibel(sum(_noise(c) for c in claims.values()))))
 
 
 def _total(view: View, claims: Mapping[str, Sequence[Claim]]) -> float:

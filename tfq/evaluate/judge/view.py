@@ -69,6 +69,17 @@ class View:
         """Whether nothing reads `t`."""
         return not self.readers(t)
 
+    def sources(self, t: TensorFigures) -> set[str]:
+        """Names of all tensors that `t` depends on, itself included."""
+        found: set[str] = set()
+        stack = [t]
+        while stack:
+            here = stack.pop()
+            if here.name not in found:
+                found.add(here.name)
+                stack += self.inputs(here)
+        return found
+
     def users(self, t: TensorFigures) -> list[TensorFigures]:
         """The tensors that are computed from `t`, behind ops that only move its values."""
         found: list[TensorFigures] = []
@@ -109,7 +120,16 @@ class View:
         return 0.0 if t.weights is None else noise.relative(t.weights.sqnr_db)
 
     def isolated(self, t: TensorFigures) -> float | None:
-        return None if t.isolated is None else noise.relative(t.isolated.sqnr_db)
+        """Noise of the tensor's own making, relative to the signal.
+
+        No more than what is there as the model runs: bias correction makes a layer worse by itself
+        to undo what came before, and equalized layers do not fit the float model's inputs.
+        """
+        if t.isolated is None:
+            return None
+        running = self.accumulated(t)
+        isolated = noise.relative(t.isolated.sqnr_db)
+        return isolated if running is None else min(isolated, running)
 
     def accumulated(self, t: TensorFigures) -> float | None:
         return None if t.accumulated is None else noise.relative(t.accumulated.sqnr_db)
@@ -149,11 +169,13 @@ class View:
         return part, (part / total if total > 0 else 0.0)
 
     def reaching(self, t: TensorFigures) -> float:
-        """The noise of the worst of `outputs` that `t` leads to: no more of its own got through.
+        """No more of the noise of `t` got through to the worst of `outputs` that it leads to.
 
-        Infinite where no output was read.
+        That is what this output has, or the next layers, whichever is less. Infinite where neither
+        was read.
         """
-        return self._reaching[t.name]
+        there = [n for u in self.users(t) if (n := self.accumulated(u)) is not None]
+        return min(self._reaching[t.name], max(there, default=math.inf))
 
     def _find_reaching(self) -> dict[str, float]:
         read = {t.name for t in self.outputs()}
