@@ -54,6 +54,7 @@ class Cluster:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
+                cwd=self.folder,  # Not where tfq itself is: `path` decides.
                 env={
                     **os.environ,
                     "PYTHONPATH": os.pathsep.join([*path, str(ROOT), str(HERE)]),

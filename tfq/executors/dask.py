@@ -165,7 +165,8 @@ class _DaskSession(Session):
             except TfqError:
                 raise
             except distributed.KilledWorker as e:
-                raise WorkerDiedError(f"last on {e.last_worker.address}") from e
+                last = e.last_worker.address
+                raise WorkerDiedError(f"Dask gave it to several, last {last}") from e
             except concurrent.futures.CancelledError as e:
                 self._look(None)
                 raise WorkerDiedError("its task was lost") from e
@@ -227,6 +228,8 @@ def _facts(client: Any, only: Any) -> list[tuple[int, str, int]]:
 
 
 def _reason(exc: BaseException) -> str:
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
     said = str(exc).strip().splitlines()
     return f"{type(exc).__name__}: {said[0][:200]}" if said else type(exc).__name__
 
