@@ -45,9 +45,9 @@ class LayerTable {
       if (row) this.toggle(Number(row.dataset.index));
     });
     this.body.addEventListener("keydown", (e) => this.key(e));
-    this.refresh();
   }
 
+  // Builds the rows; called at first and whenever the reading changes.
   refresh() {
     this.rows = this.tensors.map((t, index) => ({ t, index, reading: this.readingOf(t) }));
     for (const r of this.rows) {
