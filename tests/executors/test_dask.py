@@ -107,15 +107,13 @@ def test_without_dask_the_error_says_how_to_install_it(monkeypatch):
 def test_a_scheduler_that_cannot_be_reached_is_one_quiet_error(address):
     address = address.format(port=free_port())
     code = f"from tfq.executors import open_workers\nopen_workers(scheduler={address!r})"
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stdout == ""
     lines = done.stderr.splitlines()
     assert lines[-1].startswith(f"tfq.errors.UsageError: No Dask scheduler answers at {address!r} ")
     assert not [line for line in lines if re.match(r"\d{4}-", line)]  # Lines of a log.
     assert "never" not in done.stderr  # "coroutine was never awaited", "exception never retrieved"
-    assert time.monotonic() - began < 50
 
 
 @needs_dask
