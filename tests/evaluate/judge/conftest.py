@@ -62,8 +62,9 @@ def figures_of(
     scale = grid.scale[0]
     got = quantized(values, grid) if got is None else got
     accumulated = got if accumulated is None else accumulated
-    low, high = grid.range()
-    low, high = min(low, float(values.min())), max(high, float(values.max()))
+    low, high = float(values.min()), float(values.max())
+    if grid.range()[1] - grid.range()[0] <= 2 * (high - low):
+        low, high = min(low, grid.range()[0]), max(high, grid.range()[1])
     size = np.abs(values).max(axis=0)
     live = size[size > 0]
     beyond = (values < grid.range()[0] - scale / 2) | (values > grid.range()[1] + scale / 2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tfq
-from tfq.evaluate.figures import LayerAnalysis, Reading, WeightFigures
+from tfq.evaluate.figures import Histogram, LayerAnalysis, Reading, WeightFigures
 from tfq.evaluate.judge import CAUSES, Finding, Remedy, group, judge
 from tfq.evaluate.judge.remedies import option, pattern, wider_layers
 from tfq.evaluate.judge.view import View
@@ -50,8 +50,9 @@ def test_a_grid_much_wider_than_the_values(figures_of):
 def test_rare_values_that_carry_the_signal_are_not_called_outliers(figures_of):
     values = NORMAL.copy()
     values.reshape(-1)[:3] = 200
-    found = judge(analysis(figures_of(values)))
-    assert [f.cause for f in found] == ["too_few_bits"]
+    (finding,) = judge(analysis(figures_of(values)))
+    assert finding.cause == "too_few_bits"
+    assert finding.remedy.flag == "--int16='^t$' --output_type=int16"
 
 
 def test_what_moves_the_values_is_not_blamed_again(figures_of):
@@ -210,3 +211,70 @@ def test_a_finding_is_what_the_report_holds(figures_of):
     assert set(load_schema()["$defs"]["remedy"]["required"]) == plain["remedy"].keys()
     assert plain["layer"] is None
     assert plain["cause"] in CAUSES
+
+
+def weights_of(values, **more):
+    """int4 weights with one scale a channel, by their histogram."""
+    peak = float(np.abs(values).max())
+    counts = np.histogram(values, 64, (-peak, peak))[0]
+    histogram = Histogram(-peak, peak, tuple(int(n) for n in counts))
+    return WeightFigures("w", "int4", 4, True, 15.0, 1.5, histogram, **more)
+
+
+def test_few_bits_for_weights_with_tails_want_another_scale(figures_of):
+    noisy = NORMAL + RNG.normal(0, 0.2, NORMAL.shape)
+    tails = weights_of(RNG.laplace(0, 1, 20_000))
+    (finding,) = judge(analysis(figures_of(NORMAL, got=noisy, weights=tails)))
+    assert finding.cause == "weights_too_coarse"
+    assert finding.remedy.flag == "--weights=mse"
+    even = weights_of(RNG.uniform(-1, 1, 20_000))
+    for t, options in (
+        (figures_of(NORMAL, got=noisy, weights=even), {}),
+        (figures_of(NORMAL, got=noisy, weights=tails), {"weights": "mse"}),
+    ):
+        (finding,) = judge(analysis(t), options=options)
+        assert finding.cause == "weights_too_coarse"
+        assert finding.remedy.flag is None
+        assert "quantization in the loop" in finding.remedy.text
+
+
+def test_percentiles_that_would_clip_too_much_are_not_advised(figures_of):
+    # One value in 16,000 is ten times as large: percentiles leave half of these out.
+    values = NORMAL.copy()
+    values.reshape(-1)[[0, 16_000]] = 40.0, -40.0
+    assert max(np.abs(np.quantile(values, [5e-5, 1 - 5e-5]))) < 10
+    (finding,) = judge(analysis(figures_of(values, ends=(-900.0, 900.0), bins=512)))
+    assert finding.cause == "outlier_range"
+    assert finding.remedy.flag == "--calibration=mse"
+
+
+def test_a_range_for_all_is_not_advised_where_it_would_be_as_bad(figures_of):
+    values = np.tile(NORMAL, (32, 1))
+    values[0, 0] = 150  # one in a million
+    t = figures_of(values, ends=(-4.0, 4.0))
+    (finding,) = judge(analysis(t))
+    assert finding.cause == "saturating"
+    assert finding.remedy.flag == "--int16='^t$' --output_type=int16"
+    few = NORMAL.copy()
+    few.reshape(-1)[:400] = 9
+    (finding,) = judge(analysis(figures_of(few, ends=(-4.0, 4.0))))
+    assert finding.remedy.flag == "--calibration=minmax"
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "flag"),
+    [
+        (WEIGHTS, {}, "--equalization=cross_layer"),
+        (WEIGHTS, {"equalization": "cross_layer"}, "--int16='^(a|b)$'"),
+        (dataclasses.replace(WEIGHTS, per_channel=False), {}, "--granularity=per_channel"),
+        (None, {}, "--int16='^(a|b)$'"),
+    ],
+)
+def test_silenced_channels_are_mended_where_they_are_made(figures_of, weights, options, flag):
+    values = NORMAL * np.where(np.arange(8) < 2, 1e-3, 1.0)
+    a = figures_of(values, "a", op="CONV_2D", weights=weights)
+    b = figures_of(NORMAL, "b", got=NORMAL + RNG.normal(0, 0.3, NORMAL.shape), inputs=("a",))
+    (finding,) = judge(analysis(a, b), options=options)
+    assert (finding.tensor, finding.cause) == ("a", "silenced_channels")
+    assert finding.text.startswith("2 of 8 channels vary")
+    assert finding.remedy.flag == flag

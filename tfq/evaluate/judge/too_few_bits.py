@@ -11,7 +11,7 @@ from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import noise
 from tfq.evaluate.judge.finding import Claim
 from tfq.evaluate.judge.remedies import wider, wider_around
-from tfq.evaluate.judge.view import FINE, View, bits, fixed
+from tfq.evaluate.judge.view import FINE, NARROW, View, bits, fixed, width
 
 NAME = "too_few_bits"
 
@@ -48,7 +48,7 @@ def _too_much(view: View, t: TensorFigures, explained: float) -> Claim | None:
             f"{noise.decibel(total):.0f} dB is near what 8 bits can give here: the grid fits the "
             f"values, {t.observed[0]:.4g} to {t.observed[1]:.4g}, but most are no larger than a "
             f"few steps of {t.scale:.3g}.",
-            wider_around(view, t, f"Give the layer 16-bit activations, {_QAT}."),
+            wider_around(view, t, f"Give the layer 16-bit activations, {_QAT}.{_rare(t)}"),
             left,
         )
     return Claim(
@@ -63,6 +63,13 @@ def _too_much(view: View, t: TensorFigures, explained: float) -> Claim | None:
         ),
         left,
     )
+
+
+def _rare(t: TensorFigures) -> str:
+    """What else there is where only rare values need the range, and by their size matter."""
+    if width(t.percentile_range) > NARROW * width(t.grid):
+        return ""
+    return " If its rare large values do not matter, --calibration=percentile:99.99 clips them."
 
 
 def _far_from_zero(view: View, t: TensorFigures) -> Claim | None:
