@@ -13,6 +13,7 @@ from tfq.errors import DataError, ModelError
 from tfq.evaluate.layers.hybrid import Isolated
 from tfq.evaluate.layers.pairing import Pairing
 from tfq.evaluate.layers.tally import Buffers, Tally
+from tfq.graph.model import numpy_dtype
 from tfq.graph.numerics import LIMITS, Grid, quantize
 from tfq.runtime import Runner
 
@@ -97,7 +98,7 @@ class LayerWork:
                 )
             )
         float_inputs = pairing.float_model.main.inputs
-        self.inputs = {t.name: (t.shape, np.dtype(t.dtype)) for t in float_inputs}
+        self.inputs = {t.name: (t.shape, numpy_dtype(t.dtype)) for t in float_inputs}
         # Input of the quantized model -> input of the float model, and the grid it is put on.
         self.fed = {
             t.name: (
@@ -142,7 +143,7 @@ class LayerWork:
                 raise DataError(f"The samples lack input {name!r}.")
             values = np.asarray(payload[name])
             size = int(np.prod(shape, dtype=np.int64))
-            if values.size % size or values.size == 0:
+            if not size or not values.size or values.size % size:
                 raise DataError(
                     f"Input {name!r} takes {dtype}{list(shape)}. Received: "
                     f"{values.dtype}{list(values.shape)}."
