@@ -8,7 +8,9 @@ from small_models import ACT, Net, draw
 
 from tfq.equalize import choose_scales, find_groups, imbalances, rescale_prepared
 from tfq.equalize.channels import Use
-from tfq.equalize.scales import _Layer, _Problem, _Reader, _Seen
+from tfq.equalize.measure import Seen
+from tfq.equalize.noise import Factors, Layer, Reader
+from tfq.equalize.scales import _Problem
 from tfq.graph.model import Model
 from tfq.plan.layout import make_layout
 from tfq.plan.scheme import Config
@@ -134,9 +136,9 @@ def reader(op_name="CONV_2D"):
     _ = net.conv(x, 64) if op_name == "CONV_2D" else net.depthwise(x)
     values = rng.normal(0, 1, (4000, 3)) * [1, 4, 0.25]
     low, high = values.min(axis=0), values.max(axis=0)
-    seen = _Seen(low, high, np.mean(values**2, axis=0), np.ones(3))
-    layer = _Layer(Use(net.ops[0], np.arange(3)), per_tensor=False)
-    return net.ops[0], values, _Reader(layer, np.arange(3), seen, 255.0)
+    seen = Seen(low, high, np.mean(values**2, axis=0), np.ones(3))
+    layer = Layer(Use(net.ops[0], np.arange(3)), per_tensor=False)
+    return net.ops[0], values, Reader(layer, np.arange(3), seen, 255.0)
 
 
 @pytest.mark.parametrize("op_name", ["CONV_2D", "DEPTHWISE_CONV_2D"])
@@ -168,9 +170,9 @@ def test_the_candidates_come_close_to_the_best_of_all():
     a = net.conv(net.input(1, 8, 8, 2), 3, out="a")
     model = Model.from_bytes(net.bytes(net.conv(a)))
     (group,) = find_groups(model.main)
-    problem = _Problem(group, [r], [], np.ones(3))
+    problem = _Problem(group, [r], [], Factors(np.ones(3)))
     problem.improve()
     grid = [2.0**n for n in range(-5, 6)]
     best = min(r.noise(np.array([1.0, b, c])) for b, c in itertools.product(grid, repeat=2))
-    assert problem.noise(problem.t) <= best + np.log(1.3)
+    assert problem.noise(problem.factors.t) <= best + np.log(1.3)
     assert problem.gain() > 2

@@ -59,6 +59,11 @@ class Use:
     channels: np.ndarray
 
     @property
+    def data(self) -> Tensor:
+        """The tensor whose channels the op reads."""
+        return self.op.input(WEIGHTED[self.op.name][0])
+
+    @property
     def weights(self) -> np.ndarray:
         return self.op.input(WEIGHTED[self.op.name][1]).values()
 

@@ -28,17 +28,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfq.equalize.channels import ChannelGroup, Use, find_groups
+from tfq.equalize.channels import ChannelGroup, find_groups
+from tfq.equalize.measure import Inputs, Seen, measure
+from tfq.equalize.noise import LEVELS, Factors, Layer, Reader, Writer
 from tfq.equalize.rescale import shown_tensors
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared
-from tfq.runtime import Runner
-
-Inputs = Mapping[str, np.ndarray]
-
-_LEVELS = {"int8": 255.0, "int16": 65535.0}
-_WEIGHT_LEVELS = 127.0
 
 # A channel that was all but silent on these samples may speak up on others.
 _LIMIT = 12  # a power of two
@@ -51,9 +46,6 @@ _MEASURE = 64
 
 # A channel with less than this part of the average channel's noise is scaled more than it needs.
 _PART = 0.25
-
-# Relative to the signal: 120 dB below.
-_NO_NOISE = 1e-12
 
 # Outputs of a layer that are looked at: a dense layer may have 100 million weights.
 _ROWS = 64
@@ -104,17 +96,17 @@ def choose_scales(
       Choices by group name. Groups that gain nothing are left out, as are those that are not read
       in 8 or 16 bits.
     """
-    groups = [g for g in groups if all(dtypes.get(_data(u.op)) in _LEVELS for u in g.readers)]
+    groups = [g for g in groups if all(dtypes.get(u.data) in LEVELS for u in g.readers)]
     if not groups or not samples:
         return {}
-    seen = _measure(graph, model, groups, samples, progress)
+    seen = measure(graph, model, groups, samples, progress)
     problems = _problems(groups, seen, dtypes, per_tensor)
     alone = not any(per_tensor(u.op) for g in groups for u in (*g.writers, *g.readers))
     for _ in range(1 if alone else _SWEEPS):
         if max(p.improve() for p in problems) < _SETTLED:
             break
     return {
-        p.group.name: Choice(tuple(float(v) for v in p.t), gain)
+        p.group.name: Choice(tuple(float(v) for v in p.factors.t), gain)
         for p in problems
         if (gain := p.gain()) > 1.0
     }
@@ -157,190 +149,14 @@ def imbalances(
     return chosen
 
 
-def _data(op: Op) -> Tensor:
-    """The tensor whose channels a weighted op reads."""
-    return op.input(WEIGHTED[op.name][0])
-
-
-@dataclasses.dataclass
-class _Seen:
-    """What the channels of one tensor were; float64 [channels of its group]."""
-
-    low: np.ndarray
-    high: np.ndarray
-    square: np.ndarray  # the mean of x^2
-    active: np.ndarray  # the share of values other than 0, which is the only one never rounded
-
-
-def _measure(
-    graph: Graph,
-    model: bytes,
-    groups: Sequence[ChannelGroup],
-    samples: Sequence[Inputs],
-    progress: Callable[[int, int], None] | None,
-) -> dict[Tensor, _Seen]:
-    runner = Runner(model, keep_intermediates=True)
-    index = {t: i for i, t in enumerate(graph.tensors())}
-    where = {t: (g, g.tensors[t]) for g in groups for t in (_data(u.op) for u in g.readers)}
-    seen = {
-        t: _Seen(*(np.zeros(g.size) for _ in dataclasses.fields(_Seen)))
-        for t, (g, _) in where.items()
-    }
-    for n, sample in enumerate(samples):
-        runner.reset_state()
-        runner.set_inputs(sample)
-        runner.invoke()
-        for t, (group, channels) in where.items():
-            rows = runner.view(index[t]).reshape(-1, channels.size)
-            s = seen[t]
-            np.minimum.at(s.low, channels, rows.min(axis=0))
-            np.maximum.at(s.high, channels, rows.max(axis=0))
-            repeats = channels.size / group.size * len(samples)
-            np.add.at(s.square, channels, np.mean(rows * rows, axis=0, dtype=np.float64) / repeats)
-            np.add.at(s.active, channels, np.mean(rows != 0, axis=0) / repeats)
-            del rows
-        if progress is not None:
-            progress(n + 1, len(samples))
-    return seen
-
-
-class _Layer:
-    """A weighted op as the noise model sees it.
-
-    Rows are output channels. Columns are input channels, of which a depthwise row has one.
-
-    Args:
-      use: the op.
-      per_tensor: whether its weights will have one scale.
-      most: rows to look at, spread evenly; noise is an average over them.
-    """
-
-    def __init__(self, use: Use, per_tensor: bool, most: int | None = None):
-        op, w = use.op, use.weights
-        self.depthwise = op.name == "DEPTHWISE_CONV_2D"
-        self.per_tensor = per_tensor
-        count = w.shape[WEIGHTED[op.name][3]]
-        few = most is not None and not self.depthwise
-        self.rows = np.arange(0, count, -(-count // most) if few and most else 1)
-        if self.depthwise:
-            rows = np.moveaxis(w, 3, 0)[:, None]
-        elif op.name == "FULLY_CONNECTED":
-            rows = w[self.rows][..., None]
-        else:
-            rows = np.moveaxis(w[self.rows], 3, 1)
-        rows = rows.reshape(*rows.shape[:2], -1).astype(np.float64)
-        self.taps = rows.shape[2]
-        self.squares = np.einsum("ock,ock->oc", rows, rows)
-        self.largest = np.abs(rows).max(axis=2, initial=0.0)
-
-    def columns(self, values: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """Values of channels, laid out to be combined with rows and columns."""
-        return values[channels][:, None] if self.depthwise else values[channels][None]
-
-    def weight_noise(self, t: np.ndarray, square: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """Noise that rounding weights adds to each output, relative to the output's power.
-
-        Args:
-          t: scale of each column; square: its mean square before; v: scale of each row.
-        """
-        largest = (self.largest * v[:, None] / t).max(axis=1)
-        steps = (largest.max(initial=0.0) if self.per_tensor else largest) / _WEIGHT_LEVELS
-        power = np.sum(np.broadcast_to(t * t * square, self.squares.shape), axis=1) * self.taps
-        return _ratio(steps**2 / 12 * power, v * v * self.power(square))
-
-    def input_noise(
-        self, t: np.ndarray, square: np.ndarray, active: np.ndarray, step: float
-    ) -> np.ndarray:
-        """The same of rounding the scaled input, where it is active, to a grid with this step."""
-        noise = step**2 / 12 * np.sum(self.squares * active / (t * t), axis=1)
-        return _ratio(noise, self.power(square))
-
-    def power(self, square: np.ndarray) -> np.ndarray:
-        return np.sum(self.squares * square, axis=1)
-
-
-def _ratio(noise: np.ndarray, power: np.ndarray) -> np.ndarray:
-    return np.divide(noise, power, out=np.zeros(power.shape), where=power > 0)
-
-
-def _level(relative: np.ndarray) -> float:
-    """One figure for a layer, from the noise of each output relative to its power.
-
-    The mean logarithm: what most outputs gain counts, not one that is all but silent. More noise
-    than signal is no worse than as much.
-    """
-    return float(np.mean(np.log(relative / (1 + relative) + _NO_NOISE)))
-
-
-@dataclasses.dataclass
-class _Reader:
-    """One reader of a group: its layer, and the input it reads."""
-
-    layer: _Layer
-    channels: np.ndarray
-    seen: _Seen
-    levels: float
-    after: _Problem | None = None  # the group that it writes
-
-    def noise(self, t: np.ndarray) -> float:
-        high, low = (t * self.seen.high).max(), (t * self.seen.low).min()
-        columns = self.layer.columns(t, self.channels)
-        square = self.layer.columns(self.seen.square, self.channels)
-        active = self.layer.columns(self.seen.active, self.channels)
-        step = float(high - low) / self.levels
-        total = self.layer.input_noise(columns, square, active, step)
-        total = total + self.layer.weight_noise(columns, square, self.row_scales())
-        return _level(total)
-
-    def row_scales(self) -> np.ndarray:
-        """What the group that is written scales the rows by."""
-        return (
-            np.ones(self.layer.rows.size) if self.after is None else self.after.t[self.layer.rows]
-        )
-
-    def sensitivity(self) -> np.ndarray:
-        """What rounding each unscaled channel adds to the outputs' relative noise."""
-        square = self.layer.columns(self.seen.square, self.channels)
-        power = self.layer.power(square)[:, None]
-        parts = _ratio(self.layer.squares, np.broadcast_to(power, self.layer.squares.shape))
-        parts = parts[:, 0] if self.layer.depthwise else parts.sum(axis=0)
-        total = np.zeros(self.seen.active.size)
-        np.add.at(total, self.channels, parts)
-        return total * self.seen.active
-
-
-@dataclasses.dataclass
-class _Writer:
-    """One writer of a group whose weights have one scale."""
-
-    layer: _Layer
-    before: tuple[_Reader, _Problem] | None = None  # what it reads, if that is a group too
-
-    def noise(self, v: np.ndarray) -> float:
-        t, square = self._input()
-        return _level(self.layer.weight_noise(t, square, v))
-
-    def largest(self) -> np.ndarray:
-        """The largest weight of each row."""
-        t, _ = self._input()
-        return np.asarray((self.layer.largest / t).max(axis=1))
-
-    def _input(self) -> tuple[np.ndarray, np.ndarray]:
-        if self.before is None:
-            return np.ones((1, 1)), np.ones((1, 1))
-        reader, problem = self.before
-        columns = self.layer.columns
-        return columns(problem.t, reader.channels), columns(reader.seen.square, reader.channels)
-
-
 @dataclasses.dataclass(eq=False)
 class _Problem:
-    """One group: `t` is looked for, beside what the others have now."""
+    """One group: its factors are looked for, beside what the others have now."""
 
     group: ChannelGroup
-    readers: list[_Reader]
-    writers: list[_Writer]
-    t: np.ndarray
+    readers: list[Reader]
+    writers: list[Writer]  # those whose weights have one scale; the others do not mind
+    factors: Factors
 
     def noise(self, t: np.ndarray) -> float:
         """The level of the noise of the layers around the group."""
@@ -348,17 +164,17 @@ class _Problem:
         return float(np.mean(levels))
 
     def gain(self) -> float:
-        return math.exp(self.noise(np.ones(self.group.size)) - self.noise(self.t))
+        return math.exp(self.noise(np.ones(self.group.size)) - self.noise(self.factors.t))
 
     def improve(self) -> float:
         """Takes the best candidate if it is better than what is; by what factor it is."""
-        before = self.noise(self.t)
-        best, least = self.t, before
+        before = self.noise(self.factors.t)
+        best, least = self.factors.t, before
         for t in self._candidates():
             noise = self.noise(t)
             if noise < least:
                 best, least = t, noise
-        self.t = best
+        self.factors.t = best
         return math.exp(before - least)
 
     def _candidates(self) -> list[np.ndarray]:
@@ -413,26 +229,26 @@ def _exponents(rows: bool) -> list[tuple[float, float, float]]:
 
 def _problems(
     groups: Sequence[ChannelGroup],
-    seen: Mapping[Tensor, _Seen],
+    seen: Mapping[Tensor, Seen],
     dtypes: Mapping[Tensor, str],
     per_tensor: Callable[[Op], bool],
 ) -> list[_Problem]:
     problems = []
-    readers: dict[Op, tuple[_Reader, _Problem]] = {}
-    writers: dict[Op, _Problem] = {}
+    readers: dict[Op, tuple[Reader, Factors]] = {}
+    writers: dict[Op, Factors] = {}
     for g in groups:
-        problem = _Problem(g, [], [], np.ones(g.size))
+        problem = _Problem(g, [], [], Factors(np.ones(g.size)))
         problems.append(problem)
         for use in g.readers:
-            x = _data(use.op)
-            layer = _Layer(use, per_tensor(use.op), _ROWS)
-            reader = _Reader(layer, use.channels, seen[x], _LEVELS[dtypes[x]])
-            readers[use.op] = (reader, problem)
+            x = use.data
+            layer = Layer(use, per_tensor(use.op), _ROWS)
+            reader = Reader(layer, use.channels, seen[x], LEVELS[dtypes[x]])
+            readers[use.op] = (reader, problem.factors)
             problem.readers.append(reader)
         for use in g.writers:
-            writers[use.op] = problem
+            writers[use.op] = problem.factors
             if per_tensor(use.op):
-                problem.writers.append(_Writer(_Layer(use, True), readers.get(use.op)))
+                problem.writers.append(Writer(Layer(use, True), readers.get(use.op)))
     for op, (reader, _) in readers.items():
         reader.after = writers.get(op)
     return problems
