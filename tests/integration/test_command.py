@@ -16,6 +16,7 @@ import pytest
 from small_models import cnn
 
 from tfq.convert_command import FLAGS
+from tfq.evaluate.command import FLAGS as EVALUATE
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model
 from tfq.runtime import Runner
@@ -230,7 +231,8 @@ def test_the_example_prints_what_the_readme_shows(tmp_path):
 
 
 def test_commands_of_the_readme_name_flags_that_exist():
-    known = {f.name for group in FLAGS.flags_by_module_dict().values() for f in group}
+    groups = [*FLAGS.flags_by_module_dict().values(), *EVALUATE.flags_by_module_dict().values()]
+    known = {f.name for group in groups for f in group}
     readme = (ROOT / "README.md").read_text("utf-8")
     used = set(re.findall(r"--([a-z_0-9]+)", readme)) - {"tensors", "json", "help"}
     assert used <= known
