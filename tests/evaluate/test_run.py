@@ -230,7 +230,9 @@ def test_blocks_depend_on_the_inputs_alone():
     image = ArgSpec("x", "x", (4, 32, 32, 3), "float32")
     (alone,) = one_by_one([image])
     assert alone.shape == (1, 32, 32, 3)
-    assert rows_of_a_block([alone]) == 320
+    assert rows_of_a_block([alone]) == 1024
+    photo = ArgSpec("x", "x", (1, 224, 224, 3), "float32")
+    assert rows_of_a_block([photo]) == 20
     huge = ArgSpec("x", "x", (1, 2048, 2048, 3), "float32")
     assert rows_of_a_block([huge]) == 1
 

@@ -17,7 +17,7 @@ from tfq.data import SampleSource
 from tfq.evaluate.behaviour import PROBES
 from tfq.evaluate.contestants import Contestant, Field
 from tfq.evaluate.figures import LayerAnalysis, as_dict
-from tfq.evaluate.judge import Finding
+from tfq.evaluate.judge import Finding, Group, group
 from tfq.evaluate.metrics import (
     Classification,
     Metric,
@@ -95,8 +95,8 @@ def make_report(
             for name, a in analyses.items()
         ],
         "verdicts": sorted(
-            ({"model": name, **f.as_dict()} for name, found in findings.items() for f in found),
-            key=lambda f: -f["severity"],
+            (_cause(name, g) for name, found in findings.items() for g in group(found)),
+            key=lambda cause: -cause["severity"],
         ),
         "warnings": [*warnings, *(f"{name}: {why}" for name, why in undefined.items())],
     }
@@ -349,6 +349,25 @@ def _behaviour(task: Task | None, scores: Scores, names: Sequence[str]) -> list[
     if (mean := _confidence(scores, names)) is not None:
         rows.append(mean)
     return rows
+
+
+def _cause(model: str, found: Group) -> dict[str, Any]:
+    """Findings of one cause and one remedy as one: the worst of them, and how many more."""
+    worst = found.findings[0].as_dict()
+    others = list(dict.fromkeys(f.layer or f.tensor for f in found.findings[1:]))
+    text = worst["text"]
+    if others:
+        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        text += f" The same holds of {shown}."
+    remedy = {"text": found.remedy.text, "flag": found.remedy.flag, "call": found.remedy.call}
+    return {
+        "model": model,
+        **worst,
+        "title": found.title,
+        "severity": found.severity,
+        "text": text,
+        "remedy": remedy,
+    }
 
 
 def _confidence(scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:

@@ -121,11 +121,12 @@ class Evaluated:
           Tensor name -> real values [n, ...].
         """
         count = len(next(iter(samples.values())))
-        fed = self._feed(samples)
         parts: dict[str, list[np.ndarray]] = {t.name: [] for t in self._model.main.outputs}
         for start in range(0, count, self._rows):
             taken = min(self._rows, count - start)
-            batch = {name: self._batch(name, v[start : start + taken]) for name, v in fed.items()}
+            # Quantized batch by batch: what a batch needs stays in the cache.
+            fed = self._feed({name: v[start : start + taken] for name, v in samples.items()})
+            batch = {name: self._batch(name, v) for name, v in fed.items()}
             if self._stateful:
                 self._runner.reset_state()
             for name, value in self._runner.run(batch).items():
