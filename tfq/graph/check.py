@@ -30,13 +30,7 @@ _KERNELS = ("xnnpack", "builtin")
 _MAX_TENSOR_BYTES = 2**31
 
 
-def check_runs(
-    model: bytes,
-    *,
-    where: str = "the model",
-    time_limit: float = 60.0,
-    kernels: Sequence[str] = _KERNELS,
-) -> Model:
+def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60.0) -> Model:
     """Checks a `.tflite` file's structure and runs it once in a child process.
 
     A model with custom ops is only checked for its structure: LiteRT cannot run it alone.
@@ -45,7 +39,6 @@ def check_runs(
       model: the file's bytes.
       where: what to call the file in an error.
       time_limit: seconds that allocating and one run with each set of kernels may take.
-      kernels: the sets to run it with, as for `Runner`.
 
     Returns:
       The parsed model.
@@ -61,14 +54,35 @@ def check_runs(
     _check_structure(parsed, where)
     if any(op.name == "CUSTOM" for graph in parsed.graphs for op in graph.ops):
         return parsed
-    model = runnable(model)
+    run_in_child(runnable(model), where=where, time_limit=time_limit)
+    return parsed
+
+
+def run_in_child(
+    model: bytes,
+    *,
+    where: str,
+    time_limit: float = 60.0,
+    kernels: Sequence[str] = _KERNELS,
+) -> None:
+    """Runs a model of good structure once in a child process, as `check_runs` does.
+
+    Args:
+      model: the file's bytes.
+      where: what to call the file in an error.
+      time_limit: seconds.
+      kernels: the sets to run it with, as for `Runner`.
+
+    Raises:
+      ModelError: it crashes, is refused, takes too much memory, or does not finish.
+    """
     # A process with threads (TensorFlow's, say) cannot fork safely: their locks stay taken.
     if hasattr(os, "fork") and threading.active_count() == 1 and "tensorflow" not in sys.modules:
         code, said = _in_fork(model, time_limit, kernels)
     else:
         code, said = _in_subprocess(model, time_limit, kernels)
     if code == 0:
-        return parsed
+        return
     if code is None:
         raise ModelError(
             f"{_start(where)} does not finish one run in {time_limit:g} s. It is damaged, or holds "

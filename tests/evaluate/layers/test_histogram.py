@@ -26,6 +26,12 @@ def test_points_stay_whole_and_spans_are_shared_out():
     assert counts == (7, *[0] * 9, *[10] * 10, *[0] * 44)
 
 
+def test_exact_zeros_lie_in_the_bin_that_begins_with_zero():
+    edges = np.array([-2.0, 1.0])
+    counts = rebin(edges, edges + 1, np.array([10, 20]), -32.0, 32.0, zeros=5)
+    assert counts == (*[0] * 30, 10, 0, 5, 20, *[0] * 30)
+
+
 def test_what_lies_beyond_is_counted_at_the_ends():
     edges = np.array([-5.0, 64.0, 70.0])
     counts = rebin(edges, edges, np.array([2, 3, 4]), 0.0, 64.0)

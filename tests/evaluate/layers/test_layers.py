@@ -458,8 +458,8 @@ def test_work_and_its_results_can_be_sent():
 def test_progress_counts_samples():
     floats, quantized = both(cnn())
     seen = []
-    analyse_layers(floats, quantized, draw(floats, 6), progress=seen.append)
-    assert seen == [4, 6]
+    analyse_layers(floats, quantized, draw(floats, 11), progress=seen.append)
+    assert seen == [8, 11]
 
 
 # --- what cannot be done --------------------------------------------------------------------------

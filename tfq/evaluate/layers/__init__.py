@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Samples that one task takes: enough to be worth sending, few enough to keep every worker busy.
-SHARD = 4
+SHARD = 8
 
 
 def analyse_layers(
@@ -74,7 +74,7 @@ def analyse_layers(
       ModelError: a model is damaged or does not run.
       DataError: there is no sample, or one does not fit or becomes NaN in the float model.
     """
-    from tfq.runtime import default_threads
+    from tfq.cores import threads_for
 
     pairing = pair(float_model, quantized)
     isolated = isolate(pairing)
@@ -90,7 +90,7 @@ def analyse_layers(
             yield part
 
     if workers is None:
-        threads = default_threads()
+        threads = threads_for(1)
         total = merge(reported(work(payload, threads) for payload in _shards(samples)))
     else:
         from tfq.executors import Shard

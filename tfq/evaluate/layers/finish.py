@@ -132,16 +132,13 @@ def _histogram(
     # An integer stands for its whole step, or equal bins would show a comb. Zeros that are zero in
     # the float model, as after a RELU, stay where they are.
     half = tally.grid.scale[0] / 2
-    zero = values == 0
-    zeros = np.minimum(np.where(zero, counts, 0), bins.counts[bins.centers == 0].sum())
-    lower = np.concatenate([values - half, values])
-    upper = np.concatenate([values + half, values])
-    spread = np.concatenate([counts - zeros, zeros])
+    zeros = min(counts[values == 0].sum(), bins.counts[bins.centers == 0].sum())
+    counts = counts - np.where(values == 0, zeros, 0)
     return Histogram(
         low,
         high,
         rebin(bins.lower, bins.upper, bins.counts, low, high),
-        rebin(lower, upper, spread, low, high),
+        rebin(values - half, values + half, counts, low, high, int(zeros)),
     )
 
 

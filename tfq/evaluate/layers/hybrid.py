@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from tfq.errors import ModelError, TfqError
 from tfq.evaluate.layers.pairing import Pairing
-from tfq.graph.check import check_runs
+from tfq.graph.check import run_in_child
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
 from tfq.graph.optable import op_version
 
@@ -154,7 +154,7 @@ def _refusal(data: bytes, *, check: bool) -> str:
     if not check:
         return ""
     try:
-        check_runs(data, where="the model of isolated layers", kernels=("xnnpack",))
+        run_in_child(data, where="the model of isolated layers", kernels=("xnnpack",))
     except TfqError as e:
         return str(e)
     return ""
