@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from tfq.cores import threads_for
 from tfq.errors import ModelError, TfqError
 
 KERNELS = ("xnnpack", "builtin", "reference")
@@ -39,11 +40,6 @@ def native_stderr_silenced() -> Iterator[list[str]]:
             os.close(saved)
             sink.seek(0)
             lines += sink.read().decode("utf-8", "replace").splitlines()
-
-
-def default_threads() -> int:
-    """CPU threads for running models: more than 4 help few of them."""
-    return min(4, os.cpu_count() or 1)
 
 
 class Runner:
@@ -88,7 +84,7 @@ class Runner:
                     model_content=model,
                     experimental_op_resolver_type=resolver,
                     experimental_preserve_all_tensors=keep_intermediates,
-                    num_threads=threads or default_threads(),
+                    num_threads=threads or threads_for(1),
                     # Without these the delegate hides its tensors from `invoke_for_ranges`.
                     experimental_disable_delegate_node_fusion=ranges,
                     experimental_force_delegate_node_profiling=ranges,

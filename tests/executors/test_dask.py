@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from shard_works import Kills, Pids, Raises, Sums, Unsendable, arrays, numbers
 
+from tfq.cores import threads_for
 from tfq.errors import DataError, TfqError, UsageError
 from tfq.executors import Shard, open_workers
 
@@ -170,7 +171,7 @@ def test_two_workers_do_what_one_process_does(cluster, tmp_path, capfd):
     with open_workers(scheduler=cluster.address) as workers:
         assert workers.count == 2
         assert workers.description == f"Dask {cluster.address}, 2 workers"
-        assert workers.threads == max(1, min(4, (os.cpu_count() or 1) // 2))
+        assert workers.threads == threads_for(2)
         log = tmp_path / "log"
         work = Sums(str(log), seconds=0.02, ballast=bytes(12 << 20))  # More than Dask likes.
         done, pids = [], set()

@@ -28,7 +28,7 @@ _NO_WORKERS_SECONDS = 30.0
 _POLL_SECONDS = 2.0
 
 _FACTS = (
-    "(__import__('socket').gethostname(), __import__('os').cpu_count() or 1,"
+    "(__import__('socket').gethostname(), len(__import__('os').sched_getaffinity(0)),"
     " __import__('tfq').__version__, __import__('tfq.executors.remote').__name__)"
 )
 """Evaluated by each worker, without anything of tfq in the message: it may not be there."""

@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+from tfq.cores import available, threads_for
 from tfq.errors import TfqError, UsageError
 from tfq.executors.remote import Failure, WorkFile, pack, run_packed
 from tfq.executors.shards import Session, Shard, WorkerDiedError
-from tfq.executors.workers import Work, Workers, threads_each
+from tfq.executors.workers import Work, Workers
 
 
 @contextlib.contextmanager
@@ -92,8 +93,8 @@ def use(executor: concurrent.futures.Executor) -> Workers:
         return use_executor(executor)
     count = getattr(executor, "_max_workers", None)
     if not isinstance(count, int) or count < 1:
-        return ForeignWorkers(executor, os.cpu_count() or 1, 1)
-    return ForeignWorkers(executor, count, threads_each(count))
+        return ForeignWorkers(executor, available(), 1)
+    return ForeignWorkers(executor, count, threads_for(count))
 
 
 def _broken(exc: Exception) -> TfqError:

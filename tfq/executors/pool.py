@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import tfq
+from tfq.cores import threads_for
 from tfq.executors import messages
 from tfq.executors.foreign import FileSession, work_file
 from tfq.executors.shards import Session, WorkerDiedError
-from tfq.executors.workers import Work, Workers, threads_each
+from tfq.executors.workers import Work, Workers
 
 _START = (
     "import json, sys; calls, results, folder, path = sys.argv[1:]; sys.path[:] = json.loads(path);"
@@ -185,7 +186,7 @@ class PoolWorkers(Workers):
     """Processes on this machine."""
 
     def __init__(self, count: int):
-        super().__init__(count, threads_each(count), f"{count} processes")
+        super().__init__(count, threads_for(count), f"{count} processes")
         self._folder = tempfile.mkdtemp(prefix="tfq_workers_")
         self._pool = ProcessPool(count, self.threads, self._folder)
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
+from tfq.cores import threads_for
 from tfq.executors.remote import run
 from tfq.executors.shards import Session, Shard, run_in_order
 
 Work = Callable[[Any, int], Any]
 """`work(payload, threads) -> result`."""
-
-
-def threads_each(workers: int) -> int:
-    """CPU threads for each of so many workers on this machine: more than 4 help few models."""
-    return min(4, max(1, (os.cpu_count() or 1) // workers))
 
 
 class Workers:
@@ -93,7 +88,7 @@ class ThisProcess(Workers):
     """Runs shards one by one, when their results are asked for. Nothing is pickled."""
 
     def __init__(self) -> None:
-        super().__init__(1, threads_each(1), "this process")
+        super().__init__(1, threads_for(1), "this process")
 
     def _limit(self) -> int:
         return 1

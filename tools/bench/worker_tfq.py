@@ -52,11 +52,7 @@ def calibrate(job: jobs.Job) -> dict:
 
 
 def _crew(job: jobs.Job, scheduler: str | None) -> dict:
-    """How the work is shared: a cluster, processes, or this process with so many threads."""
-    if "threads" in job:
-        import concurrent.futures
-
-        return {"executor": concurrent.futures.ThreadPoolExecutor(job["threads"])}
+    """How the work is shared: a cluster, processes, or this process."""
     return {"scheduler": scheduler} if scheduler else {"workers": job["workers"]}
 
 
@@ -68,6 +64,8 @@ def evaluate(job: jobs.Job) -> dict:
     """
     import contextlib
 
+    if job.get("one_core"):
+        os.sched_setaffinity(0, {0})
     import numpy as np
     import worker_cluster
 
