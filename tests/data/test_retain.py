@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfq.data import ArgSpec, RetainedSamples, Sample, held_back, open_data, split
+from tfq.data.retain import mix, mix_all
 
 
 def sample(index, values=1):
@@ -77,3 +78,8 @@ def test_split_streams_everything_once():
     pairs = list(split(open_data(np.arange(64.0)[:, None], [spec])))
     assert [s.index for s, _ in pairs] == list(range(64))
     assert sum(held for _, held in pairs) == 8
+
+
+def test_hashes_of_an_array_are_those_of_its_numbers():
+    numbers = np.array([0, 1, 7, 2**32, 2**63, 2**64 - 1], np.uint64)
+    assert mix_all(numbers).tolist() == [mix(int(n)) for n in numbers]

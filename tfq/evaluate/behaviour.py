@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq.data.retain import mix
+from tfq.data.retain import mix, mix_all
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -100,8 +100,8 @@ def chosen(start: int, rows: int, total: int | None, limit: int, seed: int) -> n
         return np.flatnonzero(numbers < limit)
     if total <= limit:
         return np.arange(rows)
-    threshold = int(limit / total * 2.0**64)
-    return np.array([i for i, n in enumerate(numbers) if mix(int(n) ^ mix(seed)) < threshold], int)
+    threshold = np.uint64(limit / total * 2.0**64)
+    return np.flatnonzero(mix_all(numbers.astype(np.uint64) ^ np.uint64(mix(seed))) < threshold)
 
 
 def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
