@@ -144,8 +144,9 @@ def null_report() -> dict[str, Any]:
             v |= {"value": None, "low": None, "high": None}
         for d in metric["differences"]:
             d |= {"value": None, "low": None, "high": None, "p": None}
+    report["verdict"]["status"] = "none"
     for row in report["agreement"]:
-        row["p"] = None
+        row |= dict.fromkeys(("p", "right_to_wrong", "wrong_to_right", "wrong_to_wrong"))
     for row in report["outputs"]:
         row |= {"sqnr_db": None, "max_abs": None, "mean_abs": None, "cosine": None}
     for row in report["reliability"]:

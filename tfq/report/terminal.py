@@ -83,11 +83,12 @@ def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
                 text += f", difference {_interval(d, digits, '+')}{p}"
             lines += _row("", text, width)
     for a in flips:
-        p = "" if a["p"] is None else f", p{_GLUE}={_GLUE}{_chance(a['p'])}"
-        text = (
-            f"{a['model']}: the same answer on {a['same']:.1%} of {a['samples']} samples; "
-            f"{a['right_to_wrong']} right now wrong, {a['wrong_to_right']} wrong now right{p}"
-        )
+        text = f"{a['model']}: the same answer on {a['same']:.1%} of {a['samples']} samples"
+        if a["right_to_wrong"] is not None:
+            lost, gained = a["right_to_wrong"], a["wrong_to_right"]
+            text += f"; {lost} right now wrong, {gained} wrong now right"
+        if a["p"] is not None:
+            text += f", p{_GLUE}={_GLUE}{_chance(a['p'])}"
         lines += _row("flips", text, width)
     return lines
 

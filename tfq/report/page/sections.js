@@ -9,7 +9,7 @@ function section(id, title, lead, ...children) {
 
 function verdictSection(report) {
   const { text, status } = report.verdict;
-  const [mark, word] = { good: ["✓", "Good enough"], doubtful: ["?", "Doubtful"], bad: ["✕", "Not good enough"] }[status];
+  const [mark, word] = { good: ["✓", "Good enough"], doubtful: ["?", "Doubtful"], bad: ["✕", "Not good enough"], none: ["–", "Nothing to compare with"] }[status];
   const warned = report.warnings.length;
   return h("section", { id: "verdict", class: `verdict ${status}`, "aria-labelledby": "verdict-title" },
     h("h2", { id: "verdict-title" }, h("span", { class: "mark", "aria-hidden": "true" }, mark), word),
