@@ -1,6 +1,5 @@
 """A real Dask scheduler and its workers, as processes on loopback."""
 
-import contextlib
 import importlib.util
 import logging
 import os
@@ -9,11 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
 import pytest
+from dask_cluster import Cluster
 from shard_works import Kills, Pids, Raises, Sums, Unsendable, arrays, numbers
 
 from tfq.cores import threads_for
@@ -27,63 +26,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-class Cluster:
-    """A scheduler, and workers that may come and go."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.processes = []
-        self.scheduler = self.start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        pattern = r"Scheduler at:\s+(tcp://\S+)"
-        self.address = self.read(self.scheduler, pattern)
-
-    def worker(self, *options, path=()):
-        worker = self.start(
-            *("worker", self.address, "--nthreads", "1", "--local-directory", str(self.folder)),
-            *(options or ("--no-nanny",)),
-            path=path,
-        )
-        self.read(worker, r"Registered to:\s+(tcp://\S+)")
-        return worker
-
-    def start(self, *arguments, path=()):
-        log = self.folder / f"{len(self.processes)}.log"
-        with open(log, "wb") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments, "--no-dashboard"],
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-                cwd=self.folder,  # Not where tfq itself is: `path` decides.
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join([*path, str(ROOT), str(HERE)]),
-                    "PYTHONWARNINGS": "ignore",
-                },
-            )
-        process.log = log
-        self.processes.append(process)
-        return process
-
-    def read(self, process, pattern):
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            if found := re.search(pattern, process.log.read_text()):
-                return found[1]
-            time.sleep(0.05)
-        raise AssertionError(process.log.read_text())
-
-    def close(self):
-        for process in reversed(self.processes):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 @pytest.fixture
 def cluster(tmp_path):
-    opened = Cluster(tmp_path)
+    opened = Cluster(tmp_path, HERE)
     yield opened
     opened.close()
 
