@@ -9,7 +9,8 @@ from small_models import ACT, Net
 
 from tfq.convert import convert_model
 from tfq.errors import DataError, ModelError, UsageError
-from tfq.evaluate.run import evaluate_model, one_by_one, rows_of_a_block
+from tfq.evaluate.run import evaluate_model
+from tfq.evaluate.samples import one_by_one, rows_of_a_block
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
 from tfq.quantize.boundary import InputQuantizer, dequantized

@@ -33,7 +33,7 @@ def cluster(tmp_path):
 
 
 def test_an_evaluation_that_loses_a_worker_is_the_same_to_the_bit(cluster, monkeypatch):
-    monkeypatch.setattr("tfq.evaluate.run._BLOCK_ROWS", 16)
+    monkeypatch.setattr("tfq.evaluate.samples._BLOCK_ROWS", 16)
     models, data = list(classifier()), labelled()
     alone = evaluate_model(models, data, layer_samples=24, probes=40)
     stages = []

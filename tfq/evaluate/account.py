@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfq.data import SampleSource
-from tfq.evaluate.behaviour import PROBES
+from tfq.evaluate.account_behaviour import behaviour, generalisation
 from tfq.evaluate.contestants import Contestant, Field
 from tfq.evaluate.figures import LayerAnalysis, as_dict
 from tfq.evaluate.judge import Finding, Group, group
@@ -89,7 +89,7 @@ def make_report(
         "outputs": outputs,
         "confusion": _confusion(task, first, names),
         "reliability": _reliability(first, names, metrics),
-        "behaviour": [*_behaviour(task, first, names), *_generalisation(metrics, names, scores)],
+        "behaviour": [*behaviour(task, first, names), *generalisation(metrics, names, scores)],
         "layers": [
             {"model": name, "samples": a.samples, "tensors": as_dict(a)}
             for name, a in analyses.items()
@@ -308,49 +308,6 @@ def _reliability(
     return rows
 
 
-def _behaviour(task: Task | None, scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Stability under each probe, and the smoothness of the output under noise."""
-    rows = []
-    classes = isinstance(task, Classification)
-    for probe in PROBES:
-        found = {i: s for (i, name), s in scores.stirred.items() if name == probe.name}
-        if not found or not found[0].samples:
-            continue
-        count = found[0].samples
-        if classes:
-            rows.append(
-                _row(
-                    f"flips_{probe.name}",
-                    f"answers that flip under {probe.title}",
-                    "%",
-                    count,
-                    {names[i]: 100 * s.flips / count for i, s in found.items()},
-                )
-            )
-        rows.append(
-            _row(
-                f"moved_{probe.name}",
-                f"how far the output moves under {probe.title}, of its size",
-                "%",
-                count,
-                {names[i]: 100 * s.moved / count for i, s in found.items()},
-            )
-        )
-        if probe.name == "noise":
-            rows.append(
-                _row(
-                    "roughness",
-                    "roughness: change of the output for each unit of change of the input",
-                    "",
-                    count,
-                    {names[i]: s.rough / count for i, s in found.items()},
-                )
-            )
-    if (mean := _confidence(scores, names)) is not None:
-        rows.append(mean)
-    return rows
-
-
 def _cause(model: str, found: Group) -> dict[str, Any]:
     """Findings of one cause and one remedy as one: the worst of them, and how many more."""
     worst = found.findings[0].as_dict()
@@ -367,53 +324,4 @@ def _cause(model: str, found: Group) -> dict[str, Any]:
         "severity": found.severity,
         "text": text,
         "remedy": remedy,
-    }
-
-
-def _confidence(scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
-    values = {}
-    for i, name in enumerate(names):
-        confidences = scores.confidences(i)
-        if confidences is None or not np.isfinite(confidences).all():
-            return None
-        values[name] = 100 * float(np.mean(confidences, dtype=np.float64))
-    row = _row("confidence", "mean confidence in the answer", "%", scores.rows, values)
-    return {**row, "better": "neither"}
-
-
-def _generalisation(
-    metrics: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    scores: tuple[Scores, Scores | None],
-) -> list[dict[str, Any]]:
-    """How much worse each metric is on the second data set."""
-    second = {m["name"]: m for m in metrics if m["data"] == 2}
-    rows = []
-    for m in metrics:
-        other = second.get(m["name"])
-        if m["data"] != 1 or other is None or scores[1] is None:
-            continue
-        sign = 1 if m["better"] == "higher" else -1
-        here = {v["model"]: v["value"] for v in m["values"]}
-        there = {v["model"]: v["value"] for v in other["values"]}
-        gaps = {
-            n: None if here[n] is None or there[n] is None else sign * (here[n] - there[n])
-            for n in names
-            if n in here and n in there
-        }
-        title = f"generalisation: {m['title']} lost on the second data set"
-        rows.append(_row(f"gap_{m['name']}", title, m["unit"], scores[1].rows, gaps))
-    return rows
-
-
-def _row(
-    name: str, title: str, unit: str, samples: int, values: Mapping[str, float | None]
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "title": title,
-        "unit": unit,
-        "better": "lower",
-        "samples": samples,
-        "values": [{"model": n, "value": v} for n, v in values.items()],
     }

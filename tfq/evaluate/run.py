@@ -38,20 +38,15 @@ from tfq.evaluate.metrics import (
     load_metric,
     tasks,
 )
+from tfq.evaluate.samples import one_by_one, rows_of_a_block, steps_of
 from tfq.evaluate.scores import Scores, collect
 from tfq.evaluate.scoring import Entrant, Probing, ScoreWork
 from tfq.executors import Shard, Workers, open_workers
-from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
-from tfq.graph.numerics import LIMITS
 from tfq.rewrite.prepare import prepare
 
 Progress = Callable[[str, int, int | None], None]
 
-# What a worker gets at once: enough to pay for sending it (a cluster takes 10 ms for each piece of
-# work), little enough to share out evenly.
-_BLOCK_BYTES = 12 << 20
-_BLOCK_ROWS = 1024
 _LAYER_BYTES = 64 << 20
 
 
@@ -261,7 +256,7 @@ class _Run:
             )
         some = {name: values[:64] for name, values in opened.first.inputs.items()}
         labels = opened.first.labels
-        work = ScoreWork(tuple(entrants), None, (), output, _no_probes(_steps(field, some)))
+        work = ScoreWork(tuple(entrants), None, (), output, _no_probes(steps_of(field, some)))
         work.start(self.crew.threads if self.crew.count == 1 else 1)
         outputs = work.measured(work.run(0, some))
         fitted = self._task(task, outputs, None if labels is None else labels[:64])
@@ -403,42 +398,5 @@ def _metrics(task: Task | None, names: Sequence[Any] | None) -> tuple[Metric, ..
     return tuple(found)
 
 
-def one_by_one(specs: Sequence[ArgSpec]) -> tuple[ArgSpec, ...]:
-    """The inputs for one sample: blocks count samples, whatever the models' batch is."""
-    if not Fitter(specs).batched:
-        return tuple(specs)
-    return tuple(dataclasses.replace(s, shape=(1, *s.shape[1:])) for s in specs)
-
-
-def rows_of_a_block(specs: Sequence[ArgSpec]) -> int:
-    """Samples of a block: a function of the inputs alone, so that results are always the same."""
-    size = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in specs)
-    rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(size, 1)))
-    return rows // 64 * 64 or rows
-
-
 def _no_probes(steps: Steps) -> Probing:
     return Probing(0, 0, steps, 0)
-
-
-def _steps(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
-    """One step of each input: of the first model that quantizes it, else 1/255 of its range."""
-    lsb, span, images = {}, {}, []
-    for spec in field.specs:
-        values = samples[spec.name]
-        lsb[spec.name] = span[spec.name] = 0.0
-        if values.dtype.kind != "f":
-            continue
-        width = float(values.max()) - float(values.min())
-        lsb[spec.name], span[spec.name] = width / 255, width
-        for m in field.models:
-            tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
-            t = tensors[m.inputs[spec.name]]
-            if t.quant is not None and t.dtype in LIMITS:
-                low, high = LIMITS[t.dtype]
-                lsb[spec.name] = float(t.quant.scale[0])
-                span[spec.name] = lsb[spec.name] * (high - low)
-                break
-        if values.ndim == 4 and values.shape[3] in (1, 3, 4) and min(values.shape[1:3]) >= 8:
-            images.append(spec.name)
-    return Steps(lsb, span, tuple(images))

@@ -1,0 +1,57 @@
+"""What the inputs decide: how samples are cut into blocks, and what a small change of them is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfq.data.fit import Fitter
+from tfq.evaluate.behaviour import Steps
+from tfq.evaluate.contestants import Field
+from tfq.graph.interface import ArgSpec
+from tfq.graph.model import Model
+from tfq.graph.numerics import LIMITS
+
+# What a worker gets at once: enough to pay for sending it (a cluster takes 10 ms for each piece of
+# work), little enough to share out evenly.
+_BLOCK_BYTES = 12 << 20
+_BLOCK_ROWS = 1024
+
+
+def one_by_one(specs: Sequence[ArgSpec]) -> tuple[ArgSpec, ...]:
+    """The inputs for one sample: blocks count samples, whatever the models' batch is."""
+    if not Fitter(specs).batched:
+        return tuple(specs)
+    return tuple(dataclasses.replace(s, shape=(1, *s.shape[1:])) for s in specs)
+
+
+def rows_of_a_block(specs: Sequence[ArgSpec]) -> int:
+    """Samples of a block: a function of the inputs alone, so that results are always the same."""
+    size = sum(int(np.prod(s.shape)) * np.dtype(s.dtype).itemsize for s in specs)
+    rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(size, 1)))
+    return rows // 64 * 64 or rows
+
+
+def steps_of(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
+    """One step of each input: of the first model that quantizes it, else 1/255 of its range."""
+    lsb, span, images = {}, {}, []
+    for spec in field.specs:
+        values = samples[spec.name]
+        lsb[spec.name] = span[spec.name] = 0.0
+        if values.dtype.kind != "f":
+            continue
+        width = float(values.max()) - float(values.min())
+        lsb[spec.name], span[spec.name] = width / 255, width
+        for m in field.models:
+            tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
+            t = tensors[m.inputs[spec.name]]
+            if t.quant is not None and t.dtype in LIMITS:
+                low, high = LIMITS[t.dtype]
+                lsb[spec.name] = float(t.quant.scale[0])
+                span[spec.name] = lsb[spec.name] * (high - low)
+                break
+        if values.ndim == 4 and values.shape[3] in (1, 3, 4) and min(values.shape[1:3]) >= 8:
+            images.append(spec.name)
+    return Steps(lsb, span, tuple(images))
