@@ -20,15 +20,14 @@ import numpy as np
 
 from tfq.data import Block, DataOptions, Decoded, SampleSource, check_name, open_data
 from tfq.data.fit import Fitter
-from tfq.equalize import read_scales, rescale_prepared
 from tfq.errors import DataError, UsageError
 from tfq.evaluate import account
 from tfq.evaluate.batching import in_batches
 from tfq.evaluate.behaviour import Steps
-from tfq.evaluate.contestants import Contestant, Field, load_field
+from tfq.evaluate.contestants import Field, load_field
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.judge import Finding, judge
-from tfq.evaluate.layers import analyse_layers
+from tfq.evaluate.layering import analyse_field
 from tfq.evaluate.metrics import (
     Classification,
     Metric,
@@ -42,8 +41,6 @@ from tfq.evaluate.samples import one_by_one, rows_of_a_block, steps_of
 from tfq.evaluate.scores import Scores, collect
 from tfq.evaluate.scoring import Entrant, Probing, ScoreWork
 from tfq.executors import Shard, Workers, open_workers
-from tfq.graph.model import Model
-from tfq.rewrite.prepare import prepare
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -170,7 +167,11 @@ def evaluate_model(
             other = run.open(second_data, field)
             run.check_labels(other, judged)
             second = run.score(other, judged, field, 0, 0)
-        analyses = run.layers(field, scores) if layers else {}
+        analyses: dict[str, LayerAnalysis] = {}
+        if layers:
+            kept = scores.samples(_LAYER_BYTES)
+            analyses, notes = analyse_field(field, kept, crew, report)
+            run.warnings += notes
     findings = {name: judge(analysis) for name, analysis in analyses.items()}
     made = account.make_report(
         field=field,
@@ -320,60 +321,8 @@ class _Run:
             self.crew.map(work, shards), functools.partial(self._progress_of, stage, total)
         )
 
-    def layers(self, field: Field, scores: Scores) -> dict[str, LayerAnalysis]:
-        """The error of every tensor of the quantized models against the float reference."""
-        quantized = [m for m in field.models if not m.is_float]
-        if not field.reference.is_float:
-            if quantized:
-                self.warnings.append(
-                    "Layers are not compared: the reference is no float model. Give the float "
-                    "model, or the source, with --reference."
-                )
-            return {}
-        analyses = {}
-        batched = Fitter(field.specs).batched
-        for m in quantized:
-            read = Model.from_bytes(m.model)
-            float_model = self._counterpart(field.reference, m)
-            own = read.main.inputs[0].shape[0] if batched else 1
-            kept = scores.samples(_LAYER_BYTES)
-            names = field.reference.inputs
-            given = (
-                {names[n]: np.repeat(v[None], own, axis=0) if batched else v for n, v in s.items()}
-                for s in kept
-            )
-            stage = f"Layers of {m.name}"
-            total = len(kept)
-            self.progress(stage, 0, total)
-            analyses[m.name] = analyse_layers(
-                float_model,
-                m.model,
-                given,
-                layer_names={**m.layer_names, **field.reference.layer_names},
-                workers=self.crew,
-                progress=functools.partial(self._progress_of, stage, total),
-            )
-        return analyses
-
     def _progress_of(self, stage: str, total: int | None, done: int) -> None:
         self.progress(stage, done, total)
-
-    def _counterpart(self, reference: Contestant, m: Contestant) -> bytes:
-        """The float model whose tensors have the names of the quantized one's.
-
-        tfq quantizes what its rewrites made of the source; other converters the source itself.
-        """
-        wanted = {t.name for t in Model.from_bytes(m.model).main.tensors() if not t.is_const}
-        wide = "int16" if m.kind == "int16" else "int8"
-        plain = prepare(reference.model, integer=True, activations=wide)
-        prepared = rescale_prepared(plain, read_scales(Model.from_bytes(m.model))).bytes
-
-        def common(model: bytes) -> int:
-            return sum(
-                t.name in wanted for t in Model.from_bytes(model).main.tensors() if not t.is_const
-            )
-
-        return max((prepared, reference.model), key=common)
 
 
 def _metrics(task: Task | None, names: Sequence[Any] | None) -> tuple[Metric, ...]:
