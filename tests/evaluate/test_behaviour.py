@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance
+from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance, thinned
 
 BY_NAME = {p.name: p for p in PROBES}
 STEPS = Steps({"x": 0.5, "n": 0.0}, {"x": 100.0, "n": 0.0}, ("x",))
@@ -51,9 +51,21 @@ def test_the_choice_of_samples_does_not_depend_on_how_they_are_split(size):
     assert not np.array_equal(whole, chosen(0, 1000, 1000, 100, seed=1))
 
 
-def test_few_samples_are_all_chosen_and_of_unknown_many_the_first():
+def test_few_samples_are_all_chosen():
     assert len(chosen(0, 50, 50, 100, seed=0)) == 50
-    np.testing.assert_array_equal(chosen(96, 8, None, 100, seed=0), [0, 1, 2, 3])
+    assert len(chosen(0, 50, None, 100, seed=0)) == 50
+    assert len(chosen(0, 50, 50, 0, seed=0)) == 0
+
+
+def test_of_unknown_many_some_are_chosen_everywhere_and_thinned_to_the_same():
+    some = chosen(0, 10_000, None, 100, seed=0)
+    # 100 (1 + ln(10000 / 100)) are expected.
+    assert 480 <= len(some) <= 640
+    assert np.sum(some > 5000) > 40
+    parts = [s + chosen(s, 77, None, 100, seed=0) for s in range(0, 9933, 77)]
+    np.testing.assert_array_equal(np.concatenate(parts), some[some < 129 * 77])
+    even = some[thinned(some.tolist(), 10_000, 100, seed=0)]
+    np.testing.assert_array_equal(even, chosen(0, 10_000, 10_000, 100, seed=0))
 
 
 def test_distance():

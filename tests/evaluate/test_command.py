@@ -1,12 +1,14 @@
 """`python -m tfq.evaluate`, as a person calls it."""
 
 import json
+import shlex
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from classifiers import classifier, labelled
+from small_models import Net
 
 from tfq.report import check
 
@@ -49,6 +51,29 @@ def test_one_command_one_page(folder):
     assert page.startswith("<!doctype html>")
     assert "int8.tflite" in page
     assert (folder / "nodes" / "int8.tflite.json").exists()
+
+
+def test_the_command_on_the_page_has_every_flag(folder):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    net = Net()
+    h = net.conv(net.input(1, 8, 8, 3), 3)
+    model = net.bytes(net.softmax(net.dense(net.mean(h, out="m"), 2, out="l"), out="p"))
+    (folder / "photo.tflite").write_bytes(model)
+    for name in "ab":
+        (folder / "photos" / name).mkdir(parents=True)
+        pixels = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / name / "x.png")
+    flags = ("--mean=127.5", "--scale=0.00784", "--crop=center", "--probes=2", "--nolayers")
+    done = evaluate(folder, "photo.tflite", "--data=photos", "--json=one.json", *flags)
+    assert done.returncode == 0, done.stderr
+    first = json.loads((folder / "one.json").read_bytes())
+    assert all(f in first["command"] for f in (*flags[:4], "--data=photos"))
+    again = shlex.split(first["command"])[3:]
+    done = evaluate(folder, *(a.replace("one.json", "two.json") for a in again))
+    second = json.loads((folder / "two.json").read_bytes())
+    assert {**first, "command": ""} == {**second, "command": ""}
 
 
 def test_without_tensorflow(folder):

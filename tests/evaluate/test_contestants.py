@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_models import Net, cnn, config_of, plan_of
 
+from tfq.convert import convert_model
 from tfq.errors import ModelError, UsageError
 from tfq.evaluate.contestants import kind_of, load_field
 from tfq.graph.model import Model
@@ -24,6 +25,10 @@ def test_kinds(float_model, int8_model):
     assert kind_of(Model.from_bytes(int8_model)) == "int8"
     wide = plan_of(float_model, config=config_of("int16x8")).emit().model
     assert kind_of(wide) == "int16"
+    half = plan_of(float_model, config=config_of("float16")).emit().model
+    assert kind_of(half) == "float16"
+    converted = convert_model(float_model, "synthetic", input_type="float32")
+    assert kind_of(Model.from_bytes(converted.model)) == "int8"
     mixed = plan_of(float_model, config=config_of("dynamic")).emit().model
     assert kind_of(mixed) == "mixed"
 
@@ -47,6 +52,16 @@ def test_a_reference_may_be_one_of_the_models_or_another(float_model, int8_model
     assert [m.name for m in field.models] == ["b.tflite", "a.tflite"]
     # Integers on a grid are given as the real numbers that they stand for.
     assert load_field([a]).specs[0].dtype == "float32"
+
+
+def test_half_precision_is_run_and_reported_as_the_file_has_it(float_model, tmp_path):
+    half = plan_of(float_model, config=config_of("float16")).emit().model.to_bytes()
+    (tmp_path / "half.tflite").write_bytes(half)
+    (tmp_path / "full.tflite").write_bytes(float_model)
+    field = load_field([tmp_path / "half.tflite", tmp_path / "full.tflite"])
+    assert [m.kind for m in field.models] == ["float32", "float16"]
+    assert field.models[1].model == half
+    assert field.models[1].file == half
 
 
 def test_names_are_unique(float_model, tmp_path):
@@ -78,13 +93,50 @@ def test_arguments_are_matched_by_name_before_position():
     assert dict(field.models[1].inputs) == {"a": "a", "b": "b"}
 
 
-def test_arguments_of_other_names_are_matched_by_position():
+def other_names(shape_of_q=3):
     net = Net()
     x = net.input(1, 3, name="p")
-    y = net.input(1, 3, name="q")
-    field = load_field([two_inputs("ab"), bare(net.bytes(net.op("SUB", x, y, out="z")))])
-    assert dict(field.models[1].inputs) == {"a": "p", "b": "q"}
+    y = net.input(1, shape_of_q, name="q")
+    return bare(net.bytes(net.op("SUB", x, y, out="z")))
+
+
+def test_arguments_of_other_names_are_told_apart_by_shape():
+    net = Net()
+    a = net.input(1, 1, name="a")
+    b = net.input(1, 3, name="b")
+    field = load_field([bare(net.bytes(net.op("SUB", b, a, out="y"))), other_names(1)])
+    assert dict(field.models[1].inputs) == {"a": "q", "b": "p"}
     assert dict(field.models[1].outputs) == {"y": "z"}
+    assert field.warnings == ()
+
+
+def test_inputs_that_neither_name_nor_shape_tells_apart_are_an_error():
+    with pytest.raises(ModelError, match="Which input of model 2 is which of model 1 cannot be"):
+        load_field([two_inputs("ab"), other_names()])
+
+
+def test_what_tensorflow_puts_around_a_name_does_not_count():
+    net = Net()
+    given = {n: net.input(1, 3, name=f"serving_default_{n}:0") for n in "ba"}
+    tensorflow = bare(net.bytes(net.op("SUB", given["a"], given["b"], out="y")))
+    field = load_field([two_inputs("ab"), tensorflow])
+    assert dict(field.models[1].inputs) == {
+        "a": "serving_default_a:0",
+        "b": "serving_default_b:0",
+    }
+
+
+def test_outputs_of_other_names_are_taken_in_order_and_that_is_said():
+    def two_outputs(*names):
+        net = Net()
+        x = net.input(1, 3, name="x")
+        return bare(net.bytes(*(net.op("ABS", x, out=n) for n in names)))
+
+    field = load_field([two_outputs("a", "b"), two_outputs("c", "d")])
+    assert dict(field.models[1].outputs) == {"a": "c", "b": "d"}
+    assert field.warnings == (
+        "The outputs of model 2 have other names, and are taken in order: c as a, d as b.",
+    )
 
 
 def test_models_with_different_inputs_are_one_error(float_model):

@@ -7,17 +7,21 @@ import pytest
 from scipy import stats
 
 from tfq.evaluate.paired import (
+    COPIED,
     Agreement,
-    bootstrap_difference,
-    bootstrap_mean,
     bootstrap_statistic,
     flips,
+    interval,
     mcnemar,
     resampled_means,
     resamples_for,
     sentence,
     verdict,
 )
+
+
+def mean_interval(values, resamples=2000, seed=0):
+    return interval(resampled_means([values], resamples, seed)[:, 0])
 
 
 def exact_mcnemar(lost, gained):
@@ -64,7 +68,7 @@ def test_the_same_model_agrees_with_itself():
 def test_a_means_interval_is_as_wide_as_its_standard_error(kind):
     rng = np.random.default_rng(1)
     values = 100.0 * (rng.random(3000) < 0.6) if kind == "hits" else rng.gamma(2, 5, 3000)
-    low, high = bootstrap_mean(values, 4000)
+    low, high = mean_interval(values, 4000)
     error = values.std() / math.sqrt(len(values))
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.15 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.15 * error)
@@ -86,7 +90,7 @@ def test_scipy_finds_the_same_interval():
         (values,), np.mean, n_resamples=4000, method="percentile", rng=4
     ).confidence_interval
     error = values.std() / math.sqrt(500)
-    assert bootstrap_mean(values, 4000) == pytest.approx((theirs.low, theirs.high), abs=0.2 * error)
+    assert mean_interval(values, 4000) == pytest.approx((theirs.low, theirs.high), abs=0.2 * error)
 
 
 @pytest.mark.parametrize("kind", ["hits", "numbers"])
@@ -95,11 +99,11 @@ def test_differences_are_paired(kind):
     a = 100.0 * (rng.random(2000) < 0.7) if kind == "hits" else rng.normal(50, 30, 2000)
     b = a.copy()
     b[:40] += 100 if kind == "hits" else rng.normal(100, 1, 40)
-    low, high = bootstrap_difference(b, a)
+    means = resampled_means([b, a])
+    low, high = interval(means[:, 0] - means[:, 1])
     # Unpaired, it would be some 2.8 (1.8) to each side.
     error = (b - a).std() / math.sqrt(2000)
     assert (low, high) == pytest.approx((2 - 1.96 * error, 2 + 1.96 * error), abs=0.2 * error + 0.1)
-    assert bootstrap_difference(a, b) == pytest.approx((-high, -low), abs=0.2 * error)
 
 
 def test_columns_share_their_resamples():
@@ -113,24 +117,24 @@ def test_columns_share_their_resamples():
 
 def test_the_same_seed_gives_the_same_interval():
     for values in (np.arange(100) % 2, np.random.default_rng(0).normal(size=3000)):
-        assert bootstrap_mean(values, seed=7) == bootstrap_mean(values, seed=7)
+        assert mean_interval(values, seed=7) == mean_interval(values, seed=7)
         one, other = (resampled_means([values], 20, seed) for seed in (7, 8))
         assert not np.array_equal(one, other)
 
 
 def test_values_that_are_all_the_same_have_no_spread():
-    assert bootstrap_mean(np.full(50, 2.5)) == (2.5, 2.5)
-    assert bootstrap_mean(np.array([4.0])) == (4.0, 4.0)
+    assert mean_interval(np.full(50, 2.5)) == (2.5, 2.5)
+    assert mean_interval(np.array([4.0])) == (4.0, 4.0)
 
 
 def test_there_is_no_mean_of_nothing():
     with pytest.raises(ValueError, match="no values"):
-        bootstrap_mean(np.zeros(0))
+        mean_interval(np.zeros(0))
 
 
 def test_many_distinct_values_after_few_are_drawn_one_by_one():
     values = np.concatenate([np.zeros(5000), np.random.default_rng(0).normal(size=5000)])
-    low, high = bootstrap_mean(values, 500)
+    low, high = mean_interval(values, 500)
     assert low < values.mean() < high
 
 
@@ -182,6 +186,20 @@ def test_the_budget_bounds_the_calls():
 
     assert bootstrap_statistic(compute, 10, cost=10**7) == (1.0, 1.0, 100)
     assert calls == [10] * 101
+
+
+def test_copies_are_bounded():
+    values = np.random.default_rng(0).normal(size=400)
+
+    def mean(indices):
+        return float(values[indices].mean())
+
+    low, high, count = bootstrap_statistic(mean, 400, copied=COPIED // 50)
+    assert count == 50
+    error = values.std() / 20
+    assert high - mean(np.arange(400)) == pytest.approx(1.96 * error, rel=0.3)
+    assert low == pytest.approx(2 * mean(np.arange(400)) - high)
+    assert bootstrap_statistic(mean, 400, copied=COPIED // 24) is None
 
 
 @pytest.mark.parametrize(

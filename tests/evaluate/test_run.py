@@ -13,6 +13,7 @@ from tfq.evaluate.run import evaluate_model
 from tfq.evaluate.samples import one_by_one, rows_of_a_block
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
+from tfq.plan.plan import read_config
 from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.report import check, to_json
 from tfq.runtime import Runner
@@ -108,7 +109,7 @@ def test_data_without_labels_is_compared_with_the_reference():
     assert row["right_to_wrong"] is None
     assert row["same"] > 0.9
     assert "the same answer on" in report["verdict"]["text"]
-    with pytest.raises(DataError, match=r"top1 need labels, and .* has none"):
+    with pytest.raises(DataError, match=r"No labels in .*, which top1 cannot do without"):
         evaluate_model(list(classifier()), unlabelled, metrics=["top1"])
 
 
@@ -195,6 +196,8 @@ def test_data_that_does_not_fit_is_one_error(change, error, message):
         ({"metrics": ["psnr"]}, UsageError, "'psnr' does not fit the task classification"),
         ({"task": "clasification"}, UsageError, "Unknown task.*'classification'"),
         ({"output": "scores"}, UsageError, "no output 'scores'"),
+        ({"seed": -1}, UsageError, "seed is a whole number from 0 on"),
+        ({"metrics": "psnr"}, UsageError, "'psnr' does not fit"),
         ({"probes": -1}, UsageError, "probes is a whole number from 0 on"),
         ({"layer_samples": 0}, UsageError, "layer_samples is a whole number from 1 on"),
         ({"workers": 0}, UsageError, "Received: 0"),
@@ -223,7 +226,7 @@ def test_class_folders_must_be_the_models_classes(tmp_path):
     net = Net()
     x = net.conv(net.input(1, 8, 8, 3), 3)
     model = net.bytes(net.softmax(net.dense(net.mean(x, out="m"), 3, out="l"), out="p"))
-    with pytest.raises(DataError, match=r"2 class folders \(cat, dog\).*3 classes"):
+    with pytest.raises(DataError, match=r"has 2 classes \(cat, dog\).*3 classes"):
         evaluate_model(model, str(tmp_path), layers=False)
 
 
@@ -261,3 +264,45 @@ def test_equalized_models_are_compared_with_an_equalized_float_model():
     # Compared with the float model as it is, the rescaled channels would be all error.
     assert decibels["model 2"] > 30
     assert {t.name for t in result.analyses["model 2"].tensors} >= {"h", "y"}
+
+
+def test_the_judge_knows_how_a_model_was_converted():
+    source, _ = classifier()
+    x = labelled()["x0"].copy()
+    x[10:20] *= 50
+    narrow = labelled()
+    results = {}
+    for calibration in ("minmax", "percentile:99.99"):
+        made = convert_model(
+            source, x, calibration=calibration, bias_correction="none", equalization="none"
+        )
+        assert read_config(Model.from_bytes(made.model))["scheme"] == "int8"
+        result = evaluate_model([source, made.model], narrow, layer_samples=16, probes=0)
+        results[calibration] = result.report["verdicts"]
+    assert results["minmax"][0]["cause"] == "outlier_range"
+    for verdicts in results.values():
+        # What reaches beyond all that is evaluated is left out by the robust rule, not cut again.
+        assert all(v["remedy"]["flag"] != "--calibration=percentile:99.99" for v in verdicts)
+    assert results["minmax"][0]["remedy"]["flag"] == "--calibration=robust"
+
+
+def test_a_second_data_set_must_have_the_same_classes(tmp_path):
+    from PIL import Image
+
+    for folder, names in (("one", "abc"), ("two", "bcd")):
+        for name in names:
+            (tmp_path / folder / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / folder / name / "x.png")
+    net = Net()
+    x = net.conv(net.input(1, 8, 8, 3), 3)
+    model = net.bytes(net.softmax(net.dense(net.mean(x, out="m"), 3, out="l"), out="p"))
+    with pytest.raises(DataError, match=r"two/ has other classes than one/: 'a', 'd'"):
+        evaluate_model(model, str(tmp_path / "one"), second_data=str(tmp_path / "two"))
+
+
+def test_an_output_that_is_not_one_for_each_sample_is_one_error():
+    net = Net()
+    x = net.input(4, 3, name="x")
+    y = net.op("RESHAPE", x, net.const([2, 6], "int32"), shape=(2, 6), out="y")
+    with pytest.raises(ModelError, match=r"shape \[2, 6\] for 4 samples.*batch of 1"):
+        evaluate_model(net.bytes(y), {"x": np.ones((8, 3), np.float32)}, probes=0)

@@ -290,7 +290,7 @@ def test_shared_weights_are_stored_once():
         y = net.dense(y, 128, weights=w, bias=b, act=ACT.RELU)
     planned = plan_of(net.bytes(y))
     content = planned.emit().model.to_bytes()
-    assert len(content) < 1.6 * 128 * 128
+    assert len(content) < 1.7 * 128 * 128
     names = [t.name for t in Model.from_bytes(content).main.tensors()]
     assert len(names) == len(set(names))
 

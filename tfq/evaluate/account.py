@@ -128,7 +128,7 @@ def _data(source: SampleSource, scores: Scores) -> dict[str, Any]:
 
 
 def _model(m: Contestant, reference: bool) -> dict[str, Any]:
-    info = describe(m.model, where=m.name)
+    info = describe(m.file, where=m.name)
     counts: dict[str, int] = {}
     for graph in info["graphs"]:
         for row in graph["op_counts"]:
@@ -138,8 +138,8 @@ def _model(m: Contestant, reference: bool) -> dict[str, Any]:
         "path": m.path,
         "reference": reference,
         "kind": m.kind,
-        "bytes": len(m.model),
-        "sha256": hashlib.sha256(m.model).hexdigest(),
+        "bytes": len(m.file),
+        "sha256": hashlib.sha256(m.file).hexdigest(),
         "full_integer": info["fully_integer"],
         "min_runtime_version": info["min_runtime_version"],
         "ops": [

@@ -132,6 +132,12 @@ class Evaluated:
             for name, value in self._runner.run(batch).items():
                 whole = value if value.ndim else value[np.newaxis]
                 shared = whole.shape[0] == self._rows
+                if not shared and self._rows > 1:
+                    raise ModelError(
+                        f"The output {name!r} has shape {list(value.shape)} for {self._rows} "
+                        "samples: which part belongs to which sample cannot be told. Convert the "
+                        "model with a batch of 1."
+                    )
                 parts[name].append(whole[:taken] if shared else whole[np.newaxis])
         joined = {name: np.concatenate(values) for name, values in parts.items()}
         return dequantized(self._model, joined)

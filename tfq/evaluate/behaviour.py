@@ -7,7 +7,7 @@ models' beside the float one's: a model may keep its accuracy and still have bec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -90,18 +90,28 @@ def _noisy(values: np.ndarray, indices: np.ndarray, lsb: float, seed: int) -> np
 
 
 def chosen(start: int, rows: int, total: int | None, limit: int, seed: int) -> np.ndarray:
-    """The places in [0, rows) of a block at `start` whose samples are probed: about `limit` in all.
+    """The places in [0, rows) of a block at `start` whose samples are taken: about `limit` in all.
 
-    A function of the sample's number alone, so that every split of the work chooses the same. Where
-    the number of samples is not known, the first `limit`.
+    A function of the sample's number alone, so that every split of the work takes the same. Where
+    the number of samples is not known, sample i is taken as if i + 1 were all: these are some more
+    than `limit` (its logarithm times more), from everywhere, and `thinned` makes them even.
     """
     numbers = np.arange(start, start + rows)
-    if total is None:
-        return np.flatnonzero(numbers < limit)
-    if total <= limit:
-        return np.arange(rows)
-    threshold = np.uint64(limit / total * 2.0**64)
-    return np.flatnonzero(mix_all(numbers.astype(np.uint64) ^ np.uint64(mix(seed))) < threshold)
+    shares = limit / (numbers + 1.0 if total is None else np.full(rows, max(total, 1)))
+    return np.flatnonzero(_taken(numbers, shares, seed))
+
+
+def thinned(numbers: Sequence[int], total: int, limit: int, seed: int) -> list[int]:
+    """The places of those `numbers` that `chosen` takes of `total` samples."""
+    array = np.array(numbers, np.int64)
+    return np.flatnonzero(_taken(array, np.full(len(array), limit / max(total, 1)), seed)).tolist()
+
+
+def _taken(numbers: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
+    """Whether each sample is among a share of all."""
+    # In 53 bits, which a float holds exactly.
+    hashes = mix_all(numbers.astype(np.uint64) ^ np.uint64(mix(seed))) >> np.uint64(11)
+    return hashes < np.ceil(shares * 2.0**53)
 
 
 def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from absl import flags
 
 from tfq import cli
 from tfq.data_flags import ImageFlags
-from tfq.errors import UsageError
-from tfq.files import check_output, write_atomic
+from tfq.errors import TfqError, UsageError
+from tfq.files import check_output, explain, write_atomic
 
 FLAGS = flags.FlagValues()
 
@@ -70,12 +70,26 @@ def _check_outputs(models: Sequence[str]) -> None:
         taken[place] = f"also --{flag.name}"
         check_output(flag.value)
     for flag in (_NODE_DATA, _PLOTS):
-        if flag.value and os.path.exists(flag.value) and not os.path.isdir(flag.value):
-            raise UsageError(f"--{flag.name}={flag.value} is a file. Give the name of a folder.")
+        if flag.value:
+            _make_folder(flag.name, flag.value)
+    if _NODE_DATA.value and not _LAYERS.value:
+        raise UsageError("--node_data shows the error of layers, and --layers=false leaves it out.")
+
+
+def _make_folder(flag: str, path: str) -> None:
+    """Fails before any work where a folder cannot be had."""
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise UsageError(f"--{flag}={path} is a file. Give the name of a folder.")
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as e:
+        raise TfqError(f"--{flag}={path} cannot be made: {explain(e)}") from None
+    check_output(os.path.join(path, "probe"))
 
 
 def _command_line(args: Sequence[str]) -> str:
-    given = [f.serialize() for f in FLAGS.get_flags_for_module(__name__) if f.present]
+    groups = FLAGS.flags_by_module_dict().values()
+    given = [f.serialize() for group in groups for f in group if f.present]
     return shlex.join(["python", "-m", "tfq.evaluate", *args, *given])
 
 
@@ -117,7 +131,8 @@ def _run(args: list[str]) -> int:
         write_atomic(_JSON.value, to_json(result.report))
     if _NODE_DATA.value:
         folder = Path(_NODE_DATA.value)
-        folder.mkdir(parents=True, exist_ok=True)
+        if not result.report["layers"]:
+            cli.say("  no node data: no model was compared layer by layer")
         for analysed in result.report["layers"]:
             body = json.dumps(node_data(result.report, analysed["model"]), indent=1)
             name = analysed["model"].replace(os.sep, "_")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tfq.data.fit import aliases
 from tfq.errors import ModelError, UsageError, nearest
 from tfq.files import read_bytes
 from tfq.graph.integers import float_tensors
@@ -27,8 +28,10 @@ class Contestant:
     Attributes:
       name: short and unique among the models of a run.
       path: the file or folder, or None for bytes and objects.
-      model: `.tflite` bytes; of a source model, its float conversion.
-      kind: "float32", "int8", "int16", or "mixed" where float ops are left.
+      model: `.tflite` bytes that run; of a source model, its float conversion.
+      file: the file's own bytes where the model is a `.tflite`, which `model` may differ from in
+        shapes that the file leaves open; else the same as `model`.
+      kind: "float32", "float16", "int8", "int16", or "mixed" where float ops are left.
       interface: names, shapes and types of its inputs and outputs.
       inputs: the reference's argument name -> this model's tensor name.
       outputs: the reference's output name -> this model's tensor name.
@@ -38,6 +41,7 @@ class Contestant:
     name: str
     path: str | None
     model: bytes
+    file: bytes
     kind: str
     interface: Interface
     inputs: Mapping[str, str]
@@ -57,11 +61,13 @@ class Field:
       models: in the order of the report.
       specs: the inputs in real numbers, as data is given.
       outputs: names of the outputs, those of the reference.
+      warnings: what was taken to mean the same without its name saying so.
     """
 
     models: tuple[Contestant, ...]
     specs: tuple[ArgSpec, ...]
     outputs: tuple[ArgSpec, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def reference(self) -> Contestant:
@@ -99,30 +105,35 @@ def load_field(
         if chosen is None:
             given, chosen = [reference, *given], 0
     loaded = [_load(m, signature, progress) for m in given]
-    names = _names([path for _, path, *_ in loaded])
+    names = _names([m.path for m in loaded])
     if chosen is None:
-        chosen = next((i for i, (_, _, kind, _) in enumerate(loaded) if kind == "float32"), 0)
+        kinds = [m.kind for m in loaded]
+        chosen = next((kinds.index(k) for k in ("float32", "float16") if k in kinds), 0)
     order = [chosen, *(i for i in range(len(loaded)) if i != chosen)]
-    first = read_interface(Model.from_bytes(loaded[chosen][0]), signature)
+    first = read_interface(Model.from_bytes(loaded[chosen].model), signature)
     contestants = []
+    warnings: list[str] = []
     for i in order:
-        content, path, kind, layers = loaded[i]
-        model = Model.from_bytes(content)
+        found = loaded[i]
+        model = Model.from_bytes(found.model)
         interface = read_interface(model, signature if signature in _keys(model) else None)
         contestants.append(
             Contestant(
                 names[i],
-                path,
-                content,
-                kind,
+                found.path,
+                found.model,
+                found.file,
+                found.kind,
                 interface,
-                _match(first.inputs, interface.inputs, names[i], names[chosen], "input"),
-                _match(first.outputs, interface.outputs, names[i], names[chosen], "output"),
-                layers,
+                _match(first.inputs, interface.inputs, names[i], names[chosen], "input", warnings),
+                _match(
+                    first.outputs, interface.outputs, names[i], names[chosen], "output", warnings
+                ),
+                found.layers,
             )
         )
-    specs = _real(first, Model.from_bytes(loaded[chosen][0]))
-    return Field(tuple(contestants), specs, first.outputs)
+    specs = _real(first, Model.from_bytes(loaded[chosen].model))
+    return Field(tuple(contestants), specs, first.outputs, tuple(warnings))
 
 
 def _keys(model: Model) -> set[str | None]:
@@ -135,11 +146,18 @@ def _same_thing(a: Any, b: Any) -> bool:
     return a is b
 
 
-_Loaded = tuple[bytes, str | None, str, Mapping[str, str]]
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """A model as it was found; see `Contestant`."""
+
+    model: bytes
+    file: bytes
+    path: str | None
+    kind: str
+    layers: Mapping[str, str]
 
 
 def _load(source: Any, signature: str | None, progress: Callable[[str], None] | None) -> _Loaded:
-    """The bytes, path, kind and layer names of a model."""
     content = None
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     if path is not None and os.path.splitext(path)[1] in (".tflite", ".lite"):
@@ -155,14 +173,20 @@ def _load(source: Any, signature: str | None, progress: Callable[[str], None] | 
     if content is not None:
         model = Model.from_bytes(content, where=path or "the model")
         kind = kind_of(model)
-        if kind != "float32":
-            return content, path, kind, layer_names(model)
+        open_shapes = any(-1 in (t.signature or ()) for t in model.main.inputs)
+        if kind != "float32" and not (kind == "float16" and open_shapes):
+            return _Loaded(content, content, path, kind, layer_names(model))
     loaded: Source = load_source(source, signature=signature, progress=progress)
-    return loaded.model, loaded.path or path, "float32", dict(loaded.layer_names)
+    return _Loaded(
+        loaded.model, content or loaded.model, loaded.path or path, "float32", loaded.layer_names
+    )
 
 
 def kind_of(model: Model) -> str:
-    """ "float32", "int8", "int16", or "mixed" where float tensors are left between integer ones."""
+    """ "float32", "float16" (weights), "int8", "int16", or "mixed" where it computes in float too.
+
+    Float inputs and outputs before and behind integer ops leave a model what it is inside.
+    """
     quantized = [
         t
         for g in model.graphs
@@ -170,8 +194,10 @@ def kind_of(model: Model) -> str:
         if t.quant is not None and t.dtype in LIMITS and t.dtype not in ("int32", "int64")
     ]
     if not quantized:
-        return "float32"
-    if float_tensors(model):
+        halves = any(t.dtype == "float16" for g in model.graphs for t in g.tensors())
+        return "float16" if halves else "float32"
+    ends = {*model.main.inputs, *model.main.outputs}
+    if any(f.tensor not in ends for f in float_tensors(model)):
         return "mixed"
     wide = sum(t.dtype in _WIDE for t in quantized if not t.is_const)
     return "int16" if 2 * wide > sum(not t.is_const for t in quantized) else "int8"
@@ -201,22 +227,37 @@ def _names(paths: Sequence[str | None]) -> list[str]:
 
 
 def _match(
-    wanted: Sequence[ArgSpec], found: Sequence[ArgSpec], name: str, reference: str, what: str
+    wanted: Sequence[ArgSpec],
+    found: Sequence[ArgSpec],
+    name: str,
+    reference: str,
+    what: str,
+    warnings: list[str],
 ) -> dict[str, str]:
     """The reference's argument names -> tensor names of another model's arguments.
 
+    By name, with or without what TensorFlow puts around one; else by shape where all differ; else
+    outputs by position, which is said.
+
     Raises:
-      ModelError: their number, names or shapes do not belong together.
+      ModelError: their number or shapes do not belong together, or inputs cannot be told apart.
     """
-    by_name = {a.name: a for a in found}
-    if len(wanted) == len(found):
-        named = all(a.name in by_name for a in wanted)
-        pairs = [(a, by_name[a.name] if named else b) for a, b in zip(wanted, found, strict=True)]
-    else:
+    if len(wanted) != len(found):
         raise ModelError(
             f"{name} has other {what}s than {reference}: {_listed(found)} against "
             f"{_listed(wanted)}. Compare models that were made from the same one."
         )
+    pairs = _pairs(wanted, found)
+    if pairs is None:
+        pairs = list(zip(wanted, found, strict=True))
+        shown = ", ".join(f"{b.name} as {a.name}" for a, b in pairs)
+        if what == "input":
+            raise ModelError(
+                f"Which {what} of {name} is which of {reference} cannot be told: names differ and "
+                f"shapes are alike ({_listed(found)} against {_listed(wanted)}). Convert with the "
+                "same signature, so that names are the same."
+            )
+        warnings.append(f"The outputs of {name} have other names, and are taken in order: {shown}.")
     for a, b in pairs:
         if a.shape[1:] != b.shape[1:] or len(a.shape) != len(b.shape):
             raise ModelError(
@@ -224,6 +265,18 @@ def _match(
                 f"{reference} has {list(a.shape)}. Compare models that were made from the same one."
             )
     return {a.name: b.tensor_name for a, b in pairs}
+
+
+def _pairs(
+    wanted: Sequence[ArgSpec], found: Sequence[ArgSpec]
+) -> list[tuple[ArgSpec, ArgSpec]] | None:
+    """What belongs together by name, or by shape where no two are alike."""
+    for names in (lambda a: a.name, lambda a: aliases(a)[-1], lambda a: a.shape[1:]):
+        by_name = {names(a): a for a in found}
+        keys = [names(a) for a in wanted]
+        if len(by_name) == len(set(keys)) == len(wanted) and all(k in by_name for k in keys):
+            return [(a, by_name[k]) for a, k in zip(wanted, keys, strict=True)]
+    return list(zip(wanted, found, strict=True)) if len(wanted) == 1 else None
 
 
 def _listed(arguments: Sequence[ArgSpec]) -> str:

@@ -41,6 +41,8 @@ from tfq.evaluate.samples import one_by_one, rows_of_a_block, steps_of
 from tfq.evaluate.scores import Scores, collect
 from tfq.evaluate.scoring import Entrant, Probing, ScoreWork
 from tfq.executors import Shard, Workers, open_workers
+from tfq.graph.model import Model
+from tfq.plan.plan import read_config
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -96,7 +98,7 @@ def evaluate_model(
     *,
     reference: Any = None,
     task: str | None = None,
-    metrics: Sequence[str | Callable[..., Any]] | None = None,
+    metrics: str | Sequence[str | Callable[..., Any]] | None = None,
     output: str | None = None,
     second_data: Any = None,
     data_options: DataOptions | None = None,
@@ -144,9 +146,12 @@ def evaluate_model(
       ModelError: a model is damaged, or its inputs are not those of the reference.
       DataError: samples or labels do not fit the models.
     """
-    for name, count, least in (("layer_samples", layer_samples, 1), ("probes", probes, 0)):
+    counts = (("layer_samples", layer_samples, 1), ("probes", probes, 0), ("seed", seed, 0))
+    for name, count, least in counts:
         if isinstance(count, bool) or not isinstance(count, int) or count < least:
             raise UsageError(f"{name} is a whole number from {least} on. Received: {count!r}.")
+    if isinstance(metrics, str):
+        metrics = [metrics]
     for given in (data, second_data):
         check_name(given)
     report = progress or (lambda stage, done, total: None)
@@ -159,20 +164,22 @@ def evaluate_model(
         if output is not None and output not in [o.name for o in field.outputs]:
             names = ", ".join(o.name for o in field.outputs)
             raise UsageError(f"The models have no output {output!r}. Choose among: {names}.")
+        run.warnings += field.warnings
         first = run.open(data, field)
         judged = run.prepare(field, first, task, metrics, output)
         scores = run.score(first, judged, field, probes, layer_samples if layers else 0)
         second = None
         if second_data is not None:
             other = run.open(second_data, field)
-            run.check_labels(other, judged)
+            run.check_second(first, other, judged)
             second = run.score(other, judged, field, 0, 0)
         analyses: dict[str, LayerAnalysis] = {}
         if layers:
-            kept = scores.samples(_LAYER_BYTES)
+            kept = scores.samples(layer_samples, seed + 1, _LAYER_BYTES)
             analyses, notes = analyse_field(field, kept, crew, report)
             run.warnings += notes
-    findings = {name: judge(analysis) for name, analysis in analyses.items()}
+    made_with = {m.name: read_config(Model.from_bytes(m.model)) for m in field.models}
+    findings = {n: judge(analysis, options=made_with[n]) for n, analysis in analyses.items()}
     made = account.make_report(
         field=field,
         task=judged.task,
@@ -265,8 +272,8 @@ class _Run:
         needy = [m.name for m in chosen if m.needs_labels]
         if labels is None and names and needy:
             raise DataError(
-                f"{', '.join(needy)} need labels, and {opened.source.description} has none. Give "
-                "labels ('y' in a .npz, a folder for each class, a CSV)."
+                f"No labels in {opened.source.description}, which {', '.join(needy)} cannot do "
+                "without. Give labels ('y' in a .npz, a folder for each class, a CSV)."
             )
         if labels is None:
             chosen = tuple(m for m in chosen if not m.needs_labels)
@@ -304,6 +311,23 @@ class _Run:
         names = opened.source.class_names
         if names and isinstance(judged.task, Classification):
             judged.task.check_classes(names, judged.task.classes)
+
+    def check_second(self, first: _Opened, other: _Opened, judged: _Judged) -> None:
+        """The second data set must label the same classes, if it labels any."""
+        self.check_labels(other, judged)
+        names, others = first.source.class_names, other.source.class_names
+        if names and others and names != others:
+            odd = sorted(set(names) ^ set(others))
+            raise DataError(
+                f"{other.source.name} has other classes than {first.source.name}: "
+                f"{', '.join(map(repr, odd[:5]))} in one of them only. Labels would mean "
+                "different things: name the classes alike."
+            )
+        if first.source.has_labels and not other.source.has_labels:
+            self.warnings.append(
+                f"The second data set, {other.source.name}, has no labels: only its outputs are "
+                "compared."
+            )
 
     def score(
         self, opened: _Opened, judged: _Judged, field: Field, probes: int, retained: int

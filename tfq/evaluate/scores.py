@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from tfq.evaluate.behaviour import thinned
 from tfq.evaluate.scoring import Distance, Part, Stirred
 from tfq.evaluate.store import Store
 
@@ -48,11 +49,15 @@ class Scores:
     def _read(self, key: str) -> np.ndarray | None:
         return self._store.read(key) if key in self._store.names() else None
 
-    def samples(self, most_bytes: int) -> list[dict[str, np.ndarray]]:
-        """The samples that were handed back, by argument name; as many as fit, one at least."""
+    def samples(self, limit: int, seed: int, most_bytes: int) -> list[dict[str, np.ndarray]]:
+        """Of the samples that were handed back about `limit`, by argument name.
+
+        Evenly from all data; as many as fit into `most_bytes`, one at least.
+        """
+        even = thinned([i for i, _ in self._retained], self.rows, limit, seed)
         kept: list[dict[str, np.ndarray]] = []
         size = 0
-        for _, sample in self._retained:
+        for _, sample in [self._retained[i] for i in even] or self._retained[:1]:
             size += sum(v.nbytes for v in sample.values())
             if kept and size > most_bytes:
                 break

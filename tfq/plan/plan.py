@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfq.errors import TfqError, UsageError
+from tfq.graph.model import Model
 from tfq.graph.numerics import Grid
 
 VERSION = 1
@@ -148,6 +149,24 @@ class Plan:
                 f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
                 f"Compare it with one written by --plan_out."
             ) from None
+
+
+# Where an emitted file says how it was made.
+_METADATA = "tfq_config"
+
+
+def write_config(model: Model, config: Mapping[str, Any]) -> None:
+    """Writes the choices that a plan was made with into a model's metadata."""
+    model.metadata[_METADATA] = json.dumps(dict(config), sort_keys=True).encode()
+
+
+def read_config(model: Model) -> dict[str, Any]:
+    """What `write_config` wrote; empty for files of others."""
+    try:
+        found = json.loads(model.metadata.get(_METADATA, b"{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_replay(plan: Plan, model_sha256: str, names: set[str]) -> None:

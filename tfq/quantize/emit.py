@@ -29,7 +29,16 @@ from tfq.graph.model import (
 )
 from tfq.graph.numerics import LIMITS, Grid, quantize
 from tfq.graph.optable import Kind, min_runtime_version, op_version, spec
-from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan
+from tfq.plan.plan import (
+    INSIDE,
+    INTEGER,
+    KEEP_FLOAT,
+    LOOKUP,
+    PLAIN,
+    OpPlan,
+    Plan,
+    write_config,
+)
 from tfq.plan.power import largest_square_root
 from tfq.quantize.table import lookup_ops
 
@@ -129,6 +138,7 @@ class _Emitter:
         for g in result.graphs:
             for op in g.ops:
                 op.version = op_version(op)
+        write_config(result, self.plan.config)
         write_scales(result, self.plan.equalization)
         version = min_runtime_version(result)
         result.metadata["min_runtime_version"] = version.encode().ljust(16, b"\0")

@@ -72,6 +72,14 @@ def test_an_empty_bar_has_no_accuracy():
     ]
 
 
+def test_the_error_of_the_bars_is_the_error():
+    rng = np.random.default_rng(1)
+    confidence, hits = rng.random(500), rng.random(500) < 0.6
+    found = ece_of_bins(reliability(confidence, hits))
+    assert found == pytest.approx(expected_calibration_error(confidence, hits), abs=1e-12)
+    assert ece_of_bins(reliability(np.zeros(0), np.zeros(0))) is None
+
+
 def test_the_resampled_error_is_the_error_of_the_resample():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 3, 80)

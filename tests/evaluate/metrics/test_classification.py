@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
 from tfq.errors import DataError, UsageError
-from tfq.evaluate.metrics import Classification, concatenate, get_task, score
+from tfq.evaluate.metrics import Classification, get_task, score
+from tests.evaluate.metrics.kept_blocks import joined
 from tfq.evaluate.metrics.classification import probabilities, scores_kind
 
 
@@ -160,7 +161,7 @@ def test_class_folders_have_to_be_the_models_classes():
     task = Classification()
     task.check_classes(["a", "b"], 1)
     task.check_classes(["a", "b", "c"], 3)
-    with pytest.raises(DataError, match=r"2 class folders \(cat, dog\).*10 classes"):
+    with pytest.raises(DataError, match=r"has 2 classes \(cat, dog\).*10 classes"):
         task.check_classes(["cat", "dog"], 10)
     with pytest.raises(DataError, match=r"\(c0, c1, c2, c3, c4, \.\.\.\)"):
         task.check_classes([f"c{i}" for i in range(12)], 10)
@@ -210,7 +211,7 @@ def test_blocks_change_no_bit(name, block):
         metric.keep({"scores": outputs["scores"][i : i + block]}, labels[i : i + block])
         for i in range(0, 300, block)
     ]
-    assert score(metric, concatenate(parts)) == score(metric, metric.keep(outputs, labels))
+    assert score(metric, joined(parts)) == score(metric, metric.keep(outputs, labels))
 
 
 def test_one_sample_has_a_value_and_no_interval():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tfq.errors import DataError, UsageError
-from tfq.evaluate.metrics import compare, concatenate, get_task, load_metric, score
+from tfq.evaluate.metrics import compare, get_task, load_metric, score
+from tests.evaluate.metrics.kept_blocks import joined
 
 MODULE = """
 import numpy as np
@@ -74,7 +75,7 @@ def test_several_outputs_come_as_a_dict_and_labels_may_be_missing():
     assert metric.name == "lengths"
     outputs = {"a": np.zeros((3, 2)), "b/c": np.zeros(3)}
     parts = [metric.keep(outputs, None) for _ in range(2)]
-    assert score(metric, concatenate(parts)).value == 12
+    assert score(metric, joined(parts)).value == 12
 
 
 def test_the_function_stays_where_it_is():
@@ -89,6 +90,53 @@ def test_what_fails_says_why():
     metric = load_metric(broken)
     with pytest.raises(DataError, match=r"metric broken failed: KeyError: 'weights'.*5 samples"):
         score(metric, kept_of(metric, np.ones(5), np.ones(5)))
+
+
+@pytest.mark.parametrize("text", ["boom", "boom.", ""])
+def test_what_fails_ends_its_sentence(text):
+    def broken(labels, outputs):
+        raise RuntimeError(text)
+
+    metric = load_metric(broken)
+    with pytest.raises(DataError, match=rf"RuntimeError{': boom' if text else ''}\. It was called"):
+        score(metric, kept_of(metric, np.ones(5), None))
+
+
+def test_resamples_copy_a_bounded_amount(monkeypatch):
+    calls = []
+
+    def spread(labels, outputs):
+        calls.append(outputs.nbytes)
+        return float(outputs.std())
+
+    metric = load_metric(spread)
+    values = np.random.default_rng(0).normal(size=1000)
+    kept = kept_of(metric, values, None)
+    assert metric.copied(kept) == 8000
+    full = score(metric, kept)
+    calls.clear()
+    monkeypatch.setattr(paired, "COPIED", 8000 * 40)
+    few = score(metric, kept)
+    # The value, whether it is one for each sample, and the value that the interval is around.
+    assert (few.resamples, len(calls)) == (40, 43)
+    assert few.high - few.value == pytest.approx(few.value - few.low)
+    assert few.high - few.low == pytest.approx(full.high - full.low, rel=0.4)
+    monkeypatch.setattr(paired, "COPIED", 8000 * 24)
+    assert (score(metric, kept).low, compare(metric, kept, kept).low) == (None, None)
+    assert compare(metric, kept, kept).value == 0
+
+
+def test_values_of_samples_are_resampled_without_the_function():
+    calls = []
+
+    def errors(labels, outputs):
+        calls.append(len(outputs))
+        return np.abs(outputs)
+
+    metric = load_metric(errors)
+    kept = kept_of(metric, np.random.default_rng(0).normal(size=1000), None)
+    assert score(metric, kept).resamples == 2000
+    assert calls == [1000, 1000]
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from tfq.errors import DataError, UsageError
-from tfq.evaluate.metrics import compare, concatenate, get_task, score
+from tfq.evaluate.metrics import compare, get_task, score
 from tfq.evaluate.metrics.detection import Roles, roles
+from tests.evaluate.metrics.kept_blocks import joined
 
 pytest.importorskip("pycocotools", reason="pip install 'tfq[metrics]'")
 
@@ -140,7 +141,7 @@ def test_blocks_change_no_bit():
         measured("ap", {k: v[i : i + 5] for k, v in outputs.items()}, labels[i : i + 5])[1]
         for i in range(0, 12, 5)
     ]
-    for name, values in concatenate(parts).items():
+    for name, values in joined(parts).items():
         np.testing.assert_array_equal(values, whole[name])
 
 
@@ -231,6 +232,29 @@ def test_labels_that_are_no_boxes(label, message):
     outputs = as_outputs(boxes, numbers, scores)
     with pytest.raises(DataError, match=message):
         get_task("detection").check(outputs, [np.zeros((0, 5)), label], start=20)
+
+
+@pytest.mark.parametrize("classes", [2, 80])
+@pytest.mark.parametrize("scale", [0.286, 0.353, 0.9, 79 / 65535])
+def test_classes_of_a_quantized_output_are_rounded(scale, classes):
+    boxes, numbers, scores, labels = scene(images=30, classes=classes)
+    outputs = as_outputs(boxes, numbers, scores)
+    exact = score(*measured("ap", outputs, labels))
+    steps = np.round(outputs["classes"] / np.float32(scale))
+    outputs["classes"] = steps * np.float32(scale)
+    assert np.any(outputs["classes"] != numbers)
+    got = score(*measured("ap", outputs, labels))
+    assert (got.value, got.low, got.high) == (exact.value, exact.low, exact.high)
+    for i in range(30):  # Few values show only a multiple of the step.
+        get_task("detection").check({k: v[i : i + 1] for k, v in outputs.items()}, None)
+
+
+@pytest.mark.parametrize("scale", [1.2, 1.7, 2.5])
+def test_a_grid_coarser_than_a_class_is_said(scale):
+    boxes, numbers, scores, _ = scene(classes=20)
+    outputs = as_outputs(boxes, np.round(numbers / scale) * scale, scores)
+    with pytest.raises(DataError, match=rf"output 'classes' are {scale} apart.*too coarse.*16 bit"):
+        get_task("detection").check(outputs, None)
 
 
 def test_outputs_that_are_no_detections():

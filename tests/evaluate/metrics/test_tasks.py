@@ -52,12 +52,15 @@ def test_metrics_are_called_what_they_were_asked_for_with(name):
 def test_names_that_are_no_tasks():
     with pytest.raises(UsageError, match=r"'regresion'.*Did you mean 'regression'"):
         get_task("regresion")
-    with pytest.raises(UsageError, match=r"has scores as an option\. Received: range"):
-        get_task("classification", range=3)
-    with pytest.raises(UsageError, match=r"signal has none as an option\. Received: scores"):
+    with pytest.raises(UsageError, match=r"option of a task 'range'.*'data_range'"):
+        get_task("image", range=3)
+    with pytest.raises(UsageError, match=r"--scores is for the task classification, and the task "):
         get_task("signal", scores="logits")
-    with pytest.raises(UsageError, match="above 0"):
-        get_task("image", data_range=0)
+    with pytest.raises(UsageError, match=r"--data_range is for the task image"):
+        get_task("classification", data_range=255)
+    for wrong in (0, -1.0, float("nan"), float("inf"), "255", True):
+        with pytest.raises(UsageError, match=r"--data_range is .* above 0"):
+            get_task("image", data_range=wrong)
 
 
 @pytest.mark.parametrize(

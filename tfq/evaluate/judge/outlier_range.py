@@ -47,16 +47,16 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 
 def _remedy(view: View, t: TensorFigures, percentile: bool) -> Remedy:
     used = view.option("calibration")
-    if used in ("percentile", "mse"):
-        return wider_around(
-            view, t, f"{used} ranges do not help here: give the layer 16-bit activations."
-        )
-    if used == "minmax" and width(t.observed) < NARROW * width(t.grid):
+    if used != "robust" and width(t.observed) < NARROW * width(t.grid):
         return option(
             "calibration",
             "robust",
             "Leave out what only a few calibration samples contain; the data evaluated here never "
             "reach it.",
+        )
+    if used in ("percentile", "mse"):
+        return wider_around(
+            view, t, f"{used} ranges do not help here: give the layer 16-bit activations."
         )
     if percentile:
         return option(
