@@ -43,6 +43,31 @@ def test_scopes_entered_twice_are_undone():
     assert sorted(names.values()) == ["conv", "dense"]
 
 
+@pytest.mark.parametrize("known", [(), ("conv", "conv_1", "conv_2", "dense")])
+def test_a_scope_whose_second_name_is_taken_has_a_third(known):
+    scopes = ["conv_1", "conv_1_2", "conv_2_1", "dense_1"]
+    names = layer_names(named(*(f"sequential_1/{s}/Relu" for s in scopes)), known)
+    assert list(names.values()) == ["conv", "conv_1", "conv_2", "dense"]
+
+
+@pytest.mark.slow
+def test_layers_of_keras_with_names_that_count():
+    keras = pytest.importorskip("keras")
+    from tfq.sources import load_source
+
+    keras.backend.clear_session()
+    convs = [keras.layers.Conv2D(2, 3, activation="relu") for _ in range(3)]
+    net = keras.Sequential([keras.Input((8, 8, 3)), *convs, keras.layers.Dense(2)])
+    source = load_source(net)
+    by_name = source.layer_names
+    ops = Model.from_bytes(source.model).main.ops
+    computed = [op.outputs[0].name for op in ops if op.name == "CONV_2D"]
+    assert [by_name[n] for n in computed] == ["conv2d", "conv2d_1", "conv2d_2"]
+    # Those of the file alone, without the model to ask.
+    names = layer_names(Model.from_bytes(source.model))
+    assert [names[n] for n in computed] == ["conv2d", "conv2d_1", "conv2d_2"]
+
+
 def test_known_layers_decide_what_a_number_means():
     tensors = named("functional_1/dense_1/MatMul", "functional_1/dense_1_1/MatMul")
     assert sorted(layer_names(tensors, ["dense", "dense_1"]).values()) == ["dense", "dense_1"]

@@ -49,8 +49,8 @@ def layer_names(model: Model, known: Iterable[str] = ()) -> dict[str, str]:
     """Layer paths by tensor name, for every tensor of every graph whose name holds one.
 
     Keras 3 enters the scope of each layer twice while tracing, so that its layer "conv" shows as
-    "conv_1" in every tensor name. That is undone where `known` proves it, or where every name
-    ends in "_1".
+    "conv_1" in every tensor name, and a layer "conv_1" beside it as "conv_1_2", "conv_1" being
+    taken. That is undone where `known` proves it, or where every name speaks for it.
 
     Args:
       model: the converted model.
@@ -60,8 +60,12 @@ def layer_names(model: Model, known: Iterable[str] = ()) -> dict[str, str]:
     root = _common_scope(names)
     found = {name: layer for name in names if (layer := layer_of(name, root))}
     layers = set(known)
-    if _shifted({part for path in found.values() for part in path.split("/")}, layers):
-        found = {name: _unshift(path) for name, path in found.items()}
+    parts = {part for path in found.values() for part in path.split("/")}
+    if _shifted(parts, layers):
+        found = {
+            name: "/".join(_unshift(part, parts | layers) for part in path.split("/"))
+            for name, path in found.items()
+        }
     found = {name: _to_last_known(path, layers) for name, path in found.items()}
     # The model's outputs are named after the signature: their weights know the layer.
     for graph in model.graphs:
@@ -80,12 +84,18 @@ def layer_names(model: Model, known: Iterable[str] = ()) -> dict[str, str]:
 
 def _shifted(parts: set[str], known: set[str]) -> bool:
     if known:
-        return any(p not in known and p.endswith("_1") and p[:-2] in known for p in parts)
-    return len(parts) > 1 and all(p.endswith("_1") for p in parts)
+        return any(p not in known and _unshift(p, parts) in known for p in parts)
+    return len(parts) > 1 and all(_unshift(p, parts) != p for p in parts)
 
 
-def _unshift(path: str) -> str:
-    return "/".join(p.removesuffix("_1") for p in path.split("/"))
+def _unshift(part: str, taken: set[str]) -> str:
+    """The layer whose scope was entered for the second time as `part`; else `part` itself.
+
+    A third name is needed where the second one, "conv_1", is both the layer's own name and that of
+    another one's second time.
+    """
+    third = part.endswith("_1_2") and part.removesuffix("_2") in taken
+    return part.removesuffix("_2") if third else part.removesuffix("_1")
 
 
 def _to_last_known(path: str, known: set[str]) -> str:
