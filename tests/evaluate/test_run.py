@@ -306,3 +306,17 @@ def test_an_output_that_is_not_one_for_each_sample_is_one_error():
     y = net.op("RESHAPE", x, net.const([2, 6], "int32"), shape=(2, 6), out="y")
     with pytest.raises(ModelError, match=r"shape \[2, 6\] for 4 samples.*batch of 1"):
         evaluate_model(net.bytes(y), {"x": np.ones((8, 3), np.float32)}, probes=0)
+
+
+def test_what_scores_are_can_be_said():
+    source, _ = classifier()
+    given = evaluate_model(source, labelled(), scores="logits", layers=False, probes=0).report
+    found = evaluate_model(source, labelled(), layers=False, probes=0).report
+    assert metric(given, "top1") == metric(found, "top1")
+    # Softmax of probabilities is much less sure.
+    ece = [metric(r, "ece")["values"][0]["value"] for r in (given, found)]
+    assert ece[0] > ece[1] + 0.05
+    with pytest.raises(UsageError, match="data_range"):
+        evaluate_model(source, labelled(), data_range=255.0)
+    with pytest.raises(UsageError, match="scores"):
+        evaluate_model(source, labelled(), scores="percent")

@@ -38,6 +38,10 @@ _METRICS = flags.DEFINE_list(
     "metrics", None, "such as top1,top5,auc, or package.module:callable", flag_values=FLAGS
 )
 _OUTPUT = _string("output", None, "the output that is measured, where there are several")
+_SCORES = _string("scores", None, "of a classifier: probabilities or logits; default: by values")
+_DATA_RANGE = flags.DEFINE_float(
+    "data_range", None, "span of images' values: 1, 2, 255; default: by values", flag_values=FLAGS
+)
 _SAMPLES = _integer("samples", None, "read at most so many")
 _LAYERS = flags.DEFINE_boolean(
     "layers", True, "layer by layer, against the float", flag_values=FLAGS
@@ -110,6 +114,8 @@ def _run(args: list[str]) -> int:
             task=_TASK.value,
             metrics=_METRICS.value,
             output=_OUTPUT.value,
+            scores=_SCORES.value,
+            data_range=_DATA_RANGE.value,
             second_data=_SECOND.value,
             data_options=_IMAGES.options(),
             samples=_SAMPLES.value,

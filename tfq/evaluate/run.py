@@ -100,6 +100,8 @@ def evaluate_model(
     task: str | None = None,
     metrics: str | Sequence[str | Callable[..., Any]] | None = None,
     output: str | None = None,
+    scores: str | None = None,
+    data_range: float | None = None,
     second_data: Any = None,
     data_options: DataOptions | None = None,
     samples: int | None = None,
@@ -127,6 +129,8 @@ def evaluate_model(
       metrics: names that fit the task, functions (labels, outputs) -> number or one a sample, or
         "package.module:callable"; default: the task's.
       output: the output that is measured, where the model has several.
+      scores: of a classification, "probabilities" or "logits"; default: what the first block shows.
+      data_range: of the task image, the span of the values (1, 2 or 255); default: the same.
       second_data: another set, in the same forms, to see whether the cost is the same there.
       data_options: how images become arrays.
       samples: use at most so many samples.
@@ -156,7 +160,9 @@ def evaluate_model(
         check_name(given)
     report = progress or (lambda stage, done, total: None)
     with open_workers(workers, scheduler, executor) as crew:
-        run = _Run(crew, report, seed, samples, data_options)
+        facts = {"scores": scores, "data_range": data_range}
+        known = {k: v for k, v in facts.items() if v is not None}
+        run = _Run(crew, report, seed, samples, data_options, known)
         report("Loading models", 0, None)
         field = load_field(
             models, reference, signature=signature, progress=lambda s: report(s, 0, None)
@@ -167,7 +173,7 @@ def evaluate_model(
         run.warnings += field.warnings
         first = run.open(data, field)
         judged = run.prepare(field, first, task, metrics, output)
-        scores = run.score(first, judged, field, probes, layer_samples if layers else 0)
+        found = run.score(first, judged, field, probes, layer_samples if layers else 0)
         second = None
         if second_data is not None:
             other = run.open(second_data, field)
@@ -175,7 +181,7 @@ def evaluate_model(
             second = run.score(other, judged, field, 0, 0)
         analyses: dict[str, LayerAnalysis] = {}
         if layers:
-            kept = scores.samples(layer_samples, seed + 1, _LAYER_BYTES)
+            kept = found.samples(layer_samples, seed + 1, _LAYER_BYTES)
             analyses, notes = analyse_field(field, kept, crew, report)
             run.warnings += notes
     made_with = {m.name: read_config(Model.from_bytes(m.model)) for m in field.models}
@@ -186,14 +192,14 @@ def evaluate_model(
         measured=judged.metrics,
         output=output,
         sources=(first.source, None if second is None else other.source),
-        scores=(scores, second),
+        scores=(found, second),
         analyses=analyses,
         findings=findings,
         seed=seed,
         command=command,
         warnings=run.warnings,
     )
-    scores.close()
+    found.close()
     if second is not None:
         second.close()
     return EvaluationResult(made, analyses, findings)
@@ -227,12 +233,14 @@ class _Run:
         seed: int,
         samples: int | None,
         options: DataOptions | None,
+        facts: Mapping[str, Any],
     ):
         self.crew = crew
         self.progress = progress
         self.seed = seed
         self.samples = samples
         self.options = options
+        self.facts = facts
         self.warnings: list[str] = []
 
     def open(self, data: Any, field: Field) -> _Opened:
@@ -268,6 +276,11 @@ class _Run:
         work.start(self.crew.threads if self.crew.count == 1 else 1)
         outputs = work.measured(work.run(0, some))
         fitted = self._task(task, outputs, None if labels is None else labels[:64])
+        if fitted is None and self.facts:
+            raise UsageError(
+                f"{', '.join(self.facts)} say something of a task, and neither labels nor outputs "
+                f"say which it is. Choose one: {', '.join(tasks())}."
+            )
         chosen = _metrics(fitted, names)
         needy = [m.name for m in chosen if m.needs_labels]
         if labels is None and names and needy:
@@ -304,7 +317,7 @@ class _Run:
                 array.dtype,
                 array,
             )
-        return get_task(name).fit(outputs, labels)
+        return get_task(name, **self.facts).fit(outputs, labels)
 
     def check_labels(self, opened: _Opened, judged: _Judged) -> None:
         """Class folders must be the model's classes."""
