@@ -25,6 +25,12 @@ FEWEST_RESAMPLES = 100
 BUDGET = 200_000_000
 """Numbers that the resamples of one statistic may read: some seconds."""
 
+COPIED = 1_000_000_000
+"""Bytes that the resamples of one statistic may copy: about a second."""
+
+FEWEST_COPIES = 25
+"""Enough for a standard error (Efron and Tibshirani, section 6.4), though not for percentiles."""
+
 _CHUNK = 1 << 20  # Draws held at once: 8 MB of indices.
 _DISTINCT = 64  # Fewer distinct values are drawn by their counts.
 
@@ -103,21 +109,6 @@ def interval(resampled: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_mean(
-    values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of the mean of `values`, [n]."""
-    return interval(resampled_means([values], resamples, seed)[:, 0])
-
-
-def bootstrap_difference(
-    a: np.ndarray, b: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of mean(a) - mean(b); a and b are values of the same samples, [n]."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    return interval(resampled_means([a - b], resamples, seed)[:, 0])
-
-
 def resampled_means(
     columns: list[np.ndarray], resamples: int = RESAMPLES, seed: int = 0
 ) -> np.ndarray:
@@ -177,12 +168,14 @@ def bootstrap_statistic(
     seed: int = 0,
     *,
     cost: int = 1,
+    copied: int = 0,
 ) -> tuple[float, float, int] | None:
     """95 % interval of a statistic of the whole set.
 
     The interval is around the statistic of the set itself: what the resamples are off by on
     average is taken off. (Resamples of a calibration error are larger than the error; their own
-    percentiles could lie above it.)
+    percentiles could lie above it.) Fewer than 100 resamples, where copying bounds them, give a
+    standard error instead of percentiles: the interval is 1.96 of it to each side.
 
     Args:
       compute: the statistic of the samples with the given indices [n]; None where it is undefined.
@@ -191,20 +184,26 @@ def bootstrap_statistic(
       seed: of the draws.
       cost: numbers that one call reads; fewer resamples are made of a statistic that reads many
         (`resamples_for`).
+      copied: bytes that one call copies; together they are at most `COPIED`.
 
     Returns:
-      (low, high, resamples that had a value), or None if fewer than half had one, or the set
-      itself has none.
+      (low, high, resamples that had a value), or None if fewer than half had one, the set itself
+      has none, or `COPIED` allows fewer than 25.
     """
+    wanted = min(resamples_for(max(cost, n), resamples), COPIED // max(copied, 1))
+    if wanted < FEWEST_COPIES:
+        return None
     value = compute(np.arange(n))
     if value is None:
         return None
     rng = np.random.default_rng(seed)
-    wanted = resamples_for(max(cost, n), resamples)
     found = [compute(rng.integers(0, n, size=n)) for _ in range(wanted)]
     defined = np.array([v for v in found if v is not None and np.isfinite(v)])
     if 2 * len(defined) < wanted:
         return None
+    if wanted < FEWEST_RESAMPLES:
+        margin = 1.96 * float(defined.std(ddof=1))
+        return value - margin, value + margin, len(defined)
     return (*interval(defined - defined.mean() + value), len(defined))
 
 

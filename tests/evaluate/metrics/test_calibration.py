@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfq.evaluate.metrics import compare, get_task, reliability, score
+from tfq.evaluate.metrics import compare, ece_of_bins, get_task, reliability, score
+from tfq.evaluate.metrics.calibration import expected_calibration_error
 
 
 def brute_force(confidence, hits, bins):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, top_k_accuracy_score
 
+from tests.evaluate.metrics.kept_blocks import joined
 from tfq.errors import DataError, UsageError
 from tfq.evaluate.metrics import Classification, get_task, score
-from tests.evaluate.metrics.kept_blocks import joined
 from tfq.evaluate.metrics.classification import probabilities, scores_kind
 
 
@@ -62,12 +62,13 @@ def test_the_first_block_decides_whether_scores_are_logits_and_later_ones_must_a
     first = {"y": np.array([[-3.0], [2.0]])}
     task = get_task("classification").fit(first, None)
     assert task.scores == "logits"
+    assert task.facts() == {"scores": "logits"}
     # On its own this would be a probability below one half.
     assert task.answers({"y": np.array([[0.3]])}).tolist() == [1]
 
     task = get_task("classification").fit({"y": np.array([[0.3], [0.9]])}, None)
     assert task.scores == "probabilities"
-    with pytest.raises(DataError, match=r"sample 65 has the value 1\.5.*logits"):
+    with pytest.raises(DataError, match=r"value 1\.5 in sample 65.*--scores=logits"):
         task.check({"y": np.array([[0.3], [1.5]])}, None, start=64)
 
 

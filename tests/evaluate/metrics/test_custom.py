@@ -5,9 +5,10 @@ import pickle
 import numpy as np
 import pytest
 
-from tfq.errors import DataError, UsageError
-from tfq.evaluate.metrics import compare, get_task, load_metric, score
 from tests.evaluate.metrics.kept_blocks import joined
+from tfq.errors import DataError, UsageError
+from tfq.evaluate import paired
+from tfq.evaluate.metrics import compare, get_task, load_metric, score
 
 MODULE = """
 import numpy as np

@@ -6,10 +6,10 @@ import io
 import numpy as np
 import pytest
 
+from tests.evaluate.metrics.kept_blocks import joined
 from tfq.errors import DataError, UsageError
 from tfq.evaluate.metrics import compare, get_task, score
 from tfq.evaluate.metrics.detection import Roles, roles
-from tests.evaluate.metrics.kept_blocks import joined
 
 pytest.importorskip("pycocotools", reason="pip install 'tfq[metrics]'")
 

@@ -90,8 +90,10 @@ def test_the_range_is_that_of_the_first_block_unless_it_is_said():
     labels, values = images()
     task = get_task("image").fit({"y": values}, labels)
     assert task.data_range == 1
-    with pytest.raises(DataError, match=r"label of sample 11 spans 20\d.*is 1 by the first"):
+    with pytest.raises(DataError, match=r"label of sample 11 spans 20\d.*is 1, .*--data_range="):
         task.check({"y": values}, labels * np.array([1, 210, 1])[:, None, None, None], start=10)
+    assert task.facts() == {"data_range": 1.0}
+    assert get_task("image", data_range=255).facts() == {"data_range": 255.0}
     said = per_sample("psnr", values, labels, data_range=10.0)
     np.testing.assert_allclose(said, per_sample("psnr", values, labels) + 20)
 

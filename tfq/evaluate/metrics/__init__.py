@@ -4,11 +4,11 @@ task = get_task("classification").fit(outputs, labels)      # the reference's fi
 metrics = task.metrics(["top1", "auc"])
 labels = task.check(outputs, labels, start)                 # every block
 kept = metric.keep(outputs, labels, reference_outputs)      # every block, anywhere
-score(metric, concatenate(all_kept))                        # value, interval
-compare(metric, concatenate(all_kept), concatenate(reference_kept))
+score(metric, all_kept)                                     # what was kept, of all blocks in order
+compare(metric, all_kept, all_kept_of_the_reference)
 """
 
-from tfq.evaluate.metrics.calibration import Bin, reliability
+from tfq.evaluate.metrics.calibration import Bin, ece_of_bins, reliability
 from tfq.evaluate.metrics.classification import Classification
 from tfq.evaluate.metrics.core import (
     Kept,
@@ -21,7 +21,7 @@ from tfq.evaluate.metrics.core import (
 )
 from tfq.evaluate.metrics.custom import load_metric
 from tfq.evaluate.metrics.f1 import confusion
-from tfq.evaluate.metrics.score import Difference, Score, compare, concatenate, score
+from tfq.evaluate.metrics.score import Difference, Score, compare, score
 from tfq.evaluate.metrics.tasks import get_task, guess_task, tasks
 
 __all__ = [
@@ -37,8 +37,8 @@ __all__ = [
     "Task",
     "UndefinedError",
     "compare",
-    "concatenate",
     "confusion",
+    "ece_of_bins",
     "get_task",
     "guess_task",
     "load_metric",

@@ -9,7 +9,7 @@ equation 3. Linear in the samples.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -65,6 +65,16 @@ def reliability(confidence: np.ndarray, hits: np.ndarray, bins: int = BINS) -> t
         )
         for i in range(bins)
     )
+
+
+def ece_of_bins(bins: Sequence[Bin]) -> float | None:
+    """The expected calibration error, 0 to 1, of a reliability diagram; None of no sample."""
+    gaps = [
+        b.count * abs(b.accuracy - b.confidence)
+        for b in bins
+        if b.accuracy is not None and b.confidence is not None
+    ]
+    return sum(gaps) / sum(b.count for b in bins) if gaps else None
 
 
 def expected_calibration_error(confidence: np.ndarray, hits: np.ndarray, bins: int = BINS) -> float:

@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -146,6 +146,9 @@ class Classification(Task):
         scores = scores_of(outputs)
         return Classification(self.scores or scores_kind(scores), class_count(scores))
 
+    def facts(self) -> dict[str, Any]:
+        return {"scores": self.scores}
+
     def _kind(self) -> Scores:
         if self.scores is None:
             raise ValueError("The task has to be fitted first.")
@@ -195,15 +198,16 @@ class Classification(Task):
             row = scores[at]
             value = row[(row < -_STEP) | (row > 1 + _STEP)][0]
             raise DataError(
-                f"The outputs {name!r} were probabilities so far, and that of sample {start + at} "
-                f"has the value {value:.4g}. Say that the scores are logits."
+                f"The output {name!r} is read as probabilities, by what was given or the first "
+                f"samples, and has the value {value:.4g} in sample {start + at}. If these are "
+                f"logits, say so with --scores=logits (from Python: scores='logits')."
             )
 
     def check_classes(self, class_names: Sequence[str], classes: int) -> None:
-        """Sees that the folders of a data set are the model's classes.
+        """Sees that the named classes of a data set are the model's.
 
         Args:
-          class_names: the sorted names of the folders.
+          class_names: the sorted names, of folders or in a CSV.
           classes: how many the model's output tells apart (a single score: 2).
 
         Raises:
@@ -213,9 +217,10 @@ class Classification(Task):
         if len(class_names) != classes:
             shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
             raise DataError(
-                f"The data has {len(class_names)} class folders ({shown}), and the model's output "
-                f"has {classes} classes. A label is the place of its folder among the sorted "
-                f"names: there has to be one for every class, an empty one too."
+                f"The data has {len(class_names)} classes ({shown}), and the model's output has "
+                f"{classes} classes. A label is the place of its name among the sorted names: "
+                f"there has to be a name for every class (an empty folder counts), or give class "
+                f"numbers."
             )
 
     def has(self, name: str) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -99,6 +99,10 @@ class Metric(abc.ABC):
     def cost(self, kept: Kept) -> int:
         """About how many numbers one resample reads."""
         return sum(int(v.size) for v in kept.values())
+
+    def copied(self, kept: Kept) -> int:
+        """Bytes that one resample copies, where that bounds how many are made; 0 of few."""
+        return 0
 
 
 Function = Callable[[Outputs, np.ndarray | None, Outputs | None], np.ndarray]
@@ -268,6 +272,10 @@ class Task(abc.ABC):
           labels: as the data has them.
         """
         return self
+
+    def facts(self) -> dict[str, Any]:
+        """What the figures rest on besides the outputs, given or learnt by `fit`: JSON-ready."""
+        return {}
 
     @abc.abstractmethod
     def check(self, outputs: Outputs, labels: Labels, start: int = 0) -> np.ndarray | None:

@@ -5,6 +5,10 @@ and the count of detections) or one of [d, 6]: four coordinates, score, class. L
 [m, 5] for each sample: four coordinates, class; rows of a class below 0 are padding. Coordinates
 are two opposite corners, lower values first; their order and unit are the same in both.
 
+A quantized model's classes lie on a grid whose step need not divide 1: class 1 may read 0.86. They
+are rounded where the values themselves show such a grid, coarse enough to explain how far they are
+from whole numbers. (Scores that were taken for classes do not: their steps are fine.)
+
 Average precision is that of COCO (Lin et al., "Microsoft COCO: Common objects in context", ECCV
 2014), by pycocotools: each image's detections are matched there, in `keep`. The precision at 101
 recalls is read here, since a resample counts images several times; it is the same number as
@@ -14,6 +18,7 @@ pycocotools' `accumulate`. At most 100 detections count of a class and image.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +43,9 @@ MOST_BOXES = 512
 
 MOST_DETECTIONS = 100
 """Of one class and image."""
+
+_WHOLE = 1e-3
+"""Numbers so near to a whole one are whole: more than float32 loses on a grid's values."""
 
 _ALL_SIZES = [0.0, 1e10]
 _RECALLS = np.linspace(0, 1, 101)
@@ -100,6 +108,8 @@ def _roles(outputs: Outputs) -> Roles:
 def detections(outputs: Outputs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes float64 [n, d, 4], scores float64 [n, d], classes float64 [n, d]; -1 of no detection.
 
+    Classes are as the model gives them, not rounded.
+
     Detections from the count on are none, and those with a score of 0.
     """
     found = _roles(outputs)
@@ -137,7 +147,7 @@ class AveragePrecision(Metric):
         boxes, scores, classes = detections(outputs)
         labels = require_labels(labels, len(boxes), self.title)
         kept_scores = np.where(classes >= 0, scores, 0).astype(np.float32)
-        numbers = np.where(np.isfinite(classes), classes, -1).astype(np.int16)
+        numbers = np.where(np.isfinite(classes), np.rint(classes), -1).astype(np.int16)
         matches = np.zeros(scores.shape, np.uint16)
         for i in range(len(boxes)):
             counted, matches[i] = _match(
@@ -273,16 +283,8 @@ class Detection(Task):
           float64 [n, 512, 5], padded with rows of -1.
         """
         _, _, classes = detections(outputs)
-        finite = np.isfinite(classes)
-        odd = finite & ((classes != np.round(classes)) | (classes > np.iinfo(np.int16).max))
-        if odd.any():
-            at, column = (int(i) for i in np.argwhere(odd)[0])
-            found = _roles(outputs)
-            raise DataError(
-                f"A detection in sample {start + at} has the class {classes[at, column]:.4g} in the"
-                f" output {found.classes or found.rows!r}, which is no class number. Name the "
-                f"outputs so that 'class' and 'score' tell them apart."
-            )
+        found = _roles(outputs)
+        _check_classes(classes, found.classes or str(found.rows), start)
         if labels is None:
             return None
         if len(labels) != len(classes):
@@ -300,6 +302,48 @@ class Detection(Task):
             return AveragePrecision(name="ap50", title="AP at IoU 0.5", thresholds=(0.5,))
         thresholds = tuple(float(t) for t in _THRESHOLDS)
         return AveragePrecision(name="ap", title="AP at IoU 0.5 to 0.95", thresholds=thresholds)
+
+
+def _check_classes(classes: np.ndarray, name: str, start: int) -> None:
+    """Sees that classes [n, d] of the output `name` are class numbers, up to its grid's rounding.
+
+    A value of a grid with the step s is within s / 2 of the number that it stands for, and other
+    numbers are farther off as long as s is at most 1.
+    """
+    values = np.where(np.isfinite(classes), classes, -1)
+    off = np.abs(values - np.rint(values))
+    odd = values > np.iinfo(np.int16).max
+    if not odd.any() and off.max(initial=0) > _WHOLE:
+        multiple = _common_step(values[values > 0])
+        # The values may show only a multiple of the step; no step up to 1 explains these values
+        # where the largest that it can be does not.
+        step = multiple / max(1, math.ceil(multiple - _WHOLE))
+        if multiple > 1 + _WHOLE and step / 2 * 1.01 + _WHOLE < off.max():
+            raise DataError(
+                f"The values of the output {name!r} are {multiple:.4g} apart, so the grid it is "
+                f"quantized to is too coarse to tell classes apart. Quantize that output to 16 "
+                f"bits, or leave it in float."
+            )
+        odd = off > step / 2 * 1.01 + _WHOLE
+    if odd.any():
+        at, column = (int(i) for i in np.argwhere(odd)[0])
+        raise DataError(
+            f"A detection in sample {start + at} has the class {classes[at, column]:.4g} in the "
+            f"output {name!r}, which is no class number, even of a quantized output. Name the "
+            f"outputs so that 'class' and 'score' tell them apart."
+        )
+
+
+def _common_step(values: np.ndarray) -> float:
+    """The largest step, down to `_WHOLE`, of which all values above 0 are multiples: Euclid's."""
+    step = 0.0
+    for value in np.unique(values).tolist():
+        a, b = value, step
+        while b > _WHOLE:
+            a, b = b, abs(a - b * round(a / b))
+        # The largest value so far tells the step best: rounding errors do not add up.
+        step = value / round(value / a)
+    return step
 
 
 def _boxes(label: np.ndarray, sample: int) -> np.ndarray:

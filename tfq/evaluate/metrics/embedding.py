@@ -49,7 +49,11 @@ def cosine(outputs: Outputs, labels: np.ndarray | None, reference: Outputs | Non
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recall(Metric):
-    """Keeps the embeddings as float32 and 8 bytes for the label."""
+    """Keeps the embeddings as float32 and 8 bytes for the label.
+
+    Neighbors are searched once, by blocks of distances; what is resampled is whether each sample's
+    was right, never the embeddings. Memory: the embeddings once more, normalized, and 64 MB.
+    """
 
     name: str = "recall1"
     title: str = "recall@1"
@@ -75,8 +79,9 @@ class Recall(Metric):
         if not asked.any():
             raise UndefinedError("No two samples have the same label: there is nothing to find.")
         neighbors = library("sklearn.neighbors", self.title)
-        index = neighbors.NearestNeighbors(n_neighbors=2, metric="cosine").fit(found)
-        near = index.kneighbors(found, return_distance=False)
+        with library("sklearn", self.title).config_context(working_memory=64):
+            index = neighbors.NearestNeighbors(n_neighbors=2, metric="cosine").fit(found)
+            near = index.kneighbors(found, return_distance=False)
         # A sample is its own nearest, but for others that are equal to it.
         other = np.where(near[:, 0] == np.arange(len(found)), near[:, 1], near[:, 0])
         return np.asarray(100.0 * (labels[other] == labels)[asked])

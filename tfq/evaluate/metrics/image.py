@@ -2,9 +2,9 @@
 
 PSNR and SSIM are scikit-image's, of each image, averaged over images. SSIM is that of Wang, Bovik,
 Sheikh and Simoncelli, "Image quality assessment", IEEE TIP 2004: Gaussian window of 11, sigma 1.5,
-averaged over channels. Both need the range of the values, which is taken from the first block's
-labels (outputs where there are none): 255 for integers or where one is above 2, else 2 where one is
-below -0.5, else 1; a later label that spans more is an error.
+averaged over channels. Both need the range of the values. Unless it is given it is taken from the
+first block's labels (outputs where there are none): 255 for integers or where one is above 2, else
+2 where one is below -0.5, else 1; a later label that spans more is an error.
 
 Images that are equal have no PSNR; they count as 100 dB, which no other is above either.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -117,6 +118,9 @@ class Image(Task):
         images = values if labels is None else array_of(labels, len(values), 0, self.name)
         return Image(value_range(images))
 
+    def facts(self) -> dict[str, Any]:
+        return {"data_range": None if self.data_range is None else float(self.data_range)}
+
     def check(self, outputs: Outputs, labels: Labels, start: int = 0) -> np.ndarray | None:
         """As `Task.check`; labels have the output's shape, but for axes of size 1.
 
@@ -148,7 +152,8 @@ class Image(Task):
             at = int(wide.argmax())
             raise DataError(
                 f"The image that is the label of sample {start + at} spans {span[at]:.4g}, and the "
-                f"range of the values is {self.data_range:g} by the first samples. Say what it is."
+                f"range of the values is {self.data_range:g}, as given or by the first samples. "
+                f"Give the right one with --data_range=NUMBER (from Python: data_range=NUMBER)."
             )
 
     def _build(self, name: str) -> Metric:

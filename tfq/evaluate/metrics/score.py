@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -47,12 +47,6 @@ class Difference:
     resamples: int = 0
 
 
-def concatenate(blocks: Iterable[Kept]) -> dict[str, np.ndarray]:
-    """What a metric kept of the blocks, as one; `blocks` in the order of the samples."""
-    parts = list(blocks)
-    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-
-
 def score(metric: Metric, kept: Kept, *, seed: int = 0) -> Score:
     """The metric of one model, from what it kept of all samples.
 
@@ -74,7 +68,11 @@ def score(metric: Metric, kept: Kept, *, seed: int = 0) -> Score:
     if count < 2:
         return Score(value)
     found = paired.bootstrap_statistic(
-        _or_none(metric.statistic(kept)), count, seed=seed, cost=metric.cost(kept)
+        _or_none(metric.statistic(kept)),
+        count,
+        seed=seed,
+        cost=metric.cost(kept),
+        copied=metric.copied(kept),
     )
     if found is None:
         return Score(value)
@@ -114,7 +112,9 @@ def compare(metric: Metric, kept: Kept, reference: Kept, *, seed: int = 0) -> Di
         return None if a is None or b is None else a - b
 
     cost = metric.cost(kept) + metric.cost(reference)
-    found = paired.bootstrap_statistic(difference, count, seed=seed, cost=cost)
+    # Each model's samples are copied once a resample, one after the other.
+    copied = max(metric.copied(kept), metric.copied(reference))
+    found = paired.bootstrap_statistic(difference, count, seed=seed, cost=cost, copied=copied)
     if found is None:
         return Difference(value)
     return Difference(value, found[0], found[1], None, found[2])

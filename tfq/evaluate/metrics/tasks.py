@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +25,8 @@ _TASKS: dict[str, type[Task]] = {
     "detection": Detection,
     "signal": Signal,
 }
+# Of which task each option of `get_task` is.
+_OPTIONS = {"scores": "classification", "data_range": "image"}
 
 
 def tasks() -> tuple[str, ...]:
@@ -42,21 +43,31 @@ def get_task(name: str, **options: Any) -> Task:
         "logits") of a classification, `data_range` of images.
 
     Raises:
-      UsageError: there is no such task, or it has no such option.
+      UsageError: there is no such task, an option is another task's, or its value is wrong.
     """
     if name not in _TASKS:
         raise unknown_option("task", name, _TASKS)
-    task = _TASKS[name]
-    known = [f.name for f in dataclasses.fields(task) if f.name != "classes"]
     for option in options:
-        if option not in known:
-            has = f"has {', '.join(known)}" if known else "has none"
-            raise UsageError(f"The task {name} {has} as an option. Received: {option}.")
+        if option not in _OPTIONS:
+            raise unknown_option("option of a task", option, _OPTIONS)
+        if name != _OPTIONS[option]:
+            raise UsageError(
+                f"--{option} is for the task {_OPTIONS[option]}, and the task is {name}. Leave it "
+                f"out, or choose --task={_OPTIONS[option]}."
+            )
     if (scores := options.get("scores")) not in (None, "probabilities", "logits"):
-        raise unknown_option("value for scores", scores, ("probabilities", "logits"))
-    if (data_range := options.get("data_range")) is not None and not data_range > 0:
-        raise UsageError(f"data_range must be above 0. Received: {data_range}.")
-    return task(**options)
+        raise unknown_option("value for --scores", str(scores), ("probabilities", "logits"))
+    if (data_range := options.get("data_range")) is not None and not _positive(data_range):
+        raise UsageError(
+            f"--data_range is the highest less the lowest value that an image can have, a number "
+            f"above 0 such as 255. Received: {data_range!r}."
+        )
+    return _TASKS[name](**options)
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return bool(number and 0 < value < math.inf)
 
 
 def guess_task(
