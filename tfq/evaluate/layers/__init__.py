@@ -24,6 +24,8 @@ from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.layers.finish import finish
 from tfq.evaluate.layers.hybrid import Isolated, isolate
 from tfq.evaluate.layers.pairing import Pair, Pairing, pair
+from tfq.evaluate.layers.rebatched import to_batch
+from tfq.evaluate.layers.weights import StoredWeights, stored_weights
 from tfq.evaluate.layers.work import LayerWork, Partial, merge
 
 if TYPE_CHECKING:
@@ -35,11 +37,15 @@ __all__ = [
     "Pair",
     "Pairing",
     "Partial",
+    "StoredWeights",
     "analyse_layers",
+    "analyse_pairing",
     "finish",
     "isolate",
     "merge",
     "pair",
+    "stored_weights",
+    "to_batch",
 ]
 
 # Samples that one task takes: enough to be worth sending, few enough to keep every worker busy.
@@ -51,6 +57,8 @@ def analyse_layers(
     quantized: bytes,
     samples: Iterable[Mapping[str, np.ndarray]],
     *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
     layer_names: Mapping[str, str] | None = None,
     workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
@@ -61,6 +69,7 @@ def analyse_layers(
       float_model: a float `.tflite` file, prepared (`tfq.rewrite.prepare`) with the options that
         the quantized one was made with, where tfq made it: tensors are paired by name.
       quantized: the quantized `.tflite` file.
+      inputs, outputs: the float model's tensor name -> the quantized model's; see `pair`.
       samples: the float model's input tensor name -> values of the tensor's shape; read once.
       layer_names: the layer path for each tensor name that holds one.
       workers: from `tfq.executors.open_workers`; None for this process.
@@ -68,15 +77,31 @@ def analyse_layers(
 
     Returns:
       The figures of all tensors in the order of execution. A model without quantized activations
-      has none.
+      has none, and is not run.
 
     Raises:
-      ModelError: a model is damaged or does not run.
+      ModelError: a model is damaged or does not run, or the two do not belong together.
       DataError: there is no sample, or one does not fit or becomes NaN in the float model.
     """
+    pairing = pair(float_model, quantized, inputs=inputs, outputs=outputs)
+    return analyse_pairing(
+        pairing, samples, layer_names=layer_names, workers=workers, progress=progress
+    )
+
+
+def analyse_pairing(
+    pairing: Pairing,
+    samples: Iterable[Mapping[str, np.ndarray]],
+    *,
+    layer_names: Mapping[str, str] | None = None,
+    workers: Workers | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> LayerAnalysis:
+    """The same of models whose tensors are paired already."""
     from tfq.cores import threads_for
 
-    pairing = pair(float_model, quantized)
+    if not pairing.paired:
+        return LayerAnalysis(0, (), pairing.unmatched)
     isolated = isolate(pairing)
     work = LayerWork(pairing, isolated)
     done = 0

@@ -1,14 +1,16 @@
 """Which tensors of a quantized model stand for which of the float model.
 
-Tensors are paired by name: tfq keeps names when it quantizes, and other converters keep most. Where
-a tensor is float in both models (a float boundary, an op that was left float), the integers that it
-is rounded to, or read from, stand for it.
+Tensors are paired by name: tfq keeps names when it quantizes, and other converters keep most, but
+not those of inputs and outputs, which are paired as the signatures say. Where a tensor is float in
+both models (a float boundary, an op that was left float), the integers that it is rounded to, or
+read from, stand for it.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Tensor
@@ -53,8 +55,8 @@ class Pairing:
         those that nobody reads are outputs, or delegates would not compute them.
       paired: the quantized model's tensors that have a counterpart, in the order of execution.
       unmatched: names of quantized tensors without a counterpart.
-      counterparts: quantized model's tensor -> the float model's tensor of the same name and shape
-        (computed ones only; types may differ).
+      counterparts: quantized model's tensor -> the float model's tensor of the same name, or the
+        same input or output, and of the same shape (computed ones only; types may differ).
       input_names: input tensor of the quantized model -> that of the float model.
     """
 
@@ -81,16 +83,24 @@ def is_activation(t: Tensor) -> bool:
     )
 
 
-def pair(float_model: bytes, quantized: bytes) -> Pairing:
+def pair(
+    float_model: bytes,
+    quantized: bytes,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    outputs: Mapping[str, str] | None = None,
+) -> Pairing:
     """Finds out which tensors of two models belong together.
 
     Args:
       float_model: a float `.tflite` file, prepared (`tfq.rewrite.prepare`) with the same options
         as the quantized one was made with, where tfq made it.
       quantized: the quantized file, of tfq or another converter.
+      inputs, outputs: the float model's tensor name -> the quantized model's. Where it is not
+        given, names that are the same belong together, and of the others shapes that occur once.
 
     Raises:
-      ModelError: one of them is damaged, or their inputs differ.
+      ModelError: one of them is damaged, or their inputs differ or cannot be told apart.
     """
     reference = _read(float_model, "the float model")
     model = _read(quantized, "the quantized model")
@@ -100,15 +110,24 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
         for t in _computed(model.main)
         if t.name in computed and t.shape == computed[t.name].shape
     }
-    for given, own in zip(model.main.inputs, reference.main.inputs, strict=False):
-        if given not in counterparts and given.shape == own.shape:
-            counterparts[given] = own
+    counterparts |= _ends(model.main.outputs, reference.main.outputs, outputs, counterparts)
+    counterparts |= _ends(model.main.inputs, reference.main.inputs, inputs, counterparts)
     strange = [t for t in model.main.inputs if t not in counterparts]
     if strange or len(model.main.inputs) != len(reference.main.inputs):
-        raise ModelError(
-            f"The two models have different inputs, so they cannot be run on the same samples. "
-            f"The float model takes {_said(reference.main)}; the quantized one {_said(model.main)}."
+        alike = sorted(t.shape for t in model.main.inputs) == sorted(
+            t.shape for t in reference.main.inputs
         )
+        why = (
+            "Which input of the quantized model is which of the float model cannot be told."
+            if alike
+            else "The two models have different inputs, so they cannot be run on the same samples."
+        )
+        raise ModelError(
+            f"{why} The float model takes {_said(reference.main)}; the quantized one "
+            f"{_said(model.main)}."
+        )
+    for graph in (reference.main, model.main):
+        _expose(graph)
     matched = _matched(model.main, counterparts)
     producers = model.main.producers()
     shares = _shared(model.main, matched)
@@ -143,19 +162,44 @@ def pair(float_model: bytes, quantized: bytes) -> Pairing:
     )
 
 
+def _ends(
+    own: Sequence[Tensor],
+    reference: Sequence[Tensor],
+    names: Mapping[str, str] | None,
+    known: Mapping[Tensor, Tensor],
+) -> dict[Tensor, Tensor]:
+    """Inputs or outputs of the quantized model -> those of the float model."""
+    if names is not None:
+        mine, theirs = {t.name: t for t in own}, {t.name: t for t in reference}
+        return {
+            mine[b]: theirs[a]
+            for a, b in names.items()
+            if b in mine and a in theirs and mine[b].shape == theirs[a].shape
+        }
+    taken = set(known.values())
+    strange = [t for t in own if t not in known]
+    free = [t for t in reference if t not in taken]
+    ours, others = (collections.Counter(t.shape for t in ts) for ts in (strange, free))
+    by_shape = {t.shape: t for t in free if others[t.shape] == 1}
+    return {t: by_shape[t.shape] for t in strange if ours[t.shape] == 1 and t.shape in by_shape}
+
+
 def _said(graph: Graph) -> str:
     return ", ".join(f"{t.name!r} {t.dtype}{list(t.shape)}" for t in graph.inputs) or "none"
 
 
 def _read(data: bytes, where: str) -> Model:
     model = Model.from_bytes(data, where=where)
-    graph = model.main
-    unique_names(graph)
+    unique_names(model.main)
+    return model
+
+
+def _expose(graph: Graph) -> None:
+    """Makes outputs of what nobody reads."""
     read = {t for op in graph.ops for t in op.inputs} | set(graph.outputs)
     graph.outputs += [
         t for t in _computed(graph) if t not in read and (t.dtype == "float32" or is_activation(t))
     ]
-    return model
 
 
 def _computed(graph: Graph) -> list[Tensor]:

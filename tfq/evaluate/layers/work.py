@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfq.errors import DataError, ModelError
+from tfq.errors import DataError, ModelError, TfqError
 from tfq.evaluate.layers.hybrid import Isolated
 from tfq.evaluate.layers.pairing import Pairing
 from tfq.evaluate.layers.tally import Buffers, Tally
@@ -184,15 +184,22 @@ class _Interpreters:
         for runner in self.references:
             runner.reset_state()
             runner.set_inputs(sample)
-            runner.invoke()
+            _invoke(runner)
         self.fed = {}
         for name, (source, grid) in self.fed_by.items():
             value = sample[source]
             self.fed[name] = quantize(value, grid) if grid and value.dtype.kind == "f" else value
         self.quantized.reset_state()
         self.quantized.set_inputs(self.fed)
-        self.quantized.invoke()
+        _invoke(self.quantized)
         return self
+
+
+def _invoke(runner: Runner) -> None:
+    try:
+        runner.invoke()
+    except TfqError as e:
+        raise ModelError(str(e)) from None
 
 
 class _Session:
