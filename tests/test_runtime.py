@@ -1,6 +1,7 @@
 """The interpreter behind `Runner`."""
 
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -47,6 +48,21 @@ def test_indices_are_those_of_the_graph():
     runner.run({"x": X})
     for i, t in enumerate(m.main.tensors()):
         assert runner.tensor_details()[i]["name"] == t.name
+
+
+def test_a_view_that_another_thread_holds_for_a_moment_is_waited_for(monkeypatch):
+    runner = Runner(model().to_bytes(), keep_intermediates=True)
+    runner.run({"x": X})
+    held = [runner.view(0)]
+    release = threading.Timer(0.1, held.clear)
+    release.start()
+    np.testing.assert_array_equal(runner.run({"x": X * 2})["y"], [[4, 8, 12]])
+    release.join()
+    held = [runner.view(0)]
+    monkeypatch.setattr("tfq.runtime._PATIENCE_SECONDS", 0.05)
+    with pytest.raises(TfqError, match="reference to internal data"):
+        runner.run({"x": X})
+    assert len(held) == 1
 
 
 def test_a_refused_model_is_an_error_with_the_reason():
