@@ -9,7 +9,7 @@ from layers_by_hand import (
     renamed,
     values_of,
 )
-from small_models import cnn, draw
+from small_models import Net, cnn, draw
 
 from tfq.errors import ModelError
 from tfq.evaluate.layers import analyse_layers, pair
@@ -30,7 +30,7 @@ def test_a_tensor_without_counterpart_lies_inside():
     assert residual.isolated != whole.isolated
 
 
-def test_inputs_are_matched_by_place_where_names_differ():
+def test_an_input_is_matched_where_only_one_fits():
     floats, quantized = both(cnn())
     samples = draw(floats, 3, seed=3)
     whole = analyse_layers(floats, quantized, samples)
@@ -44,6 +44,49 @@ def test_models_with_other_inputs_are_refused():
     _, quantized = both(cnn(size=10))
     with pytest.raises(ModelError, match=r"different inputs.*\[1, 8, 8, 2\].*\[1, 10, 10, 2\]"):
         pair(floats, quantized)
+
+
+def sum_of(*shapes):
+    net = Net(5)
+    inputs = [net.input(*s, name=f"in{i}") for i, s in enumerate(shapes)]
+    y = inputs[0]
+    for x in inputs[1:]:
+        y = net.op("ADD", y, x, shape=inputs[0].shape)
+    return net.bytes(net.op("TANH", y, out="y"))
+
+
+def all_renamed(quantized):
+    model = Model.from_bytes(quantized)
+    model.main.inputs.reverse()
+    for i, t in enumerate(model.main.inputs):
+        t.name = f"arg{i}"
+    return model.to_bytes()
+
+
+def test_shapes_pair_what_names_do_not():
+    floats, quantized = both(sum_of((1, 4, 6), (1, 1, 6), (1, 4, 1)))
+    names = pair(floats, all_renamed(quantized)).input_names
+    assert names == {"arg0": "in2", "arg1": "in1", "arg2": "in0"}
+
+
+def test_shapes_that_are_alike_are_not_guessed():
+    floats, quantized = both(sum_of((1, 4, 6), (1, 4, 6)))
+    strange = all_renamed(quantized)
+    with pytest.raises(ModelError, match="Which input of the quantized model is which"):
+        pair(floats, strange)
+    given = {"in0": "arg1", "in1": "arg0"}
+    assert pair(floats, strange, inputs=given).input_names == {"arg1": "in0", "arg0": "in1"}
+
+
+def test_a_given_output_counts_more_than_its_name():
+    floats, quantized = both(cnn())
+    other = renamed(quantized, "probabilities", "StatefulPartitionedCall_1:0")
+    # Its shape occurs once among the outputs.
+    by_shape = pair(floats, other)
+    given = pair(floats, other, outputs={"probabilities": "StatefulPartitionedCall_1:0"})
+    assert by_shape.pairs == given.pairs
+    assert given.unmatched == ()
+    assert [p.float_name for p in given.pairs][-1] == "probabilities"
 
 
 @pytest.mark.slow
