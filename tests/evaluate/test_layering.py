@@ -230,7 +230,7 @@ def test_models_of_different_batches_are_brought_to_one(reference, quantized):
     assert [t.op for t in found.tensors] == [t.op for t in plain.tensors]
     for t in found.tensors:
         assert t.isolated.sqnr_db > 20
-        assert t.accumulated.sqnr_db > 20
+        assert t.accumulated.sqnr_db > 15
 
 
 def test_batches_that_cannot_be_brought_together_lose_nothing_else():
@@ -281,3 +281,49 @@ def test_without_a_float_reference_there_is_nothing_to_compare_with():
         "Layers are not compared: the reference is no float model. Give the float model, or the "
         "source, with --reference."
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["int8", "int16x8", "dynamic"])
+def test_files_of_tensorflow_itself(scheme, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    a, b = keras.Input((8, 8, 3), name="near"), keras.Input((8, 8, 3), name="far")
+    x = layers.Conv2D(8, 3, activation="relu", name="joint")(a - 0.5 * b)
+    first = layers.Dense(4, activation="softmax", name="kind")(layers.Flatten()(x))
+    second = layers.Dense(4, activation="tanh", name="place")(layers.Flatten()(x))
+    keras.Model([a, b], [first, second]).export(str(tmp_path), verbose=False)
+    rng = np.random.default_rng(0)
+
+    def samples():
+        for _ in range(20):
+            one = rng.normal(0, 1, (2, 1, 8, 8, 3)).astype(np.float32)
+            yield [one[0], one[1]]
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+    floats = converter.convert()
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    sets = tf.lite.OpsSet
+    if scheme != "dynamic":
+        converter.representative_dataset = samples
+        wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [
+            sets.TFLITE_BUILTINS_INT8 if scheme == "int8" else wide
+        ]
+    analyses, notes, _ = analysed(floats, converter.convert())
+    if scheme == "dynamic":
+        (note,) = notes
+        assert analyses == {}
+        assert "its weights are" in note
+        assert any(f"the worst of layer {n} with" in note for n in ("joint", "kind", "place"))
+        return
+    assert notes == []
+    (analysis,) = analyses.values()
+    assert analysis.unmatched == ()
+    assert {t.dtype for t in analysis.tensors} == {scheme.removesuffix("x8")}
+    assert [t.op for t in analysis.tensors if t.op in ("SOFTMAX", "TANH")]
+    for t in analysis.tensors:
+        assert t.accumulated.sqnr_db > 15
