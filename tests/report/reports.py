@@ -42,6 +42,8 @@ def make_report(
             "output": "probabilities",
             "classes": classes,
             "class_names": [f"class {i}" for i in range(classes)],
+            "scores": "probabilities",
+            "data_range": None,
         },
         "metrics": _metrics(rng, names),
         "agreement": [
@@ -84,8 +86,17 @@ def make_report(
                 ],
             }
             for name, title, unit, better, scale in (
-                ("noise_1lsb", "answers that flip under input noise of 1 LSB", "%", "lower", 0.4),
-                ("brightness", "answers that flip under 2 % more brightness", "%", "lower", 1.2),
+                ("flips_noise", "answers that flip under input noise of 1 LSB", "%", "lower", 0.4),
+                (
+                    "flips_brightness",
+                    "answers that flip under 2 % more brightness",
+                    "%",
+                    "lower",
+                    1.2,
+                ),
+                ("moved_noise", "how far the output moves under noise", "%", "lower", 2.1),
+                ("confidence", "mean confidence in the answer", "%", "neither", 81.27),
+                ("gap_top1", "generalisation: top-1 accuracy lost", "%", "lower", 6.6),
                 ("roughness", "roughness of the output along a path", "", "lower", 0.0003),
             )
         ],
@@ -135,7 +146,7 @@ def null_report() -> dict[str, Any]:
     """Every section is there, and everything in it that may be null is null."""
     report = make_report(layers=5)
     report["task"]["class_names"] = None
-    report["task"]["classes"] = None
+    report["task"] |= {"classes": None, "scores": None}
     for model in report["models"]:
         for argument in model["inputs"] + model["outputs"]:
             argument |= {"scale": None, "zero_point": None}

@@ -1,5 +1,6 @@
 """The page in Debian's Chromium, as a person uses it."""
 
+import re
 import shutil
 
 import pytest
@@ -120,6 +121,32 @@ def test_sections_come_in_order_and_only_with_data(show):
     tab = show(bare_report())
     ids = tab.locator("main > section").evaluate_all("(all) => all.map((s) => s.id)")
     assert ids == ["verdict", "models", "interface", "made"]
+
+
+def test_a_difference_that_does_not_matter_is_not_shouted(show):
+    report = make_report()
+    report["task"]["scores"] = "logits"
+    metric = report["metrics"][1]
+    for v in metric["values"]:
+        v |= {"value": 0.45150211, "low": 0.39219235, "high": 0.51}
+    metric["differences"][0] |= {"value": -0.000083, "low": -0.0001, "high": -0.00006, "p": None}
+    report["metrics"][-1] |= {"values": [], "differences": []}
+    tab = show(report)
+    rows = tab.locator("#metrics tbody").nth(1).locator("tr").all_inner_texts()
+    assert "0.4515 (0.3922 to 0.5100)" in rows[2]
+    assert "worse, but negligible" in rows[2]
+    assert tab.locator("#metrics tbody").nth(1).locator(".chip.bad").count() == 0
+    assert tab.locator("#second .metrics").count() == 0
+    lead = tab.locator("#models .lead").inner_text()
+    assert "classification on output probabilities (scores are logits)." in lead
+
+
+def test_a_very_large_page_says_what_it_leaves_out(show):
+    tab = show(make_report(layers=3000))
+    lead = tab.locator("#graph .lead").inner_text()
+    assert re.search(r"at most 32 bins and are those of the \d{3,} worst layers;", lead)
+    # The worst layer is the chosen one, and has its histogram.
+    assert tab.locator(".panel .histogram, .panel figure").count() > 0
 
 
 def test_metrics_say_what_is_real(show):

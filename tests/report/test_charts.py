@@ -9,7 +9,7 @@ import pytest
 from reports import bare_report, make_report, nasty_report, null_report
 
 from tfq.errors import TfqError, UsageError
-from tfq.report import plots
+from tfq.report import plots, require_plots
 
 pytest.importorskip("matplotlib", reason="pip install 'tfq[plots]'")
 
@@ -70,6 +70,9 @@ def test_errors(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UsageError, match="Cannot make the folder"):
         plots(make_report(), tmp_path / "file" / "plots")
+    require_plots()
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'tfq\[plots\]'"):
+        require_plots()
     with pytest.raises(UsageError, match=r"pip install 'tfq\[plots\]'"):
         plots(make_report(), tmp_path)

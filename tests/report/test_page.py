@@ -37,7 +37,11 @@ def elements(report):
 
 
 def embedded(report):
-    scripts = elements(report).all("script")
+    return embedded_in(page(report))
+
+
+def embedded_in(made):
+    scripts = Elements(made.decode()).all("script")
     (text,) = [t for attrs, t in scripts if attrs.get("type") == "application/json"]
     return json.loads(text)
 
@@ -87,29 +91,76 @@ def test_the_policy_allows_this_style_and_this_script_and_no_network():
     assert set(re.findall(r"https?://[^\"'\s]+", text)) == {"http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.parametrize(("layers", "analysed"), [(500, 1), (500, 5), (3000, 1)])
-def test_below_3_mb(layers, analysed):
+@pytest.mark.parametrize(
+    ("layers", "analysed", "reduced"),
+    [(500, 1, False), (500, 5, True), (2000, 1, True), (3000, 1, True)],
+)
+def test_below_3_mb(layers, analysed, reduced):
     report = make_report(layers=layers, models=6, analysed=analysed, classes=100)
-    limit = 3_000_000 if layers * analysed <= 500 else 2_400 * layers * analysed
-    assert len(page(report)) < limit
+    made = page(report)
+    assert len(made) < 3_000_000
+    assert ("reduced" in embedded_in(made)) == reduced
+
+
+def test_names_and_figures_give_way_last():
+    report = make_report(layers=3000, models=2)
+    for t in report["layers"][0]["tensors"]:
+        t["name"] = "model/functional/" + "block/" * 40 + t["name"]
+        t["layer"] = t["name"]
+    worst = report["layers"][0]["tensors"][7]
+    report["verdicts"][0]["tensor"] = worst["name"]
+    made = page(report)
+    assert len(made) < 3_000_000
+    found = embedded_in(made)
+    assert found["reduced"]["names"]
+    tensors = found["layers"][0]["tensors"]
+    assert len(tensors) == 3000
+    assert tensors[7]["name"] == "..." + worst["name"][-80:]
+    assert found["verdicts"][0]["tensor"] == tensors[7]["name"]
+    assert tensors[7]["scale"] == float(f"{worst['scale']:.4g}")
 
 
 def test_large_models_have_fewer_bins_and_all_counts():
     report = make_report(layers=5)
-    tensors = make_tensors(1600)
+    tensors = make_tensors(1800)
     for t in tensors:
         h = t["histogram"]
         h["float"], h["quantized"] = h["float"] + [1], h["quantized"] + [2]  # 65 bins.
     report["layers"][0]["tensors"] = tensors
-    before = tensors[3]["histogram"]
-    after = embedded(report)["layers"][0]["tensors"][3]["histogram"]
-    merge = math.ceil(65 / len(after["float"]))
-    assert merge > 1
+    found = embedded(report)
+    assert found["reduced"] == {"bins": 32, "histograms": None, "names": False}
+    before, after = tensors[3]["histogram"], found["layers"][0]["tensors"][3]["histogram"]
+    assert len(after["float"]) == len(after["quantized"]) == 22
     assert sum(after["float"]) == sum(before["float"])
     assert sum(after["quantized"]) == sum(before["quantized"])
-    assert after["float"][1] == sum(before["float"][merge : 2 * merge])
+    assert after["float"][1] == sum(before["float"][3:6])
     width = (before["high"] - before["low"]) / 65
-    assert after["high"] - after["low"] == pytest.approx(width * merge * len(after["float"]), 1e-4)
+    assert after["high"] - after["low"] == pytest.approx(width * 3 * 22, 1e-4)
+
+
+def test_very_large_models_keep_the_histograms_of_the_worst_layers():
+    report = make_report(layers=3000)
+    found = embedded(report)
+    kept = found["reduced"]["histograms"]
+    assert 100 < kept < 3000
+    tensors = found["layers"][0]["tensors"]
+    assert sum(t["histogram"] is not None for t in tensors) == kept
+
+    def error(t):
+        reading = t["isolated"] or t["accumulated"]
+        return math.inf if reading["sqnr_db"] is None else reading["sqnr_db"]
+
+    drawn = [error(t) for t in tensors if t["histogram"]]
+    left = [error(t) for t in tensors if not t["histogram"]]
+    assert max(drawn) <= min(left)
+    # Nothing else is missing.
+    for t, whole in zip(tensors, report["layers"][0]["tensors"], strict=True):
+        whole = rounded(whole)
+        for x in (t, whole):
+            x["histogram"] = None
+            if x["weights"]:
+                x["weights"]["histogram"] = None
+        assert t == whole
 
 
 def test_equal_reports_have_equal_pages():

@@ -31,7 +31,9 @@ def test_the_schema_is_one_and_describes_every_field():
     assert len(found) > 20
     for o in found:
         assert o["additionalProperties"] is False
-        assert set(o["required"]) == set(o["properties"])
+        optional = set(o["properties"]) - set(o["required"])
+        assert optional <= {"scores", "data_range"}  # Of a task; older reports lack them.
+        assert set(o["required"]) <= set(o["properties"])
         for name, field in o["properties"].items():
             described = field.get("description") or "$ref" in field
             assert described, name

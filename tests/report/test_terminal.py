@@ -44,6 +44,68 @@ def test_what_is_said():
     assert "WARNING class 7 has only 4 samples." in text
 
 
+def test_behaviour_is_a_line_a_probe_and_a_figure_a_model():
+    lines = console(make_report())
+    at = next(i for i, line in enumerate(lines) if line.startswith("  behaviour"))
+    assert [line.strip() for line in lines[at : at + 6]] == [
+        "behaviour of saved_model, then int8.tflite",
+        "answers that flip under input noise of 1 LSB: 0.400 %, 0.480 %",
+        "answers that flip under 2 % more brightness: 1.20 %, 1.44 %",
+        "mean confidence in the answer: 81.3 %, 97.5 %",
+        "generalisation: top-1 accuracy lost: 6.60 %, 7.92 %",
+        "",
+    ]
+
+
+def test_outputs_that_are_no_classes_move_instead_of_flip():
+    report = make_report()
+    report["behaviour"] = [b for b in report["behaviour"] if b["name"] in ("moved_noise", "x")]
+    text = "\n".join(console(report))
+    assert "how far the output moves under noise: 2.10 %, 2.52 %" in text
+
+
+def test_what_was_measured_on_what_is_in_the_line_of_the_data():
+    report = make_report()
+    lines = " ".join(" ".join(console(report)).split())
+    assert "classification on output probabilities (scores are probabilities)" in lines
+    report["task"] = {"name": "image", "output": "y", "classes": None, "class_names": None}
+    assert "image on output y " in " ".join(" ".join(console(report)).split()) + " "
+    report["task"]["data_range"] = 255.0
+    assert "image on output y (range of values 255)" in " ".join(" ".join(console(report)).split())
+
+
+@pytest.mark.parametrize(
+    ("value", "half", "change", "shown"),
+    [
+        (0.45150211, 0.06, 0.000083, "0.4516 (0.3916 to 0.5116), difference +0.0001 (+0.0000 to"),
+        (1.0, 1e-9, -1e-8, "1.0000 (1.0000 to 1.0000), difference 0.0000"),
+        (64.8, 2.4, -2.0, "62.8 (60.4 to 65.2), difference -2.0"),
+        (0.0123456, 0.001, 0.0001, "0.01245 (0.01145 to 0.01345), difference +0.00010"),
+        (1234.5678, 0.01, 0.0, "1234.6 (1234.6 to 1234.6)"),
+    ],
+)
+def test_decimals_mean_something(value, half, change, shown):
+    report = make_report()
+    metric = report["metrics"][0]
+    metric["unit"] = ""
+    for v, off in zip(metric["values"], (0, change), strict=True):
+        v |= {"value": value + off, "low": value + off - half, "high": value + off + half}
+    spread = abs(change) * 0.9
+    metric["differences"][0] |= {"value": change, "low": change - spread, "high": change + spread}
+    text = " ".join(" ".join(console(report, 200)).split()).replace("+0.0000 (", "0.0000 (")
+    assert f"int8.tflite: {shown}" in text
+
+
+def test_metrics_without_values_have_no_heading():
+    report = make_report()
+    for m in report["metrics"]:
+        if m["data"] == 2:
+            m |= {"values": [], "differences": []}
+    second = "\n".join(console(report)).partition("second ")[2]
+    assert "metric" not in second
+    assert "flips" in second
+
+
 def test_the_ten_worst_layers_in_order():
     report = make_report(layers=60)
     lines = console(report)

@@ -44,6 +44,20 @@ _BELOW = "#742311"
 _CEILING = 60.0  # dB; above it a bar would be too short to see.
 
 
+def require_plots() -> None:
+    """Sees that `plots` can draw, before the work that is to be drawn.
+
+    Raises:
+      UsageError: matplotlib is missing.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "Plots need matplotlib. Install it with: pip install 'tfq[plots]'"
+        ) from None
+
+
 def plots(
     report: Mapping[str, Any],
     folder_path: str | os.PathLike[str],
@@ -68,13 +82,10 @@ def plots(
     for f in formats:
         if f not in FORMATS:
             raise unknown_option("format", f, FORMATS)
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ImportError:
-        raise UsageError(
-            "Plots need matplotlib. Install it with: pip install 'tfq[plots]'"
-        ) from None
+    require_plots()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     folder = os.fspath(folder_path)
     try:
         os.makedirs(folder, exist_ok=True)

@@ -11,17 +11,16 @@ import functools
 import hashlib
 import html
 import importlib.resources
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from tfq.report.fit import dump, fit, rounded
 from tfq.report.terminal import console
 
 _SCRIPTS = ("dom", "charts", "sections", "graph", "table", "layers", "main")
 _DIGITS = 6  # Significant ones of a number in the page; the JSON report has all.
-# Bins of all histograms together: the page stays below 3 MB.
-_ALL_BINS = 160_000
+_LARGEST = 2_990_000  # Bytes of a page: below 3 MB.
 
 
 def page(report: Mapping[str, Any]) -> bytes:
@@ -31,8 +30,9 @@ def page(report: Mapping[str, Any]) -> bytes:
       report: as `schema.json` describes it.
 
     Returns:
-      HTML, UTF-8; equal reports have equal bytes. Numbers are rounded to 6 digits; histograms of
-      very large models are drawn with fewer bins.
+      HTML, UTF-8; equal reports have equal bytes. Numbers are rounded to 6 digits. It is below
+      3 MB: of very large models histograms have fewer bins, or are those of the worst layers
+      only, which the page then says.
 
     Raises:
       ValueError: a number is not finite.
@@ -46,8 +46,12 @@ def page(report: Mapping[str, Any]) -> bytes:
         "style_hash": _hash(style),
         "script_hash": _hash(script),
         "text": html.escape("\n".join(console(report))),
-        "data": _embed(report),
     }
+    room = _LARGEST - len(_fill(parts | {"data": ""}))
+    return _fill(parts | {"data": dump(fit(rounded(report, _DIGITS), room))})
+
+
+def _fill(parts: Mapping[str, str]) -> bytes:
     text = re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _read("page.html"))
     return text.encode("utf-8", "backslashreplace")
 
@@ -59,45 +63,3 @@ def _read(name: str) -> str:
 
 def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _embed(report: Mapping[str, Any]) -> str:
-    """JSON that cannot end its <script>: the only `<` of HTML are outside of it."""
-    tensors = [t for a in report["layers"] for t in a["tensors"]]
-    lists = [
-        h for t in tensors for h in (t["histogram"], (t["weights"] or {}).get("histogram")) if h
-    ]
-    bins = sum(len(h["float"]) + len(h["quantized"] or ()) for h in lists)
-    merge = -(-bins // _ALL_BINS) if bins else 1
-    text = json.dumps(_slim(report, merge), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
-
-
-def _slim(value: Any, merge: int) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}")
-    if isinstance(value, Mapping):
-        if merge > 1 and value.keys() == {"low", "high", "float", "quantized"}:
-            value = _merge_bins(value, merge)
-        return {k: _slim(v, merge) for k, v in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_slim(v, merge) for v in value]
-    return value
-
-
-def _merge_bins(histogram: Mapping[str, Any], merge: int) -> dict[str, Any]:
-    """Adds every `merge` neighbours; the last bin may reach past the old end."""
-    n = len(histogram["float"])
-    width = (histogram["high"] - histogram["low"]) / n
-
-    def merged(counts: Sequence[int] | None) -> list[int] | None:
-        if counts is None:
-            return None
-        return [sum(counts[i : i + merge]) for i in range(0, n, merge)]
-
-    return {
-        "low": histogram["low"],
-        "high": histogram["low"] + -(-n // merge) * merge * width,
-        "float": merged(histogram["float"]),
-        "quantized": merged(histogram["quantized"]),
-    }

@@ -11,11 +11,12 @@ _INDENT = 12  # Where the text of a row begins.
 _NARROWEST = 40
 _WORST = 10
 _FINDINGS = 8
+_PROBES = 7
 _GLUE = "\N{NO-BREAK SPACE}"  # Holds figures together that belong on one line.
 
 
 def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
-    """The report as lines: verdict, metrics, flips, causes with remedies, the worst layers.
+    """The report as lines: verdict, metrics, flips, behaviour, causes with remedies, worst layers.
 
     Args:
       report: as `schema.json` describes it.
@@ -23,11 +24,12 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     """
     width = max(width, _NARROWEST)
     rows: list[tuple[str, str]] = [("verdict", f"{report['verdict']['text']}")]
-    rows += [("data", _data(report["data"]))]
+    rows += [("data", "; ".join(filter(None, (_data(report["data"]), _task(report["task"])))))]
     rows += [("model", _model(m)) for m in report["models"]]
     lines = [line for name, text in rows for line in _row(name, text, width)]
     for which in (1, 2):
         lines += _metrics(report, which, width)
+    lines += _behaviour(report, width)
     lines += _findings(report, width)
     for analysis in report["layers"]:
         lines += _worst(analysis, width)
@@ -52,6 +54,17 @@ def _data(data: Mapping[str, Any]) -> str:
     return data["description"] + ("" if data["labelled"] else ", without labels")
 
 
+def _task(task: Mapping[str, Any] | None) -> str:
+    if task is None:
+        return ""
+    text = f"{task['name']} on output {task['output']}"
+    if task.get("scores"):
+        text += f" (scores are {task['scores']})"
+    if task.get("data_range"):
+        text += f" (range of values {task['data_range']:g})"
+    return text
+
+
 def _model(model: Mapping[str, Any]) -> str:
     parts = [model["kind"], "full integer" if model["full_integer"] else ""]
     size = model["bytes"]
@@ -62,7 +75,8 @@ def _model(model: Mapping[str, Any]) -> str:
 
 
 def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
-    metrics = [m for m in report["metrics"] if m["data"] == which]
+    # Without labels there are metrics without values.
+    metrics = [m for m in report["metrics"] if m["data"] == which and m["values"]]
     flips = [a for a in report["agreement"] if a["data"] == which]
     if not metrics and not flips:
         return []
@@ -94,27 +108,62 @@ def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
 
 
 def _decimals(metric: Mapping[str, Any]) -> int:
-    """Enough for two digits of the narrowest interval's half width."""
+    """Enough for two digits of the narrowest interval's half width, or three of the values where
+    there is none; never more than four of a number of order 1, or four significant ones below.
+    """
     rows = [*metric["values"], *metric["differences"]]
     halves = [(r["high"] - r["low"]) / 2 for r in rows if None not in (r["low"], r["high"])]
     sizes = [h for h in halves if h > 0]
     sizes = sizes or [abs(v["value"]) / 10 for v in metric["values"] if v["value"]]
     digits = 1 - math.floor(math.log10(min(sizes))) if sizes else 1
-    return min(8, max(int(metric["unit"] == "%"), digits))
+    largest = max((abs(v["value"]) for v in metric["values"] if v["value"]), default=1.0)
+    most = (4 if largest >= 1 else 3) - math.floor(math.log10(largest))
+    return max(int(metric["unit"] == "%"), min(digits, most), 0)
 
 
 def _interval(row: Mapping[str, Any], digits: int, sign: str = "") -> str:
     if row["value"] is None:
         return "not defined"
-    text = f"{row['value']:{sign}.{digits}f}"
+    text = _fixed(row["value"], digits, sign)
     if None in (row["low"], row["high"]):
         return text
-    low, high = (f"{row[k]:{sign}.{digits}f}" for k in ("low", "high"))
+    low, high = (_fixed(row[k], digits, sign) for k in ("low", "high"))
     return f"{text} ({low}{_GLUE}to{_GLUE}{high})"
+
+
+def _fixed(value: float, digits: int, sign: str = "") -> str:
+    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # Adding 0 makes -0.0 a 0.0.
 
 
 def _chance(p: float) -> str:
     return f"{p:.2g}" if p >= 0.0001 else f"less{_GLUE}than{_GLUE}0.0001"
+
+
+def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:
+    """Flips under each probe, mean confidence and generalisation: a line each, a figure a model."""
+    found = [b for b in report["behaviour"] if b["name"].startswith(("flips_", "confidence"))]
+    if not found:  # Outputs that are no classes have no answers to flip.
+        found = [b for b in report["behaviour"] if b["name"].startswith("moved_")]
+    found += [b for b in report["behaviour"] if b["name"].startswith("gap_")]
+    found = [b for b in found if any(v["value"] is not None for v in b["values"])]
+    if not found:
+        return []
+    models = dict.fromkeys(v["model"] for b in found for v in b["values"])
+    order = ", then ".join(models)
+    lines = ["", *_row("behaviour", f"of {order}" if len(models) > 1 else order, width)]
+    for b in found[:_PROBES]:
+        values = {v["model"]: v["value"] for v in b["values"]}
+        unit = f"{_GLUE}{b['unit']}" if b["unit"] else ""
+        figures = ["-" if values.get(m) is None else f"{_short(values[m])}{unit}" for m in models]
+        lines += _row("", f"{b['title']}: {', '.join(figures)}", width)
+    return lines
+
+
+def _short(value: float) -> str:
+    """Three significant digits."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    return _fixed(value, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 def _findings(report: Mapping[str, Any], width: int) -> list[str]:

@@ -22,7 +22,7 @@ const svg = (tag, props, ...children) => fill(document.createElementNS(SVG, tag)
 const minus = (text) => text.replace("-", "−");
 
 function fixed(x, decimals) {
-  return x === null ? DASH : minus(x.toFixed(decimals));
+  return x === null ? DASH : minus(x.toFixed(decimals).replace(/^-(?=[0.]*$)/, ""));
 }
 
 // Three significant digits, without an exponent where a person would not write one.

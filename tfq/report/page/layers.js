@@ -224,9 +224,14 @@ class Layers {
 
   sections() {
     const samples = this.analysis.samples;
+    const reduced = this.report.reduced;
+    const left = reduced ? [
+      ` To keep this page small, histograms have at most ${reduced.bins} bins`,
+      reduced.histograms === null ? "" : ` and are those of the ${plural(reduced.histograms, "worst layer")}`,
+      reduced.names ? ", and long names are cut" : "", "; the JSON report has all."].join("") : "";
     return [
       this.readings.length ? section("worst", "Worst layers", "The ten with the least signal over quantization noise.", this.views.worst) : null,
-      section("graph", "Graph", `Every tensor from the first to the last, measured on ${plural(samples, "sample")}. Isolated: only this layer is quantized. Accumulated: as the model runs.`, this.views.graph),
+      section("graph", "Graph", `Every tensor from the first to the last, measured on ${plural(samples, "sample")}. Isolated: only this layer is quantized. Accumulated: as the model runs.${left}`, this.views.graph),
       section("layers", "All layers", null, this.views.table),
     ];
   }

@@ -17,12 +17,18 @@ function verdictSection(report) {
     warned ? h("p", { class: "small" }, h("a", { href: "#warnings" }, plural(warned, "warning")), " about these figures") : null);
 }
 
+function taskText(task) {
+  const scores = task.scores ? ` (scores are ${task.scores})` : "";
+  const range = task.data_range ? ` (range of values ${num(task.data_range)})` : "";
+  return `${task.name} on output ${task.output}${scores}${range}`;
+}
+
 function comparedSection(report) {
   const base = reference(report);
   const many = report.models.length > 1;
   const lead = [
     `${report.data.description}${report.data.labelled ? "" : ", without labels"}`,
-    report.task ? `${report.task.name} on output ${report.task.output}` : null,
+    report.task ? taskText(report.task) : null,
   ].filter(Boolean).join("; ") + ".";
   const ratio = (m) => (many && m !== base && m.bytes && base.bytes ? `${(base.bytes / m.bytes).toFixed(1)} × smaller` : "");
   const rows = report.models.map((m) => [
@@ -38,21 +44,33 @@ function comparedSection(report) {
     table("The models", [["Model", ""], ["Type", ""], ["Size", ""], ["Full integer", ""], ["Runs from runtime", ""], ["SHA-256", ""], ["File", ""]], rows, { class: "models" }));
 }
 
-// Enough decimals for two digits of the interval's half width.
+// Two digits of the interval's half width, or three of the values where there is none; never more
+// than four decimals of a number of order 1, or four significant digits below.
 function decimalsOf(metric) {
   const halves = [...metric.values, ...metric.differences].filter((v) => v.low !== null && v.high !== null).map((v) => (v.high - v.low) / 2).filter((w) => w > 0);
   const values = metric.values.map((v) => Math.abs(v.value || 0)).filter((v) => v > 0);
   const size = halves.length ? Math.min(...halves) : values.length ? Math.min(...values) / 10 : 1;
-  return Math.min(8, Math.max(metric.unit === "%" ? 1 : 0, 1 - Math.floor(Math.log10(size))));
+  const largest = values.length ? Math.max(...values) : 1;
+  const most = (largest >= 1 ? 4 : 3) - Math.floor(Math.log10(largest));
+  return Math.max(metric.unit === "%" ? 1 : 0, Math.min(most, 1 - Math.floor(Math.log10(size))), 0);
+}
+
+// With enough samples no difference is chance, however small. Nobody acts on 0.1 % of the value, nor
+// on 1/20 of the width to which the samples tell the value itself: such a difference is not shouted.
+function negligible(d, reference) {
+  if (!reference || reference.value === null) return false;
+  const width = reference.low === null || reference.high === null ? 0 : reference.high - reference.low;
+  return Math.abs(d.value) < Math.max(Math.abs(reference.value) / 1000, width / 20);
 }
 
 // Whether chance can explain it: neither the test nor the interval, where there is one, may say so.
-function conclusion(d, better) {
+function conclusion(d, better, reference) {
   if (d.value === null || (d.p === null && d.low === null)) return ["", ""];
   const real = (d.p === null || d.p < 0.05) && (d.low === null || d.low > 0 || d.high < 0);
   if (!real) return ["", "may be chance"];
   if (better === "neither" || d.value === 0) return ["", "really different"];
-  return (d.value > 0) === (better === "higher") ? ["better", "really better"] : ["worse", "really worse"];
+  const tone = (d.value > 0) === (better === "higher") ? "better" : "worse";
+  return negligible(d, reference) ? ["", `${tone}, but negligible`] : [tone, `really ${tone}`];
 }
 
 function metricRows(metric, models, compared) {
@@ -69,7 +87,7 @@ function metricRows(metric, models, compared) {
   const rows = models.filter((m) => metric.values.some((v) => v.model === m.name)).map((m) => {
     const v = metric.values.find((x) => x.model === m.name);
     const d = metric.differences.find((x) => x.model === m.name);
-    const [tone, words] = d ? conclusion(d, metric.better) : ["", ""];
+    const [tone, words] = d ? conclusion(d, metric.better, metric.values.find((x) => models.some((r) => r.reference && r.name === x.model))) : ["", ""];
     return h("tr", { role: "row" },
       h("th", { scope: "row", role: "rowheader" }, name(m.name)),
       h("td", { role: "cell", "data-label": "" }, h("strong", {}, plain(v.value)), interval(v, plain)),
@@ -83,7 +101,7 @@ function metricRows(metric, models, compared) {
 }
 
 function metricTable(report, which) {
-  const metrics = report.metrics.filter((m) => m.data === which);
+  const metrics = report.metrics.filter((m) => m.data === which && m.values.length);
   if (!metrics.length) return null;
   const compared = metrics.some((m) => m.differences.length);
   const heads = [["Model", ""], ["Value (95 % interval)", ""], ["Difference to the reference (95 % interval)", ""], ["p", "n"], ["Difference", ""]];
