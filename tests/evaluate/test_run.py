@@ -194,6 +194,7 @@ def test_data_that_does_not_fit_is_one_error(change, error, message):
     ("options", "error", "message"),
     [
         ({"metrics": ["psnr"]}, UsageError, "'psnr' does not fit the task classification"),
+        ({"metrics": ["accuracy"]}, UsageError, "Unknown metric 'accuracy'.*Did you mean 'top1'"),
         ({"task": "clasification"}, UsageError, "Unknown task.*'classification'"),
         ({"output": "scores"}, UsageError, "no output 'scores'"),
         ({"seed": -1}, UsageError, "seed is a whole number from 0 on"),
@@ -320,3 +321,38 @@ def test_what_scores_are_can_be_said():
         evaluate_model(source, labelled(), data_range=255.0)
     with pytest.raises(UsageError, match="scores"):
         evaluate_model(source, labelled(), scores="percent")
+
+
+def test_samples_that_are_not_scaled_are_said_to_be_so_and_never_good():
+    data = labelled()
+    unscaled = {"x0": data["x0"] * 100, "y": data["y"]}
+    for layers in (True, False):
+        report = evaluate_model(
+            list(classifier()), unscaled, layers=layers, layer_samples=8, probes=0
+        ).report
+        (warning,) = (w for w in report["warnings"] if w.startswith("THE SAMPLES DO NOT FIT"))
+        assert "model 2: x0 takes" in warning
+        assert report["verdict"]["status"] != "good"
+        assert "do not fit the input" in report["verdict"]["text"]
+    fine = evaluate_model(list(classifier()), data, layers=False, probes=0).report
+    assert fine["warnings"] == []
+
+
+def test_few_samples_are_never_called_good():
+    data = {name: values[:10] for name, values in labelled().items()}
+    report = evaluate_model(list(classifier()), data, layers=False, probes=0).report
+    assert report["verdict"]["status"] == "doubtful"
+    assert "So few samples (10) say little." in report["verdict"]["text"]
+
+
+def test_mistakes_are_found_before_a_model_is_converted(tmp_path):
+    (tmp_path / "net.keras").write_bytes(b"not looked at")
+    for options, message in (
+        ({"task": "segmentation"}, "Unknown task"),
+        ({"metrics": "top1,acc"}, "Unknown metric 'acc'"),
+        ({"metrics": "no.such:metric"}, "no module"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            evaluate_model(str(tmp_path / "net.keras"), labelled(), **options)
+    with pytest.raises(UsageError, match=r"There is no model at gone\.tflite"):
+        evaluate_model([str(tmp_path / "net.keras"), "gone.tflite"], labelled())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,8 +47,8 @@ _SAMPLES = _integer("samples", None, "read at most so many")
 _LAYERS = flags.DEFINE_boolean(
     "layers", True, "layer by layer, against the float", flag_values=FLAGS
 )
-_LAYER_SAMPLES = _integer("layer_samples", 32, "samples that layers are analysed on")
-_PROBES = _integer("probes", 256, "samples whose stability is probed; 0: none")
+_LAYER_SAMPLES = _integer("layer_samples", 32, "about so many samples for the layers")
+_PROBES = _integer("probes", 256, "about so many to probe stability with; 0: none")
 _REPORT = _string("report", None, "write the page (HTML) here")
 _JSON = _string("json", None, "write the report as JSON here")
 _NODE_DATA = _string("node_data", None, "write Model Explorer node data into this folder")
@@ -106,6 +107,7 @@ def _run(args: list[str]) -> int:
     if _DATA.value is None:
         raise UsageError("--data is missing: the samples that the models are run on, with labels.")
     _check_outputs(args)
+    start = time.perf_counter()
     with cli.Progress() as progress:
         result = evaluate_model(
             args,
@@ -131,6 +133,7 @@ def _run(args: list[str]) -> int:
         )
     for line in console(result.report):
         cli.say(line)
+    written = [path for path in (_REPORT.value, _JSON.value) if path]
     if _REPORT.value:
         write_atomic(_REPORT.value, page(result.report))
     if _JSON.value:
@@ -143,8 +146,13 @@ def _run(args: list[str]) -> int:
             body = json.dumps(node_data(result.report, analysed["model"]), indent=1)
             name = analysed["model"].replace(os.sep, "_")
             write_atomic(folder / f"{name}.json", body.encode())
+            written.append(str(folder / f"{name}.json"))
     if _PLOTS.value:
         plots(result.report, _PLOTS.value)
+        written.append(os.path.join(_PLOTS.value, ""))
+    if written:
+        cli.say(f"  wrote     {', '.join(written)}")
+    cli.say(f"  seconds   {time.perf_counter() - start:.1f}")
     return 0
 
 

@@ -37,7 +37,7 @@ from tfq.evaluate.metrics import (
     load_metric,
     tasks,
 )
-from tfq.evaluate.samples import one_by_one, rows_of_a_block, steps_of
+from tfq.evaluate.samples import misfits, one_by_one, rows_of_a_block, steps_of
 from tfq.evaluate.scores import Scores, collect
 from tfq.evaluate.scoring import Entrant, Probing, ScoreWork
 from tfq.executors import Shard, Workers, open_workers
@@ -155,13 +155,14 @@ def evaluate_model(
         if isinstance(count, bool) or not isinstance(count, int) or count < least:
             raise UsageError(f"{name} is a whole number from {least} on. Received: {count!r}.")
     if isinstance(metrics, str):
-        metrics = [metrics]
+        metrics = [name.strip() for name in metrics.split(",")]
+    facts = {"scores": scores, "data_range": data_range}
+    known = {k: v for k, v in facts.items() if v is not None}
+    _check_names(task, metrics, known)
     for given in (data, second_data):
         check_name(given)
     report = progress or (lambda stage, done, total: None)
     with open_workers(workers, scheduler, executor) as crew:
-        facts = {"scores": scores, "data_range": data_range}
-        known = {k: v for k, v in facts.items() if v is not None}
         run = _Run(crew, report, seed, samples, data_options, known)
         report("Loading models", 0, None)
         field = load_field(
@@ -290,6 +291,7 @@ class _Run:
             )
         if labels is None:
             chosen = tuple(m for m in chosen if not m.needs_labels)
+        self.warnings += misfits(field, opened.first.inputs)
         judged = _Judged(tuple(entrants), fitted, chosen, output, work.probing.steps)
         self.check_labels(opened, judged)
         return judged
@@ -360,6 +362,30 @@ class _Run:
 
     def _progress_of(self, stage: str, total: int | None, done: int) -> None:
         self.progress(stage, done, total)
+
+
+def _check_names(task: str | None, names: Sequence[Any] | None, facts: Mapping[str, Any]) -> None:
+    """Fails before any model is converted for names that fit nothing.
+
+    Raises:
+      UsageError: there is no such task, or no such metric of it or of any.
+    """
+    plain = [n for n in names or () if isinstance(n, str) and ":" not in n]
+    for name in names or ():
+        if name not in plain:
+            load_metric(name)
+    if task is not None:
+        get_task(task, **facts).require(plain)
+        return
+    every = {t: get_task(t) for t in tasks()}
+    for name in plain:
+        if not any(t.has(name) for t in every.values()):
+            listed = "; ".join(f"{t}: {', '.join(k.all_metrics)}" for t, k in every.items())
+            hint = " Did you mean 'top1'?" if name.lower().startswith("acc") else ""
+            raise UsageError(
+                f"Unknown metric {name!r}. There are, by task, {listed}; and one's own as "
+                f"package.module:callable.{hint}"
+            )
 
 
 def _metrics(task: Task | None, names: Sequence[Any] | None) -> tuple[Metric, ...]:

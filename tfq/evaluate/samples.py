@@ -12,7 +12,10 @@ from tfq.evaluate.behaviour import Steps
 from tfq.evaluate.contestants import Field
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
-from tfq.graph.numerics import LIMITS
+from tfq.graph.numerics import LIMITS, Grid
+
+# More samples' values than so many beyond an input's grid are no outliers.
+_MISFIT = 0.1
 
 # What a worker gets at once: enough to pay for sending it (a cluster takes 10 ms for each piece of
 # work), little enough to share out evenly.
@@ -55,3 +58,30 @@ def steps_of(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
         if values.ndim == 4 and values.shape[3] in (1, 3, 4) and min(values.shape[1:3]) >= 8:
             images.append(spec.name)
     return Steps(lsb, span, tuple(images))
+
+
+def misfits(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
+    """What to say of samples that are not scaled as a quantized model's input was calibrated.
+
+    Args:
+      field: the models.
+      samples: argument name -> real values [n, ...].
+    """
+    found = []
+    for m in field.models:
+        tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
+        for name, values in samples.items():
+            t = tensors[m.inputs[name]]
+            if t.quant is None or t.dtype not in LIMITS or values.dtype.kind != "f":
+                continue
+            low, high = Grid.of(t.dtype, t.quant).range()
+            step = float(t.quant.scale[0])
+            beyond = np.count_nonzero((values < low - step) | (values > high + step))
+            if beyond > _MISFIT * values.size:
+                found.append(
+                    f"THE SAMPLES DO NOT FIT THE INPUT of {m.name}: {name} takes {low:.4g} to "
+                    f"{high:.4g}, and {beyond / values.size:.0%} of the values lie beyond, which "
+                    f"reach from {values.min():.4g} to {values.max():.4g}. Scale them as in "
+                    "training (images: --scale, --mean); all figures below are of cut-off inputs."
+                )
+    return found

@@ -12,6 +12,11 @@ from typing import Any
 
 from tfq.evaluate import paired
 
+# Fewer samples say little, whatever they say.
+_FEW = 30
+# Below this share of equal answers a model is another one, even where it is right as often.
+_SAME = 0.9
+
 # Loss up to which a model is good, and from which it is bad, by unit; without unit in % of float's.
 _LIMITS = {"%": (1.0, 3.0), "dB": (0.3, 1.0), "": (1.0, 5.0)}
 _ORDER = ("good", "doubtful", "bad")
@@ -24,8 +29,20 @@ def verdict(report: Mapping[str, Any]) -> dict[str, str]:
     if len(names) == 1:
         return {"text": _alone(report), "status": "none"}
     judged = [_of_model(report, name, len(names) > 2) for name in names[1:]]
-    status = max((s for _, s in judged), key=_ORDER.index)
-    return {"text": " ".join(text for text, _ in judged), "status": status}
+    statuses = [s for _, s in judged]
+    texts = [text for text, _ in judged]
+    for name in names[1:]:
+        same = next((a["same"] for a in report["agreement"] if a["model"] == name), 1.0)
+        if same < _SAME:
+            statuses.append("doubtful")
+            texts.append(f"But {name} gives the same answer on {same:.1%} of samples only.")
+    if report["data"]["samples"] < _FEW:
+        statuses.append("doubtful")
+        texts.append(f"So few samples ({report['data']['samples']}) say little.")
+    if any(w.startswith("THE SAMPLES DO NOT FIT") for w in report["warnings"]):
+        statuses.append("doubtful")
+        texts.append("But the samples do not fit the input: see the warning.")
+    return {"text": " ".join(texts), "status": max(statuses, key=_ORDER.index)}
 
 
 def _alone(report: Mapping[str, Any]) -> str:
