@@ -133,6 +133,41 @@ def analyse(job: jobs.Job) -> dict:
     }
 
 
+def page(job: jobs.Job) -> dict:
+    """The page of a model of `layers` layers, converted and evaluated: seconds to build it, each of
+    `rounds` times, and its bytes; the last is left in `out`."""
+    import deep_model
+    import numpy as np
+
+    import tfq
+    from tfq.report import page as build
+
+    rng = np.random.default_rng(1)
+    x = rng.normal(0, 1, (64, deep_model.SIZE, deep_model.SIZE, 3)).astype(np.float32)
+    source = deep_model.build(job["layers"])
+    quantized = tfq.convert_model(source, {"x0": x}).model
+    data = {"x0": x, "y": rng.integers(0, deep_model.CLASSES, len(x))}
+    report = tfq.evaluate_model([source, quantized], data).report
+    seconds = []
+    for _ in range(job["rounds"]):
+        started = time.perf_counter()
+        made = build(report)
+        seconds.append(time.perf_counter() - started)
+    pathlib.Path(job["out"]).write_bytes(made)
+    return {
+        "seconds": seconds,
+        "bytes": len(made),
+        "tensors": len(report["layers"][0]["tensors"]),
+        "histograms": sum(t["histogram"] is not None for t in report["layers"][0]["tensors"]),
+    }
+
+
 if __name__ == "__main__":
-    actions = {"convert": convert, "calibrate": calibrate, "evaluate": evaluate, "analyse": analyse}
+    actions = {
+        "convert": convert,
+        "calibrate": calibrate,
+        "evaluate": evaluate,
+        "analyse": analyse,
+        "page": page,
+    }
     jobs.serve(actions)
