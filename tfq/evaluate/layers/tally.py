@@ -19,8 +19,8 @@ import numpy as np
 from tfq.calibrate.sketch import Sketch
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 
-# Values looked at together: float32 buffers of so many stay in the cache of a core.
-_CHUNK = 1 << 17
+# Values looked at together: two float32 buffers of so many stay in the cache of a core (2 MB).
+_CHUNK = 1 << 18
 _ROW = 1 << 12  # Values summed in float32 at a time.
 _ONES = np.ones(_ROW, np.float32)
 _WIDE = 512  # Columns below which numpy reduces along rows slowly.
@@ -174,15 +174,29 @@ class Tally:
         Raises:
           DataError: the float tensor holds NaN or infinite values; nothing is counted.
         """
-        channels = self.low.size
-        y = expected.reshape(-1, channels)
-        self.sketch.update(y)
-        alone = None if isolated is None else isolated.reshape(-1, channels)
-        running = None if accumulated is None else accumulated.reshape(-1, channels)
-        if running is not None:
+        self.count_values(expected, accumulated)
+        self.add_errors(expected, isolated, accumulated, buffers)
+
+    def count_values(self, expected: np.ndarray, accumulated: np.ndarray | None) -> None:
+        """The first half of `add`, histograms; another thread may do the second at the time."""
+        self.sketch.update(expected)
+        if accumulated is not None:
             # The unsigned view counts from zero up and then from the lowest up.
             lowest = LIMITS[self.grid.dtype][0]
-            self.counts += np.roll(_occurrences(running.reshape(-1)), -lowest)
+            self.counts += np.roll(_occurrences(accumulated.reshape(-1)), -lowest)
+
+    def add_errors(
+        self,
+        expected: np.ndarray,
+        isolated: np.ndarray | None,
+        accumulated: np.ndarray | None,
+        buffers: Buffers,
+    ) -> None:
+        """The second half of `add`: errors and the channels' extremes."""
+        channels = self.low.size
+        y = expected.reshape(-1, channels)
+        alone = None if isolated is None else isolated.reshape(-1, channels)
+        running = None if accumulated is None else accumulated.reshape(-1, channels)
         squares = 0.0
         sums = _Sums(self.grid, channels, buffers)
         others = _Sums(self.grid, channels, buffers)

@@ -205,9 +205,10 @@ def _invoke(runner: Runner) -> None:
 class _Session:
     """What one worker keeps: interpreters, and memory to count with.
 
-    With more than one thread there are two sets of interpreters: one runs the next sample while
-    the other's tensors are counted. Counting itself is many short numpy calls, which threads of one
-    process cannot share (measured: two take as long as one).
+    With more than one thread there are two sets of interpreters: a second thread runs the next
+    sample and counts its values, while the first adds up the errors of this one. The errors alone
+    are many short numpy calls, which threads of one process cannot share (measured: two take as
+    long as one).
     """
 
     def __init__(self, work: LayerWork, threads: int):
@@ -223,30 +224,47 @@ class _Session:
     ) -> None:
         if len(self.sets) == 1:
             for sample in samples:
-                self._add(self.sets[0].run(sample), tallies)
+                self._add(self._ran(0, sample, tallies), tallies)
             return
         with ThreadPoolExecutor(max_workers=1) as pool:
-            coming = pool.submit(self.sets[0].run, samples[0])
+            coming = pool.submit(self._ran, 0, samples[0], tallies)
             for n in range(len(samples)):
                 done = coming.result()
                 if n + 1 < len(samples):
-                    coming = pool.submit(self.sets[(n + 1) % 2].run, samples[n + 1])
+                    coming = pool.submit(self._ran, (n + 1) % 2, samples[n + 1], tallies)
                 self._add(done, tallies)
 
-    def _add(self, ran: _Interpreters, tallies: Mapping[str, Tally]) -> None:
+    def _ran(
+        self, which: int, sample: Mapping[str, np.ndarray], tallies: Mapping[str, Tally]
+    ) -> _Interpreters:
+        """Runs a sample and counts its values."""
+        ran = self.sets[which].run(sample)
         for w in self.watched:
+            expected, _, accumulated = _views(w, ran)
             try:
-                expected = ran.references[w.model or 0].view(w.float_index)
-                accumulated = ran.fed[w.name] if w.is_input else ran.quantized.view(w.accumulated)
-                isolated = accumulated if w.is_input else None
-                if w.model is not None:
-                    isolated = ran.references[w.model].view(w.isolated)
-            except ValueError as e:
-                raise ModelError(f"Tensor {w.name!r} cannot be read after running: {e}") from None
-            try:
-                tallies[w.name].add(expected, isolated, accumulated, self.buffers)
+                tallies[w.name].count_values(expected, accumulated)
             except DataError as e:
                 raise DataError(
                     f"Tensor {w.float_name!r} {e} when the float model runs a sample. Check the "
                     "samples' values and preprocessing; the float model itself fails on them."
                 ) from None
+        return ran
+
+    def _add(self, ran: _Interpreters, tallies: Mapping[str, Tally]) -> None:
+        for w in self.watched:
+            tallies[w.name].add_errors(*_views(w, ran), self.buffers)
+
+
+def _views(
+    w: _Watched, ran: _Interpreters
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """A float tensor, its isolated and its accumulated counterpart, as they lie in memory."""
+    try:
+        expected = ran.references[w.model or 0].view(w.float_index)
+        accumulated = ran.fed[w.name] if w.is_input else ran.quantized.view(w.accumulated)
+        isolated = accumulated if w.is_input else None
+        if w.model is not None:
+            isolated = ran.references[w.model].view(w.isolated)
+    except ValueError as e:
+        raise ModelError(f"Tensor {w.name!r} cannot be read after running: {e}") from None
+    return expected, isolated, accumulated
