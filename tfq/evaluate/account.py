@@ -24,6 +24,7 @@ from tfq.evaluate.metrics import (
     Task,
     compare,
     confusion,
+    ece_of_bins,
     reliability,
     score,
 )
@@ -88,7 +89,7 @@ def make_report(
         "agreement": agreement,
         "outputs": outputs,
         "confusion": _confusion(task, first, names),
-        "reliability": _reliability(first, names, metrics),
+        "reliability": _reliability(first, names),
         "behaviour": [*behaviour(task, first, names), *generalisation(metrics, names, scores)],
         "layers": [
             {"model": name, "samples": a.samples, "tensors": as_dict(a)}
@@ -178,6 +179,7 @@ def _task(task: Task | None, output: str, source: SampleSource) -> dict[str, Any
         "output": output,
         "classes": classes,
         "class_names": None if not names or classes is None else list(names),
+        **task.facts(),
     }
 
 
@@ -272,9 +274,7 @@ def _confusion(task: Task | None, scores: Scores, names: Sequence[str]) -> list[
     ]
 
 
-def _reliability(
-    scores: Scores, names: Sequence[str], metrics: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def _reliability(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
     labels = scores.labels()
     if labels is None:
         return []
@@ -284,15 +284,10 @@ def _reliability(
         if answers is None or confidences is None or not np.isfinite(confidences).all():
             continue
         bins = reliability(confidences, answers == labels)
-        gaps = [
-            b.count * abs(b.accuracy - b.confidence)
-            for b in bins
-            if b.accuracy is not None and b.confidence is not None
-        ]
         rows.append(
             {
                 "model": name,
-                "ece": sum(gaps) / max(len(answers), 1),
+                "ece": ece_of_bins(bins),
                 "bins": [
                     {
                         "low": b.low,

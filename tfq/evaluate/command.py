@@ -100,13 +100,15 @@ def _command_line(args: Sequence[str]) -> str:
 
 def _run(args: list[str]) -> int:
     from tfq.evaluate.run import evaluate_model
-    from tfq.report import console, node_data, page, plots, to_json
+    from tfq.report import console, node_data, page, plots, require_plots, to_json
 
     if not args:
         raise UsageError("MODEL is missing: tfq evaluate MODEL... --data=SPEC.")
     if _DATA.value is None:
         raise UsageError("--data is missing: the samples that the models are run on, with labels.")
     _check_outputs(args)
+    if _PLOTS.value:
+        require_plots()
     start = time.perf_counter()
     with cli.Progress() as progress:
         result = evaluate_model(
