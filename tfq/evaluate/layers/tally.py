@@ -21,6 +21,7 @@ from tfq.graph.numerics import LIMITS, Grid, dequantize
 
 # Values looked at together: two float32 buffers of so many stay in the cache of a core (2 MB).
 _CHUNK = 1 << 18
+_PAIRED = 1 << 17  # Values from which on counting pairs of bytes pays.
 _ROW = 1 << 12  # Values summed in float32 at a time.
 _ONES = np.ones(_ROW, np.float32)
 _WIDE = 512  # Columns below which numpy reduces along rows slowly.
@@ -301,7 +302,7 @@ def _occurrences(flat: np.ndarray) -> np.ndarray:
     bits = flat.view(f"u{flat.dtype.itemsize}")
     if bits.itemsize == 2:
         return np.bincount(bits, minlength=1 << 16)
-    if bits.size < _CHUNK:
+    if bits.size < _PAIRED:
         return np.bincount(bits, minlength=1 << 8)
     # Two at a time: a count of pairs takes as long as one of single bytes.
     even = bits.size - bits.size % 2
