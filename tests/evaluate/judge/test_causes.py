@@ -23,9 +23,11 @@ from tfq.convert_command import FLAGS
 from tfq.equalize import rescale_prepared
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.judge import Finding, judge
-from tfq.evaluate.judge.remedies import wider
+from tfq.evaluate.judge.remedies import wider, wider_layers
+from tfq.evaluate.judge.view import View
 from tfq.evaluate.layers import analyse_layers
 from tfq.graph.model import Model
+from tfq.plan.plan import read_config
 from tfq.rewrite.prepare import prepare
 from tfq.sources import load_source
 
@@ -50,17 +52,23 @@ class Case:
     seen: np.ndarray | None = None
 
     def analyse(self, **options: Any) -> LayerAnalysis:
+        """Of the model that is made with these options besides the case's."""
+        return self.convert(**options)[0]
+
+    def convert(self, **options: Any) -> tuple[LayerAnalysis, Mapping[str, Any]]:
+        """The analysis, and what the file says of how it was made."""
         seen = self.data if self.seen is None else self.seen
         given = {"equalization": "none", **self.options, **options}
         result = tfq.convert_model(self.model, {"x0": seen}, **given)
         activations = "int16" if given.get("scheme") == "int16x8" else "int8"
         name = Model.from_bytes(self.model).main.inputs[0].name
         prepared = prepare(self.model, activations=activations)
-        return analyse_layers(
+        analysis = analyse_layers(
             rescale_prepared(prepared, result.plan.equalization).bytes,
             result.model,
             ({name: row[None]} for row in self.data),
         )
+        return analysis, read_config(Model.from_bytes(result.model))
 
 
 def options_of(finding: Finding) -> dict[str, Any]:
@@ -165,6 +173,38 @@ def shared_scale() -> Case:
     return Case(net.bytes(y), normal(SAMPLES, 10, 10, 4))
 
 
+def hidden_branch() -> Case:
+    """The same, but an average lies between the concatenation and what needs the narrow branch."""
+    net = Net(18)
+    x = net.input(1, 10, 10, 4, name="image")
+    wide = net.conv(x, 8, weights=60 * net.rng.normal(0, 0.2, (8, 3, 3, 4)), out="wide")
+    narrow = net.conv(x, 8, out="narrow")
+    means = net.mean(net.concat(wide, narrow, out="joint"), out="means")
+    weights = net.rng.normal(0, 0.2, (8, 16))
+    weights[:4, 8:] = 0
+    weights[4:, :8] = 0
+    weights[:4] /= 60
+    y = net.dense(means, 8, weights=weights, bias=np.zeros(8), out="answer")
+    data = normal(SAMPLES, 10, 10, 4) + 3 * normal(SAMPLES, 1, 1, 4, seed=6)
+    return Case(net.bytes(y), data)
+
+
+def faint_pixels() -> Case:
+    """The last column of the image is 400 times fainter; half of the answers are read from it."""
+    net = Net(19)
+    x = net.input(1, 4, 4, 2, name="image")
+    y = net.conv(x, 8, size=1, bias=np.zeros(8), out="pixels")
+    y = net.reshape(y, 1, 128, out="flat")
+    weights = net.rng.normal(0, 0.1, (8, 4, 4, 8))
+    weights[:4, :, 3] = 0
+    weights[4:, :, :3] = 0
+    weights[4:] *= 400
+    y = net.dense(y, 8, weights=weights.reshape(8, 128), bias=np.zeros(8), out="answer")
+    data = normal(SAMPLES, 4, 4, 2)
+    data[:, :, 3] /= 400
+    return Case(net.bytes(y), data, {"input_type": "int16"})
+
+
 def fixed_grid() -> Case:
     """A gate that is nearly shut: its values use 2 % of what the kernel writes."""
     net = Net(9)
@@ -264,6 +304,8 @@ CASES: list[tuple[Callable[[], Case], str, str]] = [
     (coarse_weights, "weights_too_coarse", "conv"),
     (bias_error, "bias_error", "sum"),
     (shared_scale, "shared_scale", "narrow"),
+    (hidden_branch, "shared_scale", "narrow"),
+    (faint_pixels, "silenced_channels", "flat"),
     (fixed_grid, "fixed_grid", "gate"),
     (many_classes, "fixed_grid", "probabilities"),
     (cancels, "too_few_bits", "difference"),
@@ -284,8 +326,8 @@ def judged():
     def get(builder):
         if builder.__name__ not in made:
             case = builder()
-            analysis = case.analyse()
-            made[builder.__name__] = (case, analysis, judge(analysis))
+            analysis, config = case.convert()
+            made[builder.__name__] = (case, analysis, judge(analysis, options=config))
         return made[builder.__name__]
 
     return get
@@ -305,12 +347,12 @@ def test_the_cause_is_named_first(judged, builder, cause, where):
 @pytest.mark.parametrize(("builder", "cause", "where"), CASES)
 def test_the_remedy_mends_the_tensor_and_the_model(judged, builder, cause, where):
     case, before, findings = judged(builder)
-    after = case.analyse(**options_of(findings[0]))
+    after, config = case.convert(**options_of(findings[0]))
     output = before.tensors[-1].name
     assert decibels(after, output) > decibels(before, output) + 3
     if where != output and cause not in HIDDEN:
         assert decibels(after, where) > decibels(before, where) + 3
-    left = [f for f in judge(after) if f.tensor == where and f.cause == cause]
+    left = [f for f in judge(after, options=config) if f.tensor == where and f.cause == cause]
     # The weights' 8 bits add up, too, with any activations: that only training can mend.
     assert not left or cause == "accumulates"
     for finding in left:
@@ -336,12 +378,11 @@ def test_the_flag_says_what_the_call_says(judged, builder, cause, where):
 
 def test_calibration_on_other_data_is_said_where_ranges_are_not_to_blame(judged):
     case, before, findings = judged(unlike_data)
-    assert findings[0].cause == "saturating"
-    told = judge(before, options={"calibration": {"rule": "robust"}})
-    assert told[0].cause == "saturating"
-    assert told[0].remedy.flag is None
-    assert told[0].remedy.call is None
-    assert "samples like those" in told[0].remedy.text
+    (told,) = findings
+    assert told.cause == "unscaled_input"
+    assert told.remedy.flag is None
+    assert told.remedy.call is None
+    assert "samples like those" in told.remedy.text
     better = dataclasses.replace(case, seen=None).analyse()
     assert decibels(better, "second") > decibels(before, "second") + 20
     assert judge(better) == ()
@@ -354,6 +395,51 @@ def test_an_outlier_that_is_never_evaluated_is_left_out_by_the_default_rule(judg
     assert told[0].remedy.flag == "--calibration=robust"
     after = case.analyse(**options_of(told[0]))
     assert decibels(after, told[0].tensor) > decibels(before, told[0].tensor) + 20
+
+
+@pytest.mark.parametrize("io", ["int8", "float32"])
+def test_bytes_where_0_to_1_are_meant_are_the_one_thing_said(io):
+    case = saturating()
+    seen = np.abs(case.data) / np.abs(case.data).max()
+    options = {"calibration": "robust", "input_type": io}
+    analysis, config = Case(case.model, 255 * seen, options, seen).convert()
+    (finding,) = judge(analysis, options=config)
+    assert "--scale=0.00392157" in finding.remedy.text
+    assert (finding.severity, finding.remedy.flag) == (1.0, None)
+
+
+def test_all_layers_that_a_shared_scale_needs_are_in_its_rule(judged):
+    case, _, findings = judged(hidden_branch)
+    (layers,) = [f.remedy.layers for f in findings if f.cause == "shared_scale"]
+    assert set(layers) == {"wide", "narrow", "joint", "means", "answer"}
+    # Without what makes the grid, or what reads it, less is mended.
+    whole = decibels(case.analyse(**options_of(findings[0])), "answer")
+    for part in (["means", "answer"], ["wide", "narrow", "joint"]):
+        half = case.analyse(**options_of(Finding("", "", "", "", 0, "", wider_layers(part, ""))))
+        assert whole > decibels(half, "answer") + 3
+
+
+def test_rules_of_the_file_stay_and_what_they_lack_is_added(judged):
+    case, _, _ = judged(hidden_branch)
+    rule = tfq.LayerRule(regex="^(means|answer)$", activations="int16")
+    half, config = case.convert(rules=[rule])
+    (finding,) = judge(half, options=config)
+    assert finding.remedy.layers == ("wide", "narrow", "joint")
+    options = options_of(finding)
+    assert [r.matches("answer") for r in options["rules"]] == [False, True]
+    after, config = case.convert(**options)
+    assert decibels(after, "answer") > decibels(half, "answer") + 3
+    assert judge(after, options=config) == ()
+
+
+def test_a_rule_behind_the_layer_that_makes_the_grid_is_completed(judged):
+    case, before, findings = judged(faint_pixels)
+    assert findings[0].remedy.layers[:2] == ("pixels", "flat")
+    rule = tfq.LayerRule(regex="^(flat|answer)$", activations="int16")
+    vain, config = case.convert(rules=[rule])
+    assert decibels(vain, "answer") < decibels(before, "answer") + 1
+    told = judge(vain, options=config)[0]
+    assert (told.tensor, told.remedy.flag) == ("flat", "--int16='^pixels$'")
 
 
 def test_dead_channels_are_a_note():
@@ -387,7 +473,8 @@ def test_the_example_has_no_findings_and_its_layers_can_be_named():
     assert judge(analysis) == ()
     # The rule for a Keras layer finds this layer's tensors, and no other's.
     chosen = next(t for t in analysis.tensors if t.layer == "expand_relu")
-    rule = options_of(Finding("", "", "", "", 0, "", wider([chosen], "")))["rules"][0]
+    remedy = wider(View(analysis, {}), [chosen], "")
+    rule = options_of(Finding("", "", "", "", 0, "", remedy))["rules"][0]
     wide = tfq.convert_model(DIGITS, {"image": data}, rules=[rule])
     types = {n: t.grid.dtype for n, t in wide.plan.tensors.items()}
     layers = {source.layer_names.get(n) for n, dtype in types.items() if dtype == "int16"}

@@ -36,16 +36,16 @@ def find(view: View, t: TensorFigures, explained: float) -> Claim | None:
         return None
     return Claim(
         NAME,
-        "small errors add up over the layers",
+        "Small errors add up over the layers",
         f"No layer is worse than {noise.decibel(worst):.0f} dB by itself ({label(where)}), but as "
         f"the model runs, {label(t)} has {noise.decibel(total):.0f} dB.",
-        _remedy(t),
+        _remedy(view, t),
         total,
     )
 
 
-def _remedy(t: TensorFigures) -> Remedy:
-    if bits(t) > 8:
+def _remedy(view: View, t: TensorFigures) -> Remedy:
+    if bits(t) > 8 or view.option("scheme") == "int16x8":
         return Remedy("Train with quantization in the loop.")
     return option(
         "scheme",

@@ -10,6 +10,7 @@ from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim, Remedy
 from tfq.evaluate.judge.remedies import option
 from tfq.evaluate.judge.view import FINE, View
+from tfq.evaluate.judge.wording import number
 
 NAME = "bias_error"
 
@@ -32,12 +33,12 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     if t.isolated is not None and view.bias(t, t.isolated)[0] < _OWN * amount:
         return None
     if reading.bias_lsb >= _HALF * reading.worst_bias_lsb:
-        where = f"by {reading.bias_lsb:.2g} steps on average"
+        where = f"by {number(reading.bias_lsb, 2)} steps on average"
     else:
-        where = f"by {reading.worst_bias_lsb:.2g} steps in the worst channel"
+        where = f"by {number(reading.worst_bias_lsb, 2)} steps in the worst channel"
     return Claim(
         NAME,
-        "the mean of the output is shifted",
+        "The mean of the output is shifted",
         f"The output is off {where}; {100 * share:.0f} % of the noise is this constant "
         "error, which does not average out.",
         _remedy(view),
@@ -51,4 +52,10 @@ def _remedy(view: View) -> Remedy:
             "Bias correction did not reach it: calibrate with more samples, of the kind the model "
             "will see."
         )
-    return option("bias_correction", "sequential", "Correct the biases on calibration samples.")
+    # A file does not say whether its biases were corrected.
+    return option(
+        "bias_correction",
+        "sequential",
+        "Bias correction is on by default: switch it on if it was off, else calibrate with more "
+        "samples, of the kind the model will see.",
+    )

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim, Remedy
-from tfq.evaluate.judge.remedies import option, wider_around
-from tfq.evaluate.judge.view import FINE, View, fixed
+from tfq.evaluate.judge.remedies import option, wider_until_even
+from tfq.evaluate.judge.view import FINE, UNEVEN, View, fixed
+from tfq.evaluate.judge.wording import number
 
 NAME = "channel_imbalance"
 
-# Three bits less for the median channel than for the widest.
-_WIDE = 8.0
 _CREST = 4.0
 
 
@@ -28,7 +27,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 
 def _activations(view: View, t: TensorFigures) -> Claim | None:
     channels, peak = t.channels, max(abs(t.observed[0]), abs(t.observed[1]))
-    if channels is None or channels.imbalance < _WIDE or fixed(t) or not peak:
+    if channels is None or channels.imbalance < UNEVEN or fixed(t) or not peak:
         return None
     median = t.scale**2 / 12 * (_CREST * channels.imbalance / peak) ** 2
     amount = view.passed_on(t) or 0.0
@@ -38,9 +37,9 @@ def _activations(view: View, t: TensorFigures) -> Claim | None:
     lost = f", and {channels.silenced} constant now" if channels.silenced else ""
     return Claim(
         NAME,
-        "channels of very different size share one grid",
-        f"The widest of {channels.count} channels is {channels.imbalance:.3g} times the median "
-        f"one, which has about {steps:.0f} steps left{lost}. The layers that read "
+        "Channels of very different size share one grid",
+        f"The widest of {channels.count} channels is {number(channels.imbalance, 3)} times the "
+        f"median one, which has about {steps:.0f} steps left{lost}. The layers that read "
         "it need the small channels.",
         _remedy(view, t),
         amount,
@@ -51,14 +50,14 @@ def _remedy(view: View, t: TensorFigures) -> Remedy:
     text = "Equalize: scale the channels alike, and the next layer's weights the other way."
     if t.weights is not None and view.option("equalization") not in ("cross_layer",):
         return option("equalization", "cross_layer", text)
-    return wider_around(
+    return wider_until_even(
         view, t, "Give the layer 16-bit activations, or scale the channels alike in training."
     )
 
 
 def _weights(view: View, t: TensorFigures) -> Claim | None:
     w = t.weights
-    if w is None or w.per_channel or w.imbalance < _WIDE or t.op in _ONE_SCALE:
+    if w is None or w.per_channel or w.imbalance < UNEVEN or t.op in _ONE_SCALE:
         return None
     top = 2 ** (w.bits - 1) - 1
     shown = (view.passed_on(t), view.isolated(t), view.weights(t))
@@ -67,10 +66,10 @@ def _weights(view: View, t: TensorFigures) -> Claim | None:
         return None
     return Claim(
         NAME,
-        "one scale for output channels of very different size",
-        f"The widest output channel of the weights is {w.imbalance:.3g} times the median one, and "
-        f"all share one scale: the median channel has {2 * top / w.imbalance:.0f} steps of "
-        f"{2 * top}.",
+        "One scale for output channels of very different size",
+        f"The widest output channel of the weights is {number(w.imbalance, 3)} times the median "
+        f"one, and all share one scale: the median channel has {2 * top / w.imbalance:.0f} "
+        f"steps of {2 * top}.",
         per_channel(t),
         amount,
     )

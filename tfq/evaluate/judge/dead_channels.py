@@ -24,7 +24,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
         return None
     return Claim(
         NAME,
-        "channels that are always zero",
+        "Channels that are always zero",
         f"{channels.dead} of {channels.count} channels are zero in the float model on all "
         f"{view.analysis.samples} samples. This costs no accuracy, but size and time.",
         Remedy("Remove the channels from the model, or train them again; nothing to convert."),

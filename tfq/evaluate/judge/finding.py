@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -16,6 +17,7 @@ class Remedy:
       call: the same from Python, or None.
       layers: names of the layers that it is a rule for; empty where it is for the whole model.
       output: whether the rule widens the model's output, too.
+      kept: rules that the file was made with, which the call names, too.
     """
 
     text: str
@@ -23,6 +25,7 @@ class Remedy:
     call: str | None = None
     layers: tuple[str, ...] = ()
     output: bool = False
+    kept: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim
 from tfq.evaluate.judge.remedies import wider_around
 from tfq.evaluate.judge.view import FINE, NARROW, View, fixed, width
+from tfq.evaluate.judge.wording import number, span
 
 NAME = "fixed_grid"
 
@@ -19,10 +20,10 @@ def find(view: View, t: TensorFigures) -> Claim | None:
         return None
     return Claim(
         NAME,
-        f"the fixed grid of {t.op} is too coarse here",
-        f"The kernel of {t.op} writes {t.grid[0]:.4g} to {t.grid[1]:.4g} in steps of "
-        f"{t.scale:.3g}, whatever the data; the values reach from {t.observed[0]:.4g} to "
-        f"{t.observed[1]:.4g}, {100 * used:.2g} % of that.",
+        f"The fixed grid of {t.op} is too coarse here",
+        f"The kernel of {t.op} writes {span(t.grid)} in steps of "
+        f"{number(t.scale, 3)}, whatever the data; the values reach from "
+        f"{span(t.observed)}, {number(100 * used, 2)} % of that.",
         wider_around(view, t, "Give the layer 16-bit activations: 128 times finer a step."),
         amount,
     )

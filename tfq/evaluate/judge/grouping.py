@@ -17,12 +17,16 @@ class Group:
       findings: the most severe first.
       title: the cause, and how many layers have it.
       severity: of all together, 0 to 1.
+      layers: what is concerned, by name of the layer, else of the tensor; each once.
+      tensors: names of the tensors, in the order of `findings`.
       remedy: for all of them; a rule for some layers names the layers of all.
     """
 
     findings: tuple[Finding, ...]
     title: str
     severity: float
+    layers: tuple[str, ...]
+    tensors: tuple[str, ...]
     remedy: Remedy
 
 
@@ -45,6 +49,8 @@ def group(findings: Sequence[Finding]) -> tuple[Group, ...]:
             tuple(members),
             _title(members),
             min(sum(f.severity for f in members), 1.0),
+            tuple(dict.fromkeys(f.layer or f.tensor for f in members)),
+            tuple(dict.fromkeys(f.tensor for f in members)),
             _remedy(members),
         )
         for members in groups.values()
@@ -54,7 +60,8 @@ def group(findings: Sequence[Finding]) -> tuple[Group, ...]:
 
 def _title(members: Sequence[Finding]) -> str:
     layers = len({f.layer or f.tensor for f in members})
-    return members[0].title if layers == 1 else f"{layers} layers: {members[0].title}"
+    title = members[0].title
+    return title if layers == 1 else f"{layers} layers: {title[:1].lower()}{title[1:]}"
 
 
 def _remedy(members: Sequence[Finding]) -> Remedy:
@@ -65,4 +72,5 @@ def _remedy(members: Sequence[Finding]) -> Remedy:
         tuple(dict.fromkeys(n for f in members for n in f.remedy.layers)),
         first.text,
         output=any(f.remedy.output for f in members),
+        kept=first.kept,
     )

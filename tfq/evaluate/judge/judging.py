@@ -13,19 +13,30 @@ from types import MappingProxyType
 from typing import Any
 
 from tfq.evaluate.figures import LayerAnalysis, TensorFigures
-from tfq.evaluate.judge import accumulates, too_few_bits
-from tfq.evaluate.judge.finding import Claim, Finding
+from tfq.evaluate.judge import (
+    accumulates,
+    channel_imbalance,
+    shared_scale,
+    silenced_channels,
+    too_few_bits,
+    unscaled_input,
+)
+from tfq.evaluate.judge.finding import Claim, Finding, Remedy
 from tfq.evaluate.judge.noise import decibel
 from tfq.evaluate.judge.registry import SPECIFIC
+from tfq.evaluate.judge.remedies import done
 from tfq.evaluate.judge.view import View, moves, same_grid
 
 # The model's output is as good as float from here on, and useless from there on.
 _GOOD_DB, _BAD_DB = 35.0, 5.0
 
-# What is less severe is left out.
-_LEAST = 0.01
+# What is less severe is left out; more so, where there is something else to say.
+_LEAST, _WORTH = 0.01, 0.02
 
 _PER_TENSOR = 2
+
+# Causes that a small branch on a shared grid has as its consequence, behind it.
+_FOLLOWING = (channel_imbalance.NAME, silenced_channels.NAME, too_few_bits.NAME)
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -39,10 +50,15 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
         `convert_model` have them: what was done already is not advised again.
 
     Returns:
-      At most two findings a tensor, the most severe first; none for a healthy model.
+      At most two findings a tensor, the most severe first; none for a healthy model. Where the
+      samples do not fit an input, this alone.
     """
     view = View(analysis, options)
+    unfit = [(t, c) for t in analysis.tensors if (c := unscaled_input.find(view, t)) is not None]
+    if unfit:
+        return tuple(_finding(view, t, c, 1.0, 0.0) for t, c in unfit)
     claims = _claims(view)
+    _follow(view, claims)
     badness, total = _badness(view, claims), _total(view, claims)
     for t in view.outputs():
         explained = sum(_noise(claims[name]) for name in view.sources(t))
@@ -58,7 +74,8 @@ def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> 
         # What one remedy mends is said once.
         once = {f.remedy.flag or f.remedy.text: f for f in reversed(kept)}
         findings += list(reversed(once.values()))[:_PER_TENSOR]
-    return tuple(sorted(findings, key=lambda f: -f.severity))
+    worth = [f for f in findings if f.severity >= _WORTH] or findings
+    return tuple(sorted(worth, key=lambda f: -f.severity))
 
 
 def _claims(view: View) -> dict[str, list[Claim]]:
@@ -83,6 +100,26 @@ def _claims(view: View) -> dict[str, list[Claim]]:
     return claims
 
 
+def _follow(view: View, claims: dict[str, list[Claim]]) -> None:
+    """What 16 bits for a shared grid mend, too, is that grid's: its small branch is lost there."""
+    for t in view.analysis.tensors:
+        for i, cause in enumerate(claims[t.name]):
+            if cause.cause != shared_scale.NAME or not cause.remedy.layers:
+                continue
+            for u in view.analysis.tensors:
+                if u.name == t.name or t.name not in view.sources(u):
+                    continue
+                follows = [c for c in claims[u.name] if _mended(c, cause)]
+                claims[u.name] = [c for c in claims[u.name] if c not in follows]
+                cause = dataclasses.replace(cause, noise=cause.noise + _noise(follows))
+            claims[t.name][i] = cause
+
+
+def _mended(claim: Claim, cause: Claim) -> bool:
+    layers = set(claim.remedy.layers)
+    return claim.cause in _FOLLOWING and bool(layers) and layers.issubset(cause.remedy.layers)
+
+
 def _noise(claims: Sequence[Claim]) -> float:
     return sum(c.noise for c in claims)
 
@@ -92,7 +129,14 @@ def _finding(view: View, t: TensorFigures, claim: Claim, badness: float, total: 
     if severity is None:
         share = min(claim.noise, view.reaching(t)) / total if total > 0 else 1.0
         severity = badness * min(share, 1.0)
-    return Finding(t.name, t.layer, claim.cause, claim.title, severity, claim.text, claim.remedy)
+    remedy = _new(view, claim.remedy)
+    return Finding(t.name, t.layer, claim.cause, claim.title, severity, claim.text, remedy)
+
+
+def _new(view: View, remedy: Remedy) -> Remedy:
+    """The remedy, if the file was not made with it already."""
+    name, _, value = (remedy.flag or "").removeprefix("--").partition("=")
+    return done(f"The file was made with {remedy.flag}") if view.is_set(name, value) else remedy
 
 
 def _grade(sqnr_db: float) -> float:

@@ -11,6 +11,7 @@ from tfq.evaluate.judge import noise
 from tfq.evaluate.judge.finding import Claim, Remedy
 from tfq.evaluate.judge.remedies import option, wider_around
 from tfq.evaluate.judge.view import FINE, NARROW, View, bits, fixed, partner, width
+from tfq.evaluate.judge.wording import number, span
 
 NAME = "outlier_range"
 
@@ -36,9 +37,9 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     gained = view.relative(t, now - (cut if percentile else least))
     return Claim(
         NAME,
-        "outliers dominate the range",
-        f"The grid spans {t.grid[0]:.4g} to {t.grid[1]:.4g}, but nearly all values lie "
-        f"within {ends[0]:.4g} to {ends[1]:.4g}, which is {_share(ends, t)} of it. A range of that "
+        "Outliers dominate the range",
+        f"The grid spans {span(t.grid)}, but nearly all values lie "
+        f"within {span(ends)}, which is {_share(ends, t)} of it. A range of that "
         f"size would have {noise.decibel((cut if percentile else least) / now):.0f} dB less noise.",
         _remedy(view, t, percentile),
         gained,
@@ -70,4 +71,4 @@ def _remedy(view: View, t: TensorFigures, percentile: bool) -> Remedy:
 
 
 def _share(ends: tuple[float, float], t: TensorFigures) -> str:
-    return f"{100 * width(ends) / width(t.grid):.2g} %"
+    return f"{number(100 * width(ends) / width(t.grid), 2)} %"

@@ -16,6 +16,7 @@ from tfq.evaluate.judge import (
     shared_scale,
     silenced_channels,
     too_few_bits,
+    unscaled_input,
     weights_too_coarse,
 )
 from tfq.evaluate.judge.finding import Claim
@@ -35,6 +36,7 @@ SPECIFIC: tuple[Callable[[View, TensorFigures], Claim | None], ...] = (
 )
 
 CAUSES: tuple[str, ...] = (
+    unscaled_input.NAME,
     saturating.NAME,
     shared_scale.NAME,
     fixed_grid.NAME,

@@ -6,6 +6,7 @@ from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim, Remedy
 from tfq.evaluate.judge.remedies import option, wider_around
 from tfq.evaluate.judge.view import FINE, View, fixed, width
+from tfq.evaluate.judge.wording import number, span
 
 NAME = "saturating"
 
@@ -26,10 +27,10 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     wide = step * (width(ends) / width(t.grid)) ** 2
     return Claim(
         NAME,
-        "values beyond the range are clipped",
-        f"{100 * t.saturation:.2g} % of the values lie beyond the grid, which ends at "
-        f"{t.grid[0]:.4g} and {t.grid[1]:.4g} while values reach from {t.observed[0]:.4g} to "
-        f"{t.observed[1]:.4g}. The ranges are too narrow, or calibration saw other data.",
+        "Values beyond the range are clipped",
+        f"{number(100 * t.saturation, 2)} % of the values lie beyond the grid, which ends at "
+        f"{number(t.grid[0])} and {number(t.grid[1])} while values reach from "
+        f"{span(t.observed)}. The ranges are too narrow, or calibration saw other data.",
         _remedy(view, t, clip, wide),
         clip,
     )

@@ -1,11 +1,15 @@
-"""An input of a concatenation, or of another op with one grid for all, uses little of that grid."""
+"""An input of a concatenation, or of another op with one grid for all, uses little of that grid.
+
+Where the layers that read it make it large again, that is the cause of what is lost there, too.
+"""
 
 from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge.finding import Claim
-from tfq.evaluate.judge.remedies import wider
-from tfq.evaluate.judge.view import FINE, View, fixed, label, moves, partner, same_grid, width
+from tfq.evaluate.judge.remedies import wider_until_even
+from tfq.evaluate.judge.view import FINE, View, fixed, label, moves, partner, width
+from tfq.evaluate.judge.wording import number, span
 
 NAME = "shared_scale"
 
@@ -18,18 +22,20 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     amount = view.step(t) * (1 - used**2)
     if amount < FINE:
         return None
-    joint = [r for r in view.readers(t) if moves(r) and same_grid(r, t)]
-    where = label(joint[0]) if joint else "an op"
+    joints = [j for j in view.joined(t) if moves(j)]
+    several = [j for j in joints if len(view.inputs(j)) > 1] or joints
+    where = label(several[0]) if several else "An op"
     other = next((label(o) for o in view.analysis.tensors if o.name == wide[0]), wide[0])
     return Claim(
         NAME,
-        "one scale shared with a much wider tensor",
-        f"{where} forces one grid on all its inputs. This one reaches from {t.observed[0]:.4g} "
-        f"to {t.observed[1]:.4g}, {100 * used:.2g} % of the grid; {other} needs {wide[1][0]:.4g} "
-        f"to {wide[1][1]:.4g}.",
+        "One scale shared with a much wider tensor",
+        f"{where} forces one grid on all its inputs. This one reaches from "
+        f"{span(t.observed)}, {number(100 * used, 2)} % of the "
+        f"grid; {other} needs {span(wide[1])}.",
         # All that goes in, or 8 bits are kept; all that reads it, or they come back right behind.
-        wider(
-            (*(i for j in joint for i in view.inputs(j)), *joint, *view.users(t)),
+        wider_until_even(
+            view,
+            t,
             f"Give {where}, its inputs and what reads it 16-bit activations, or scale the "
             "branches alike in training.",
         ),

@@ -9,8 +9,9 @@ from __future__ import annotations
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import channel_imbalance
 from tfq.evaluate.judge.finding import Claim, Remedy
-from tfq.evaluate.judge.remedies import option, wider_around
+from tfq.evaluate.judge.remedies import option, wider_until_even
 from tfq.evaluate.judge.view import FINE, View, fixed
+from tfq.evaluate.judge.wording import number
 
 NAME = "silenced_channels"
 
@@ -24,9 +25,9 @@ def find(view: View, t: TensorFigures) -> Claim | None:
         return None
     return Claim(
         NAME,
-        "channels smaller than one step",
+        "Channels smaller than one step",
         f"{channels.silenced} of {channels.count} channels vary in the float model and are "
-        f"constant in the quantized one: a step of {t.scale:.3g} is too coarse for them.",
+        f"constant in the quantized one: a step of {number(t.scale, 3)} is too coarse for them.",
         _remedy(view, t),
         amount,
     )
@@ -39,4 +40,4 @@ def _remedy(view: View, t: TensorFigures) -> Remedy:
         return option(
             "equalization", "cross_layer", "Equalize the channels, or give the layer 16 bits."
         )
-    return wider_around(view, t, "Give the layer 16-bit activations.")
+    return wider_until_even(view, t, "Give the layer 16-bit activations.")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import noise
-from tfq.evaluate.judge.finding import Claim
+from tfq.evaluate.judge.finding import Claim, Remedy
 from tfq.evaluate.judge.remedies import wider, wider_around
 from tfq.evaluate.judge.view import FINE, NARROW, View, bits, fixed, width
+from tfq.evaluate.judge.wording import number, span
 
 NAME = "too_few_bits"
 
@@ -46,19 +47,30 @@ def _too_much(view: View, t: TensorFigures, explained: float) -> Claim | None:
             NAME,
             "8 bits are too few for this distribution",
             f"{noise.decibel(total):.0f} dB is near what 8 bits can give here: the grid fits the "
-            f"values, {t.observed[0]:.4g} to {t.observed[1]:.4g}, but most are no larger than a "
-            f"few steps of {t.scale:.3g}.",
+            f"values, {span(t.observed)}, but most are no larger than a "
+            f"few steps of {number(t.scale, 3)}.",
             wider_around(view, t, f"Give the layer 16-bit activations, {_QAT}.{_rare(t)}"),
+            left,
+        )
+    inputs = view.inputs(t)
+    if t.weights is not None and inputs and all(bits(i) > 8 for i in inputs):
+        return Claim(
+            NAME,
+            "The op makes the rounding of its weights large",
+            f"{noise.decibel(total):.0f} dB, though its inputs have 16 bits: {t.op} passes on the "
+            f"rounding of its {t.weights.bits}-bit weights with little signal left.",
+            Remedy("Train with quantization in the loop."),
             left,
         )
     return Claim(
         NAME,
-        "the op makes the rounding of its inputs large",
+        "The op makes the rounding of its inputs large",
         f"{noise.decibel(total):.0f} dB, while its own grid would allow "
         f"{noise.decibel(view.own(t)):.0f} dB: {t.op} passes on the rounding of its 8-bit inputs "
         "with little signal left, as where large values cancel.",
         wider(
-            (*view.inputs(t), t),
+            view,
+            (*(j for i in inputs for j in view.joined(i)), t),
             f"Give the layer and those that feed it 16-bit activations, {_QAT}.",
         ),
         left,
@@ -83,8 +95,8 @@ def _far_from_zero(view: View, t: TensorFigures) -> Claim | None:
         return None
     return Claim(
         NAME,
-        "values far from zero leave few steps",
-        f"All values lie within {lo:.4g} to {hi:.4g}, but the grid must hold zero, too: "
+        "Values far from zero leave few steps",
+        f"All values lie within {span(t.observed)}, but the grid must hold zero, too: "
         f"{(hi - lo) / t.scale:.0f} of its steps are used. What reads it needs the differences.",
         wider_around(view, t, f"Give the layer 16-bit activations, {_QAT}."),
         amount,

@@ -27,6 +27,11 @@ FINE = 1e-3
 # A quarter of the grid: two bits are idle.
 NARROW = 0.25
 
+# Three bits less for the median channel than for the widest.
+UNEVEN = 8.0
+
+# Noise that is so many times as large behind a tensor, and not explained there, was hidden in it.
+_HIDDEN = 4.0
 
 _SQUASHING = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH")
 
@@ -42,6 +47,7 @@ class View:
     def __init__(self, analysis: LayerAnalysis, options: Mapping[str, Any]):
         self.analysis = analysis
         self.options = options
+        self.rules: tuple[Mapping[str, Any], ...] = tuple(options.get("rules") or ())
         self._named = {t.name: t for t in analysis.tensors}
         self._readers: dict[str, list[TensorFigures]] = {}
         for t in analysis.tensors:
@@ -86,6 +92,38 @@ class View:
         for r in self.readers(t):
             found += self.users(r) if moves(r) and same_grid(r, t) else [r]
         return found
+
+    def users_until_even(self, t: TensorFigures) -> list[TensorFigures]:
+        """The same, and what reads them in turn while small channels are lost beside large ones."""
+        found: dict[str, TensorFigures] = {}
+        stack = self.users(t)[::-1]
+        while stack:
+            here = stack.pop()
+            if here.name not in found:
+                found[here.name] = here
+                if self._hides(here):
+                    stack += self.users(here)[::-1]
+        return list(found.values())
+
+    def _hides(self, t: TensorFigures) -> bool:
+        """Whether what is small in `t` matters to what reads it."""
+        if t.channels is not None and t.channels.imbalance >= UNEVEN:
+            return True
+        return (self.passed_on(t) or 0.0) >= max(FINE, _HIDDEN * (self.accumulated(t) or 0.0))
+
+    def joined(self, t: TensorFigures) -> list[TensorFigures]:
+        """`t` and all that ops which only move values give the same grid, in order of execution."""
+        found = {t.name: t}
+        stack = [t]
+        while stack:
+            here = stack.pop()
+            before = self.inputs(here) if moves(here) else []
+            near = [*before, *(r for r in self.readers(here) if moves(r))]
+            for other in near:
+                if other.name not in found and same_grid(other, here):
+                    found[other.name] = other
+                    stack.append(other)
+        return [o for o in self.analysis.tensors if o.name in found]
 
     def bins(self, t: TensorFigures) -> Bins | None:
         """The float values, or None where they are unknown."""
@@ -172,9 +210,14 @@ class View:
         """No more of the noise of `t` got through to the worst of `outputs` that it leads to.
 
         That is what this output has, or the next layers, whichever is less. Infinite where neither
-        was read.
+        was read. Where a next layer hides it behind larger channels, what those behind it show is
+        what counts.
         """
-        there = [n for u in self.users(t) if (n := self.accumulated(u)) is not None]
+        there = [
+            max(n, self.passed_on(u) or 0.0)
+            for u in self.users(t)
+            if (n := self.accumulated(u)) is not None
+        ]
         return min(self._reaching[t.name], max(there, default=math.inf))
 
     def _find_reaching(self) -> dict[str, float]:
@@ -199,9 +242,18 @@ class View:
             value = value.get("rule")
         return default if value is None else str(value).partition(":")[0]
 
+    def is_set(self, name: str, value: str) -> bool:
+        """Whether the file is known to be made with this value of an option."""
+        return name in self.options and self.options[name] == value
+
 
 def bits(t: TensorFigures) -> int:
     return 16 if t.dtype in ("int16", "uint16") else 8
+
+
+def enters(t: TensorFigures) -> bool:
+    """Whether `t` is an input of the model, as it is or as its quantized values."""
+    return t.op == "INPUT" or (t.op == "QUANTIZE" and not t.inputs)
 
 
 def width(ends: tuple[float, float]) -> float:

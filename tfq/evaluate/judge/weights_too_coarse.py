@@ -22,7 +22,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     scales = "a scale per channel" if w.per_channel else "one scale for all channels"
     return Claim(
         NAME,
-        "the weights are rounded too coarsely",
+        "The weights are rounded too coarsely",
         f"The weights have {w.sqnr_db:.0f} dB in {w.bits} bits with {scales}; "
         "40 to 45 dB are usual in 8 bits with a scale per channel.",
         _remedy(view, t, w),
