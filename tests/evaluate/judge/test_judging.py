@@ -12,6 +12,7 @@ from tfq.evaluate.figures import Histogram, LayerAnalysis, Reading, WeightFigure
 from tfq.evaluate.judge import CAUSES, Finding, Remedy, group, judge
 from tfq.evaluate.judge.remedies import option, pattern, wider_layers
 from tfq.evaluate.judge.view import View
+from tfq.evaluate.judge.wording import number
 from tfq.report.schema import load_schema
 
 RNG = np.random.default_rng(1)
@@ -190,10 +191,177 @@ def test_many_layers_with_one_remedy_are_one_group():
     ]
     assert [f.tensor for f in groups[0].findings] == ["a", "d"]
     assert [g.severity for g in groups] == [1.0, 1.0, 0.02]
+    assert [g.tensors for g in groups] == [("a", "d"), ("b", "c"), ("x",)]
+    assert [g.layers for g in groups] == [("a", "d"), ("b", "c"), ("x",)]
     assert groups[0].remedy == mse
     assert groups[1].remedy == wider_layers(["b", "c", "e"], "Wider.")
     assert groups[1].remedy.flag == "--int16='^(b|c|e)$'"
     assert group([]) == ()
+
+
+def test_a_group_names_each_layer_once_and_every_tensor():
+    mse = option("calibration", "mse", "Do it.")
+    findings = [
+        dataclasses.replace(found(name, "outlier_range", mse, 0.5), layer=layer, title="8 bits")
+        for name, layer in (("a", "one"), ("b", "one"), ("c", ""), ("d", "two"))
+    ]
+    (all_of_them,) = group(findings)
+    assert all_of_them.tensors == ("a", "b", "c", "d")
+    assert all_of_them.layers == ("one", "c", "two")
+    assert all_of_them.title == "3 layers: 8 bits"
+    (one,) = group(findings[:2])
+    assert (one.layers, one.title) == (("one",), "8 bits")
+
+
+def test_what_is_negligible_is_said_only_where_nothing_else_is(figures_of):
+    dead = np.where(np.arange(8) < 3, 0.0, 1.0)
+    idle = figures_of(NORMAL * dead, "a", weights=WEIGHTS)
+    (note,) = judge(analysis(idle))
+    assert note.cause == "dead_channels"
+    assert note.severity < 0.02
+    bad = figures_of(NORMAL, "b", ends=(-150.0, 150.0), inputs=("a",))
+    assert [f.cause for f in judge(analysis(idle, bad))] == ["outlier_range"]
+
+
+UNEVEN = NORMAL * np.where(np.arange(8) < 2, 1e-3, 1.0)
+
+
+def moved(figures_of, *, dtypes=("int8", "int8", "int8")):
+    """A layer, what reshapes its values, and what reads the small ones."""
+    a = figures_of(NORMAL, "a", dtype=dtypes[0])
+    b = figures_of(UNEVEN, "b", ends=(-5, 5), dtype=dtypes[1], op="RESHAPE", inputs=("a",))
+    a = dataclasses.replace(a, scale=b.scale, zero_point=b.zero_point, dtype=b.dtype)
+    noisy = NORMAL + RNG.normal(0, 0.3, NORMAL.shape)
+    return a, b, figures_of(NORMAL, "c", dtype=dtypes[2], got=noisy, inputs=("b",))
+
+
+def rule(regex, activations="int16"):
+    return {"regex": regex, "activations": activations, "granularity": None}
+
+
+@pytest.mark.parametrize(
+    ("rules", "flag", "kept"),
+    [
+        ([], "--int16='^(a|b|c)$'", ""),
+        ([rule("^(b|c)$")], "--int16='^a$'", "regex='^(b|c)$', activations='int16'"),
+        ([rule("^x"), rule("c")], "--int16='^(a|b)$'", "regex='^x', activations='int16'"),
+        # The first that matches is the one that holds.
+        ([rule("b", "int8"), rule("b|c")], "--int16='^(a|b)$'", "activations='int8'"),
+        ([rule("a|b|c")], None, None),
+    ],
+)
+def test_16_bits_are_for_what_makes_the_grid_and_has_no_rule_yet(figures_of, rules, flag, kept):
+    found = judge(analysis(*moved(figures_of)), options={"rules": rules})
+    (finding,) = [f for f in found if f.cause == "silenced_channels"]
+    assert finding.tensor == "b"
+    assert finding.remedy.flag == flag
+    if flag is None:
+        assert finding.remedy.call is None
+        assert "16-bit activations already" in finding.remedy.text
+    else:
+        assert kept in finding.remedy.call
+
+
+def test_an_option_that_the_file_was_made_with_is_not_advised(figures_of):
+    coarse = dataclasses.replace(WEIGHTS, per_channel=False, sqnr_db=10.5, imbalance=5.0)
+    noisy = NORMAL + RNG.normal(0, 0.3, NORMAL.shape)
+    figures = analysis(figures_of(NORMAL, got=noisy, op="CONV_2D", weights=coarse))
+    assert judge(figures)[0].remedy.flag == "--granularity=per_channel"
+    for options, flag in (
+        ({"granularity": "per_tensor"}, "--granularity=per_channel"),
+        ({"granularity": "per_channel"}, None),
+    ):
+        assert judge(figures, options=options)[0].remedy.flag == flag
+
+
+def test_16_bit_inputs_leave_the_weights_to_blame(figures_of):
+    a = figures_of(NORMAL, "a", dtype="int16")
+    noisy = NORMAL + RNG.normal(0, 0.3, NORMAL.shape)
+    b = figures_of(NORMAL, "b", got=noisy, weights=WEIGHTS, inputs=("a",))
+    (finding,) = judge(analysis(a, b))
+    assert finding.title == "The op makes the rounding of its weights large"
+    assert finding.remedy.flag is None
+
+
+def entering(figures_of, values, ends, **more):
+    x = figures_of(values, "x", ends=ends, **{"op": "INPUT", **more})
+    bad = off(figures_of(NORMAL, "y", ends=(-150.0, 150.0), inputs=("x",)), 3.0)
+    return analysis(x, bad)
+
+
+PIXELS = np.linspace(0, 1, 4000 * 8).reshape(4000, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "ends", "more", "text"),
+    [
+        (255 * PIXELS, (0.0, 1.0), {}, "--scale=0.00392157"),
+        (255 * PIXELS, (0.0, 1.0), {"op": "QUANTIZE"}, "--scale=0.00392157"),
+        (255 * PIXELS, (-1.0, 1.0), {}, "--mean=127.5 --scale=0.00784314"),
+        (255 * PIXELS, (-2.1, 2.6), {}, "Scale the samples as in training"),
+        (16 * PIXELS, (0.0, 1.0), {}, "Scale the samples as in training"),
+        (PIXELS, (0.0, 255.0), {}, "Multiply the samples by 255"),
+    ],
+)
+def test_samples_of_another_scale_are_all_that_is_said(figures_of, values, ends, more, text):
+    (finding,) = judge(entering(figures_of, values, ends, **more))
+    assert (finding.tensor, finding.cause) == ("x", "unscaled_input")
+    assert text in finding.remedy.text
+    assert (finding.severity, finding.remedy.flag, finding.remedy.call) == (1.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("values", "ends", "options"),
+    [
+        (PIXELS, (0.0, 1.0), {}),
+        (1.05 * PIXELS, (0.0, 1.0), {}),
+        (PIXELS, (0.0, 40.0), {}),
+        # Clipped as it was asked for.
+        (2 * PIXELS, (0.0, 1.0), {"calibration": {"rule": "percentile", "percent": 50.0}}),
+    ],
+)
+def test_samples_that_nearly_fit_are_judged_as_usual(figures_of, values, ends, options):
+    found = judge(entering(figures_of, values, ends), options=options)
+    assert "unscaled_input" not in {f.cause for f in found}
+    assert found
+
+
+def test_a_shift_may_be_there_though_biases_were_corrected(figures_of):
+    shifted = NORMAL + 0.3
+    figures = analysis(figures_of(NORMAL, got=shifted, op="CONV_2D", weights=WEIGHTS))
+    (finding,) = judge(figures)
+    assert finding.cause == "bias_error"
+    assert finding.remedy.flag == "--bias_correction=sequential"
+    assert "on by default" in finding.remedy.text
+    (told,) = judge(figures, options={"bias_correction": "sequential"})
+    assert told.remedy.flag is None
+
+
+def test_titles_begin_with_a_capital(figures_of):
+    (finding,) = judge(analysis(figures_of(NORMAL, ends=(-150.0, 150.0))))
+    assert finding.title == "Outliers dominate the range"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (243.4, 2, "240"),
+        (9_712.0, 2, "9,700"),
+        (1521.9615, 4, "1,522"),
+        (1_234_567, 4, "1,235,000"),
+        (38.3043, 4, "38.3"),
+        (99.7, 2, "100"),
+        (100.0, 2, "100"),
+        (0.00617736, 3, "0.00618"),
+        (-12.9486, 4, "-12.95"),
+        (9.9996, 4, "10"),
+        (0.0, 4, "0"),
+        (0.25, 2, "0.25"),
+        (1e-7, 3, "1e-07"),
+    ],
+)
+def test_numbers_for_a_person(value, digits, text):
+    assert number(value, digits) == text
 
 
 def test_a_rule_for_very_many_layers_is_one_for_the_model():
