@@ -185,6 +185,25 @@ def null_report() -> dict[str, Any]:
     return report
 
 
+MISFIT = (
+    "THE SAMPLES DO NOT FIT THE INPUT of int8.tflite: image takes 0 to 1, and 93% of the values "
+    "lie beyond, which reach from 0 to 255. Scale them as in training."
+)
+
+
+def widespread_report() -> dict[str, Any]:
+    """Causes of many layers, all of the second of three models, and samples that do not fit."""
+    report = make_report(layers=16, models=4, analysed=3)
+    report["verdicts"] = _verdicts(report["layers"][1])
+    tensors = report["layers"][1]["tensors"]
+    covered = [tensors[i] for i in range(3, 12)]
+    report["verdicts"][0]["tensors"] = [t["name"] for t in covered]
+    report["verdicts"][0]["layers"] = [t["layer"] for t in covered]
+    report["verdicts"][1]["tensors"] = [tensors[7]["name"], tensors[12]["name"]]
+    report["warnings"].insert(1, MISFIT)
+    return report
+
+
 def nasty_report() -> dict[str, Any]:
     """Names and texts that would break a careless page."""
     report = make_report(layers=len(NASTY) * 2, classes=len(NASTY))
@@ -203,6 +222,7 @@ def nasty_report() -> dict[str, Any]:
             "title": NASTY[0],
             "text": NASTY[1],
             "tensor": report["layers"][0]["tensors"][0]["name"],
+            "layers": [t["layer"] for t in report["layers"][0]["tensors"]],
         }
         v["remedy"] = {"text": NASTY[2], "flag": NASTY[0], "call": NASTY[1]}
     text = NASTY[1]

@@ -4,9 +4,16 @@ import re
 import shutil
 
 import pytest
-from reports import bare_report, make_report, nasty_report, null_report
+from reports import (
+    MISFIT,
+    bare_report,
+    make_report,
+    nasty_report,
+    null_report,
+    widespread_report,
+)
 
-from tfq.report import page
+from tfq.report import console, page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = shutil.which("chromium")
@@ -91,8 +98,9 @@ def numbers(texts):
         bare_report(),
         null_report(),
         nasty_report(),
+        widespread_report(),
     ],
-    ids=["usual", "six models", "one model", "no layers", "bare", "null", "nasty"],
+    ids=["usual", "six models", "one model", "no layers", "bare", "null", "nasty", "widespread"],
 )
 def test_opens_without_errors_network_or_sideways_scrolling(show, report, size):
     tab = show(report, size)
@@ -169,7 +177,7 @@ def test_metrics_say_what_is_real(show):
 def test_sorts_by_every_column(show):
     tab = show(make_report(layers=60))
     keys = tab.locator("table.layers > thead th").evaluate_all("(a) => a.map((h) => h.dataset.key)")
-    assert len(keys) == 13
+    assert len(keys) == 14
     for key in keys:
         head = tab.locator(f'th[data-key="{key}"]')
         head.locator("button").click()
@@ -311,15 +319,175 @@ def test_the_reading_switch_changes_figures_and_colors(show):
 def test_another_model_and_a_finding_that_leads_to_its_layer(show):
     report = make_report(layers=12, models=3, analysed=2)
     tab = show(report)
-    tab.select_option('select[aria-label="Model"]', "1")
+    tab.select_option('#worst select[aria-label="Model"]', "1")
     known = [t["isolated"]["sqnr_db"] for t in report["layers"][1]["tensors"] if t["isolated"]]
     lowest = min(v for v in known if v is not None)
     assert tab.locator("#worst tbody td.n").first.inner_text() == f"{lowest:.1f}"
     tab.locator(".finding .link").first.click()
     finding = report["verdicts"][0]
-    assert tab.locator('select[aria-label="Model"]').input_value() == "0"
+    assert tab.locator('#graph select[aria-label="Model"]').input_value() == "0"
     assert tab.locator(".panel h3").inner_text() == finding["layer"]
     assert finding["title"] in tab.locator(".panel .note").inner_text()
+
+
+def test_the_page_opens_on_the_model_that_the_causes_are_about(show):
+    report = widespread_report()
+    tab = show(report)
+    sections = ("worst", "graph", "layers")
+
+    def heads():
+        return [tab.locator(f"#{s} h2").inner_text() for s in sections]
+
+    def chosen():
+        return [tab.locator(f'#{s} select[aria-label="Model"]').input_value() for s in sections]
+
+    name = report["layers"][1]["model"]
+    assert heads() == [f"Worst layers of {name}", f"Graph of {name}", f"All layers of {name}"]
+    assert chosen() == ["1", "1", "1"]
+    # Each of the three governs all, and keeps the focus.
+    for k, s in enumerate(sections):
+        picker = tab.locator(f'#{s} select[aria-label="Model"]')
+        picker.focus()
+        picker.select_option(str(k))
+        assert chosen() == [str(k)] * 3
+        assert all(head.endswith(f" of {report['layers'][k]['model']}") for head in heads())
+        assert tab.evaluate("document.activeElement.closest('section').id") == s
+        lowest = min(
+            t["isolated"]["sqnr_db"]
+            for t in report["layers"][k]["tensors"]
+            if t["isolated"] and t["isolated"]["sqnr_db"] is not None
+        )
+        assert tab.locator("#worst tbody td.n").first.inner_text() == f"{lowest:.1f}"
+    # Without causes: the model of the worst layer.
+    report["verdicts"] = []
+    report["layers"][2]["tensors"][5]["isolated"]["sqnr_db"] = -3.0
+    tab = show(report)
+    assert chosen() == ["2", "2", "2"]
+    # One analysed model is named as well, and there is nothing to choose.
+    tab = show(make_report())
+    assert heads()[0] == "Worst layers of int8.tflite"
+    assert tab.locator('select[aria-label="Model"]').count() == 0
+
+
+def test_a_cause_marks_every_layer_that_it_covers(show):
+    report = widespread_report()
+    tensors = report["layers"][1]["tensors"]
+    first, second = report["verdicts"][0]["title"], report["verdicts"][1]["title"]
+    tab = show(report)
+    causes = column(tab, "cause")
+    assert [first in c for c in causes] == [3 <= i < 12 for i in range(16)]
+    assert [second in c for c in causes] == [i in (7, 12) for i in range(16)]
+    assert causes[7] == f"{first}; {second}"
+    listed = tab.locator("#worst tbody tr").all_inner_texts()
+    assert sum(first in row for row in listed) >= 4
+    tab.locator("#node-9").click()
+    assert first in tab.locator(".panel .note").first.inner_text()
+    # The card lists five more; the others are asked for, and each leads to its layer.
+    card = tab.locator(".finding").first
+    names = [t["layer"] for t in tensors[4:12]]
+    assert card.locator(".also li:visible").all_inner_texts() == names[:5]
+    card.locator(".also summary").click()
+    assert card.locator(".also li:visible").all_inner_texts() == names
+    card.locator(".also button").nth(7).click()
+    assert tab.locator(".panel h3").inner_text() == names[7]
+    assert "severity 0.92 of 1" in card.inner_text()
+
+
+def test_samples_that_do_not_fit_stand_under_the_verdict(show):
+    report = widespread_report()
+    tab = show(report)
+    assert tab.locator("#verdict .misfit").inner_text() == MISFIT
+    assert tab.locator("#verdict a").inner_text() == "2 warnings"
+    assert MISFIT not in tab.locator("#warnings").inner_text()
+    report["warnings"] = [MISFIT]
+    tab = show(report)
+    assert tab.locator("#warnings").count() == tab.locator("#verdict a").count() == 0
+
+
+def test_the_detail_beside_the_graph_is_whole(show):
+    tab = show(make_report(layers=60))
+    tab.locator("#node-6").click()
+    panel = tab.locator(".panel")
+    assert panel.evaluate("(p) => p.scrollHeight - p.clientHeight") == 0
+    assert panel.locator("figure.hist").count() == 2
+    left, right = (panel.locator("figure.hist svg").nth(i).bounding_box() for i in (0, 1))
+    assert left["x"] + left["width"] <= right["x"]
+    # Drawn at the size that it has: no letter is smaller than meant.
+    assert left["width"] == pytest.approx(
+        float(panel.locator("figure.hist svg").first.get_attribute("width")), abs=1
+    )
+    # The graph stays in sight as long as its panel does.
+    panel.locator("dl").scroll_into_view_if_needed()
+    tab.evaluate("document.querySelector('.panel').scrollIntoView({block: 'end'})")
+    box = tab.locator(".graph").bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= DESKTOP["height"]
+
+
+@pytest.mark.parametrize("models", [2, 4])
+def test_what_matters_is_on_the_screen_of_a_phone(show, models):
+    report = make_report(layers=40, models=models, analysed=models - 1)
+    report["verdicts"][0]["tensors"] = [t["name"] for t in report["layers"][0]["tensors"]]
+    tab = show(report, PHONE)
+
+    def right(selector):
+        return tab.locator(selector).evaluate_all(
+            "(all) => Math.max(...all.map((e) => e.getBoundingClientRect().right))"
+        )
+
+    for selector in (
+        "#worst td.n",
+        "#worst td.cause",
+        "#layers tbody td.n:has(> .swatch)",
+        "#agreement td",
+        "#confusion .matrix td",
+        "#outputs td",
+        "#behaviour td",
+        "#models td",
+    ):
+        assert 200 < right(selector) <= PHONE["width"], selector
+    assert tab.locator("#worst tbody tr").first.locator("td.op").is_visible()
+    row = tab.locator("#layers tr.row").nth(3)
+    tensor = report["layers"][0]["tensors"][3]
+    assert row.locator("th").inner_text().split("\n") == [tensor["layer"], tensor["op"]]
+    assert row.locator("td.op").is_hidden()
+    flips = tab.locator("#agreement tbody tr").first
+    lost = flips.locator("td").nth(1)
+    assert lost.inner_text() == "25"
+    assert lost.evaluate("(e) => getComputedStyle(e, '::before').content").startswith(
+        '"Right, now wrong'
+    )
+    for box in tab.locator(".stack, .worst, #confusion .scroll").all():
+        assert box.evaluate("(b) => b.scrollWidth - b.clientWidth") <= 0
+
+
+def test_small_words(show):
+    report = make_report()
+    report["second_data"]["description"] = "noisy.npz, 500 samples"
+    report["versions"]["tensorflow"] = "2.21.0"
+    for v in (report["metrics"][0]["values"][0], report["metrics"][0]["values"][1]):
+        v |= {"value": 92.6, "low": 92.394999999, "high": 92.885}
+    report["metrics"][0]["differences"][0] |= {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    report["metrics"][1]["differences"][0]["p"] = 0.125
+    report["agreement"][0]["p"] = 0.125
+    tab = show(report)
+    assert tab.locator("#second .lead").inner_text() == "noisy.npz, 500 samples."
+    assert "tensorflow 2.21.0" in tab.locator("#made").inner_text()
+    row = tab.locator("#metrics tbody").first.locator("tr").nth(2)
+    assert row.locator(".difference").inner_text() == "no difference"
+    second = tab.locator("#metrics tbody").nth(1).locator("tr").nth(2)
+    assert second.locator("td.n").inner_text() == "0.13"
+    assert "0.13" in tab.locator("#agreement tbody tr").first.inner_text()
+    # The same digits as in the terminal.
+    (line,) = [x for x in console(report, 300) if "saved_model: 92.6" in x]
+    assert (
+        tab.locator("#metrics tbody").first.locator("tr").nth(1).locator("td").first.inner_text()
+        == line.partition("saved_model: ")[2]
+    )
+    assert "(92.39 to 92.89)" in line
+    report["second_data"]["description"] = "noisy.npz"
+    lead = show(report).locator("#second .lead").inner_text()
+    assert lead == "noisy.npz, 500 samples."
 
 
 def test_a_flag_is_copied(show):

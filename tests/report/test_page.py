@@ -57,9 +57,9 @@ def rounded(value):
 
 
 @pytest.mark.parametrize("make", [make_report, bare_report, null_report, nasty_report])
-def test_the_report_is_in_the_page_to_six_digits(make):
+def test_the_report_is_in_the_page_and_layers_to_six_digits(make):
     report = make()
-    assert embedded(report) == rounded(report)
+    assert embedded(report) == report | {"layers": rounded(report["layers"])}
 
 
 def test_no_name_breaks_out():
@@ -108,7 +108,8 @@ def test_names_and_figures_give_way_last():
         t["name"] = "model/functional/" + "block/" * 40 + t["name"]
         t["layer"] = t["name"]
     worst = report["layers"][0]["tensors"][7]
-    report["verdicts"][0]["tensor"] = worst["name"]
+    report["verdicts"][0] |= {"tensor": worst["name"], "tensors": [worst["name"]]}
+    report["verdicts"][0]["layers"] = [worst["layer"], "short"]
     made = page(report)
     assert len(made) < 3_000_000
     found = embedded_in(made)
@@ -117,6 +118,8 @@ def test_names_and_figures_give_way_last():
     assert len(tensors) == 3000
     assert tensors[7]["name"] == "..." + worst["name"][-80:]
     assert found["verdicts"][0]["tensor"] == tensors[7]["name"]
+    assert found["verdicts"][0]["tensors"] == [tensors[7]["name"]]
+    assert found["verdicts"][0]["layers"] == [tensors[7]["layer"], "short"]
     assert tensors[7]["scale"] == float(f"{worst['scale']:.4g}")
 
 

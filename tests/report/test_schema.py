@@ -5,7 +5,7 @@ import math
 
 import jsonschema
 import pytest
-from reports import bare_report, make_report, nasty_report, null_report
+from reports import bare_report, make_report, nasty_report, null_report, widespread_report
 
 from tfq.errors import TfqError
 from tfq.report import check, load_schema, to_json
@@ -32,7 +32,8 @@ def test_the_schema_is_one_and_describes_every_field():
     for o in found:
         assert o["additionalProperties"] is False
         optional = set(o["properties"]) - set(o["required"])
-        assert optional <= {"scores", "data_range"}  # Of a task; older reports lack them.
+        # Of a task and of a finding; older reports lack them.
+        assert optional <= {"scores", "data_range", "tensors", "layers"}
         assert set(o["required"]) <= set(o["properties"])
         for name, field in o["properties"].items():
             described = field.get("description") or "$ref" in field
@@ -45,11 +46,12 @@ def test_the_schema_is_one_and_describes_every_field():
         make_report(),
         make_report(layers=100, models=6, analysed=5, classes=100),
         make_report(models=1),
+        widespread_report(),
         bare_report(),
         null_report(),
         nasty_report(),
     ],
-    ids=["usual", "six models", "one model", "bare", "null", "nasty"],
+    ids=["usual", "six models", "one model", "widespread", "bare", "null", "nasty"],
 )
 def test_reports_fit(report):
     check(report)
@@ -69,6 +71,7 @@ def test_what_does_not_fit_is_named():
     refused(lambda r: r["models"][1].update(reference=True), "reference")
     refused(lambda r: r["models"][1].update(name="saved_model"), "one name")
     refused(lambda r: r["verdicts"][0].update(model="other"), "no model 'other'")
+    refused(lambda r: r["verdicts"][0].update(tensors=[1]), r"verdicts\[0\]\.tensors\[0\]")
     refused(lambda r: r["layers"][0]["tensors"][2].update(inputs=[2]), "before its inputs")
     refused(lambda r: r["layers"][0]["tensors"][2]["histogram"]["float"].pop(), "63 and 64 bins")
 

@@ -1,7 +1,14 @@
 """The report as lines of a terminal."""
 
 import pytest
-from reports import bare_report, make_report, nasty_report, null_report
+from reports import (
+    MISFIT,
+    bare_report,
+    make_report,
+    nasty_report,
+    null_report,
+    widespread_report,
+)
 
 from tfq.report import console
 
@@ -15,8 +22,9 @@ from tfq.report import console
         bare_report(),
         null_report(),
         nasty_report(),
+        widespread_report(),
     ],
-    ids=["usual", "large", "bare", "null", "nasty"],
+    ids=["usual", "large", "bare", "null", "nasty", "widespread"],
 )
 def test_lines_fit_and_drive_no_terminal(report, width):
     lines = console(report, width)
@@ -36,7 +44,7 @@ def test_what_is_said():
     assert "int8.tflite: 62.8 (60.4 to 65.2), difference -2.0 (-3.1 to -0.9), p = 0.0006" in text
     # Small numbers keep two digits of their interval.
     assert "0.000400 (0.000200 to 0.000600), difference +0.000100" in text
-    assert "the same answer on 96.7% of 1000 samples; 25 right now wrong, 5 wrong" in text
+    assert "the same answer on 96.7 % of 1000 samples; 25 right now wrong, 5 wrong" in text
     assert "cause outliers dominate the range: resnet/stage_0/block_0/conv_2d_3" in text
     assert "remedy Clip the range" in text
     assert "--calibration=percentile:99.99" in text
@@ -77,7 +85,7 @@ def test_what_was_measured_on_what_is_in_the_line_of_the_data():
 @pytest.mark.parametrize(
     ("value", "half", "change", "shown"),
     [
-        (0.45150211, 0.06, 0.000083, "0.4516 (0.3916 to 0.5116), difference +0.0001 (+0.0000 to"),
+        (0.45150211, 0.06, 0.000083, "0.4516 (0.3916 to 0.5116), difference +0.0001 (0.0000 to"),
         (1.0, 1e-9, -1e-8, "1.0000 (1.0000 to 1.0000), difference 0.0000"),
         (64.8, 2.4, -2.0, "62.8 (60.4 to 65.2), difference -2.0"),
         (0.0123456, 0.001, 0.0001, "0.01245 (0.01145 to 0.01345), difference +0.00010"),
@@ -92,7 +100,7 @@ def test_decimals_mean_something(value, half, change, shown):
         v |= {"value": value + off, "low": value + off - half, "high": value + off + half}
     spread = abs(change) * 0.9
     metric["differences"][0] |= {"value": change, "low": change - spread, "high": change + spread}
-    text = " ".join(" ".join(console(report, 200)).split()).replace("+0.0000 (", "0.0000 (")
+    text = " ".join(" ".join(console(report, 200)).split())
     assert f"int8.tflite: {shown}" in text
 
 
@@ -138,3 +146,35 @@ def test_values_that_are_not_defined_are_said():
     assert "not defined" in text
     assert "None" not in text
     assert "nan" not in text
+
+
+def test_a_cause_of_many_layers_names_three_more():
+    report = widespread_report()
+    text = " ".join(" ".join(console(report, 500)).split())
+    a, b, c = (report["layers"][1]["tensors"][i]["layer"] for i in (4, 5, 6))
+    assert f"also of: {a}, {b}, {c} and 5 more " in text
+    # Without names of layers those of the tensors, and its own is not repeated.
+    assert f"also of: {report['layers'][1]['tensors'][12]['name']} The widest" in text
+    assert text.count("also of") == 2
+
+
+def test_samples_that_do_not_fit_are_said_right_after_the_verdict():
+    lines = console(widespread_report(), 500)
+    assert lines[1] == f"  WARNING   {MISFIT}"
+    text = "\n".join(lines)
+    assert text.count(MISFIT) == 1
+    assert text.index("  data ") < text.index("appear twice") < text.index("class 7 has")
+
+
+def test_small_numbers_and_small_counts_are_said_as_a_person_says_them():
+    report = make_report()
+    first, second = report["metrics"][0], report["metrics"][1]
+    first["differences"][0] |= {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    second["differences"][0]["p"] = 0.00001
+    report["agreement"][0] |= {"same": 1.0, "samples": 1, "p": 0.125}
+    text = " ".join(" ".join(console(report, 200)).split())
+    assert "int8.tflite: 62.8 (60.4 to 65.2), no difference" in text
+    assert "no difference, p" not in text
+    assert ", p < 0.0001" in text
+    assert "the same answer on 100 % of 1 sample; 25 right now wrong" in text
+    assert "5 wrong now right, p = 0.13" in text

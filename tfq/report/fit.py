@@ -128,7 +128,10 @@ def _short(report: Mapping[str, Any]) -> dict[str, Any]:
         for t in _tensors(report)
     ]
     found = _with_tensors(report, [rounded(t, _SHORT_DIGITS) for t in tensors])
-    return {**found, "verdicts": [cut(v, "tensor", "layer") for v in report["verdicts"]]}
+    verdicts = [cut(v, "tensor", "layer") for v in report["verdicts"]]
+    for v in verdicts:
+        v |= {key: [end(name) for name in v[key]] for key in ("tensors", "layers") if key in v}
+    return {**found, "verdicts": verdicts}
 
 
 def merge_bins(histogram: Mapping[str, Any], bins: int = _BINS) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tfq.report.fit import dump, fit, rounded
 from tfq.report.terminal import console
 
 _SCRIPTS = ("dom", "charts", "sections", "graph", "table", "layers", "main")
-_DIGITS = 6  # Significant ones of a number in the page; the JSON report has all.
+_DIGITS = 6  # Significant ones of a layer's number in the page; the JSON report has all.
 _LARGEST = 2_990_000  # Bytes of a page: below 3 MB.
 
 
@@ -30,9 +30,9 @@ def page(report: Mapping[str, Any]) -> bytes:
       report: as `schema.json` describes it.
 
     Returns:
-      HTML, UTF-8; equal reports have equal bytes. Numbers are rounded to 6 digits. It is below
-      3 MB: of very large models histograms have fewer bins, or are those of the worst layers
-      only, which the page then says.
+      HTML, UTF-8; equal reports have equal bytes. The numbers of layers are rounded to 6 digits.
+      It is below 3 MB: of very large models histograms have fewer bins, or are those of the worst
+      layers only, which the page then says.
 
     Raises:
       ValueError: a number is not finite.
@@ -48,7 +48,9 @@ def page(report: Mapping[str, Any]) -> bytes:
         "text": html.escape("\n".join(console(report))),
     }
     room = _LARGEST - len(_fill(parts | {"data": ""}))
-    return _fill(parts | {"data": dump(fit(rounded(report, _DIGITS), room))})
+    # The other numbers are few, and rounding twice would show other digits than the console.
+    short = {**report, "layers": rounded(report["layers"], _DIGITS)}
+    return _fill(parts | {"data": dump(fit(short, room))})
 
 
 def _fill(parts: Mapping[str, str]) -> bytes:

@@ -7,11 +7,16 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tfq.report.digits import chance, fixed, percent, short
+from tfq.report.fit import rounded
+
 _INDENT = 12  # Where the text of a row begins.
 _NARROWEST = 40
 _WORST = 10
 _FINDINGS = 8
 _PROBES = 7
+_ALSO = 3  # Names of further layers of a cause.
+MISFIT = "THE SAMPLES DO NOT FIT"  # A warning that begins so is about every figure.
 _GLUE = "\N{NO-BREAK SPACE}"  # Holds figures together that belong on one line.
 
 
@@ -24,6 +29,7 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     """
     width = max(width, _NARROWEST)
     rows: list[tuple[str, str]] = [("verdict", f"{report['verdict']['text']}")]
+    rows += [("WARNING", w) for w in report["warnings"] if w.startswith(MISFIT)]
     rows += [("data", "; ".join(filter(None, (_data(report["data"]), _task(report["task"])))))]
     rows += [("model", _model(m)) for m in report["models"]]
     lines = [line for name, text in rows for line in _row(name, text, width)]
@@ -33,7 +39,8 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     lines += _findings(report, width)
     for analysis in report["layers"]:
         lines += _worst(analysis, width)
-    lines += [line for w in report["warnings"] for line in _row("WARNING", w, width)]
+    others = [w for w in report["warnings"] if not w.startswith(MISFIT)]
+    lines += [line for w in others for line in _row("WARNING", w, width)]
     return lines
 
 
@@ -69,7 +76,7 @@ def _model(model: Mapping[str, Any]) -> str:
     parts = [model["kind"], "full integer" if model["full_integer"] else ""]
     size = model["bytes"]
     if size is not None:
-        parts.append(f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} KB")
+        parts.append(f"{fixed(size / 1e6, 2)} MB" if size >= 1e6 else f"{fixed(size / 1e3, 1)} KB")
     parts.append("reference" if model["reference"] else "")
     return f"{model['name']}: {', '.join(p for p in parts if p)}"
 
@@ -93,16 +100,17 @@ def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
             text = f"{value['model']}: {_interval(value, digits)}"
             d = differences.get(value["model"])
             if d is not None:
-                p = "" if d["p"] is None else f", p{_GLUE}={_GLUE}{_chance(d['p'])}"
-                text += f", difference {_interval(d, digits, '+')}{p}"
+                text += f", {_difference(d, digits)}"
             lines += _row("", text, width)
     for a in flips:
-        text = f"{a['model']}: the same answer on {a['same']:.1%} of {a['samples']} samples"
+        samples = f"{a['samples']} sample{'' if a['samples'] == 1 else 's'}"
+        same = percent(a["same"]).replace(" ", _GLUE)
+        text = f"{a['model']}: the same answer on {same} of {samples}"
         if a["right_to_wrong"] is not None:
             lost, gained = a["right_to_wrong"], a["wrong_to_right"]
             text += f"; {lost} right now wrong, {gained} wrong now right"
         if a["p"] is not None:
-            text += f", p{_GLUE}={_GLUE}{_chance(a['p'])}"
+            text += _p(a["p"])
         lines += _row("flips", text, width)
     return lines
 
@@ -124,19 +132,21 @@ def _decimals(metric: Mapping[str, Any]) -> int:
 def _interval(row: Mapping[str, Any], digits: int, sign: str = "") -> str:
     if row["value"] is None:
         return "not defined"
-    text = _fixed(row["value"], digits, sign)
+    text = fixed(row["value"], digits, sign)
     if None in (row["low"], row["high"]):
         return text
-    low, high = (_fixed(row[k], digits, sign) for k in ("low", "high"))
+    low, high = (fixed(row[k], digits, sign) for k in ("low", "high"))
     return f"{text} ({low}{_GLUE}to{_GLUE}{high})"
 
 
-def _fixed(value: float, digits: int, sign: str = "") -> str:
-    return f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # Adding 0 makes -0.0 a 0.0.
+def _difference(row: Mapping[str, Any], digits: int) -> str:
+    if row["value"] == row["low"] == row["high"] == 0:  # Every sample counted the same.
+        return f"no{_GLUE}difference"
+    return f"difference {_interval(row, digits, '+')}" + ("" if row["p"] is None else _p(row["p"]))
 
 
-def _chance(p: float) -> str:
-    return f"{p:.2g}" if p >= 0.0001 else f"less{_GLUE}than{_GLUE}0.0001"
+def _p(p: float) -> str:
+    return ", " + f"p {chance(p)}".replace(" ", _GLUE)
 
 
 def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:
@@ -154,16 +164,9 @@ def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:
     for b in found[:_PROBES]:
         values = {v["model"]: v["value"] for v in b["values"]}
         unit = f"{_GLUE}{b['unit']}" if b["unit"] else ""
-        figures = ["-" if values.get(m) is None else f"{_short(values[m])}{unit}" for m in models]
+        figures = ["-" if values.get(m) is None else f"{short(values[m])}{unit}" for m in models]
         lines += _row("", f"{b['title']}: {', '.join(figures)}", width)
     return lines
-
-
-def _short(value: float) -> str:
-    """Three significant digits."""
-    if value == 0 or not 1e-4 <= abs(value) < 1e6:
-        return f"{value:.3g}"
-    return _fixed(value, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 def _findings(report: Mapping[str, Any], width: int) -> list[str]:
@@ -174,6 +177,10 @@ def _findings(report: Mapping[str, Any], width: int) -> list[str]:
         where = v["layer"] or v["tensor"]
         model = f" ({v['model']})" if several else ""
         lines += _row("cause", v["title"] + (f": {where}" if where else "") + model, width)
+        also = _also(v)
+        if also:
+            more = f" and {len(also) - _ALSO} more" if len(also) > _ALSO else ""
+            lines += _row("", f"also of: {', '.join(also[:_ALSO])}{more}", width)
         lines += _row("", v["text"], width)
         remedy = v["remedy"]
         lines += _row("remedy", remedy["text"], width)
@@ -182,6 +189,12 @@ def _findings(report: Mapping[str, Any], width: int) -> list[str]:
     if len(found) > _FINDINGS:
         lines += _row("", f"and {len(found) - _FINDINGS} more causes", width)
     return lines
+
+
+def _also(finding: Mapping[str, Any]) -> list[str]:
+    """What else the cause covers, as a person calls it."""
+    names = finding.get("layers") or finding.get("tensors") or []
+    return [n for n in dict.fromkeys(names) if n not in (finding["layer"], finding["tensor"])]
 
 
 def _worst(analysis: Mapping[str, Any], width: int) -> list[str]:
@@ -211,7 +224,7 @@ def _db(reading: Mapping[str, Any] | None) -> str:
         return "-"
     if reading["sqnr_db"] is None:
         return "-" if reading["max_lsb"] or reading["mean_lsb"] is None else "exact"
-    return f"{reading['sqnr_db']:.1f}"
+    return fixed(rounded(reading["sqnr_db"], 6), 1)  # The page has 6 digits.
 
 
 def _shorten(name: str, room: int) -> str:

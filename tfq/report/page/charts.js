@@ -34,8 +34,7 @@ function intervalPlot(d, scale, tone) {
 let logarithmic = true;
 const chartWidth = () => Math.max(260, Math.min(520, document.documentElement.clientWidth - 76));
 
-function histogram(data, grid, title, what) {
-  const width = chartWidth();
+function histogram(data, grid, title, what, width) {
   const [top, bottom, height] = [grid ? 22 : 6, 22, grid ? 186 : 150];
   const span = data.high - data.low || 1;
   // A grid far wider than the values is cut, and says so, or the values would be a single line.

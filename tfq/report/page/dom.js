@@ -21,9 +21,17 @@ const svg = (tag, props, ...children) => fill(document.createElementNS(SVG, tag)
 
 const minus = (text) => text.replace("-", "−");
 
-function fixed(x, decimals) {
-  return x === null ? DASH : minus(x.toFixed(decimals).replace(/^-(?=[0.]*$)/, ""));
+// Halves are rounded up, of the shortest decimal that names the number, as digits.py does it: the
+// console and the page show the same digits.
+function decimal(x, decimals) {
+  if (!(Math.abs(x) < 1e15)) return x.toFixed(decimals);
+  const [digits, power] = String(Math.abs(x)).split("e");
+  const steps = Math.round(Number(`${digits}e${Number(power || 0) + decimals}`));
+  if (!(steps < 1e21)) return x.toFixed(decimals);
+  return (x < 0 && steps ? "-" : "") + Number(`${steps}e${-decimals}`).toFixed(decimals);
 }
+
+const fixed = (x, decimals) => (x === null ? DASH : minus(decimal(x, decimals)));
 
 // Three significant digits, without an exponent where a person would not write one.
 function num(x, digits = 3) {
@@ -32,7 +40,7 @@ function num(x, digits = 3) {
   const size = Math.abs(x);
   if (size >= 1e6 || size < 1e-4) return minus(x.toExponential(digits - 1)).replace("+", "");
   const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
-  return minus(decimals ? x.toFixed(decimals) : grouped(Math.round(x)));
+  return minus(decimals ? decimal(x, decimals) : grouped(Number(decimal(x, 0))));
 }
 
 function grouped(n) {
@@ -45,18 +53,18 @@ function percent(share) {
   if (x === 0 || x === 100) return `${x} %`;
   if (x < 0.01) return "< 0.01 %";
   if (x > 99.9 && x < 100) return "> 99.9 %";
-  return `${x.toFixed(x < 1 ? 2 : 1)} %`;
+  return `${decimal(x, x < 1 ? 2 : 1)} %`;
 }
 
 function chance(p) {
   if (p === null) return DASH;
   if (p < 0.0001) return "< 0.0001";
-  return p >= 0.1 ? p.toFixed(2) : p.toFixed(Math.min(4, 1 - Math.floor(Math.log10(p))));
+  return decimal(p, p >= 0.1 ? 2 : Math.min(4, 1 - Math.floor(Math.log10(p))));
 }
 
 function bytes(n) {
   if (n === null) return DASH;
-  return n >= 1e6 ? `${(n / 1e6).toFixed(2)} MB` : n >= 1e3 ? `${(n / 1e3).toFixed(1)} KB` : `${n} B`;
+  return n >= 1e6 ? `${decimal(n / 1e6, 2)} MB` : n >= 1e3 ? `${decimal(n / 1e3, 1)} KB` : `${n} B`;
 }
 
 function withUnit(text, unit) {
@@ -88,17 +96,19 @@ function tickText(t, marks) {
   return minus(t.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9))));
 }
 
-// A table: columns are [heading, "n" for numbers or ""], rows are arrays of cells.
+// A table: columns are [heading, "n" for numbers or ""], rows are arrays of cells. On a narrow screen
+// every row is a small list of headings and values; the roles keep it a table for those who listen.
 function table(caption, columns, rows, options = {}) {
   const cell = (content, i) =>
     i === 0
-      ? h("th", { scope: "row", class: columns[i][1] }, content)
-      : h("td", { class: columns[i][1] }, content);
-  const box = h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
-    h("table", { class: options.class },
+      ? h("th", { scope: "row", role: "rowheader", class: columns[i][1] }, content)
+      : h("td", { role: "cell", class: columns[i][1], "data-label": columns[i][0] }, content);
+  const box = h("div", { class: "scroll stack", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", { class: options.class, role: "table" },
       h("caption", {}, caption),
-      h("thead", {}, h("tr", {}, columns.map(([text, kind]) => h("th", { scope: "col", class: kind }, text)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell))))));
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
+        columns.map(([text, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, text)))),
+      h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row" }, row.map(cell))))));
   // A visible caption stays outside of what scrolls.
   return options.show ? [h("p", { class: "caption", "aria-hidden": "true" }, caption), box] : box;
 }

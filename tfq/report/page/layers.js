@@ -1,6 +1,7 @@
 // One model, layer by layer: the worst, the profile, the graph with a detail beside it, the table.
 
 const STEPS = [50, 40, 30, 20, 10]; // dB; the levels of the error scale.
+const [WIDEST, NARROWEST, GAP, PADDING] = [520, 260, 32, 38]; // Pixels: of a chart, between two, of the panel's box.
 const CEILING = 60; // dB; above it a bar would be too short to see.
 
 // No noise is exact; noise without a signal (a tensor of zeros) has no ratio.
@@ -74,9 +75,12 @@ function neighbours(tensors, i, choose) {
   return [links("From", tensors[i].inputs), links("To", users)];
 }
 
-function detailOf(report, analysis, i, choose) {
+// `room`: pixels that the two charts have side by side or below each other; 0 where nobody knows.
+function detailOf(report, analysis, i, choose, room = 0) {
   const t = analysis.tensors[i];
-  const notes = report.verdicts.filter((v) => v.model === analysis.model && v.tensor === t.name);
+  const notes = report.verdicts.filter((v) => covers(v, analysis.model, t));
+  const both = t.histogram && t.weights && t.weights.histogram;
+  const width = room ? Math.min(WIDEST, both && room >= 2 * NARROWEST + GAP ? (room - GAP) / 2 : room) : chartWidth();
   return h("div", { class: "detail" },
     h("div", {}, h("h3", { class: "name" }, t.layer || t.name),
       t.layer && t.layer !== t.name ? h("p", { class: "small muted name" }, t.name) : null,
@@ -84,8 +88,8 @@ function detailOf(report, analysis, i, choose) {
     notes.map((v) => h("p", { class: "note" }, h("strong", {}, `${v.title}. `), v.remedy.text, v.remedy.flag ? [" ", h("code", {}, v.remedy.flag)] : null)),
     readingTable(t),
     h("div", { class: "columns" },
-      t.histogram ? histogram(t.histogram, t.grid, "Values", `Values of ${t.name}`) : null,
-      t.weights && t.weights.histogram ? histogram(t.weights.histogram, null, "Weights", `Weights ${t.weights.name}`) : null),
+      t.histogram ? histogram(t.histogram, t.grid, "Values", `Values of ${t.name}`, width) : null,
+      t.weights && t.weights.histogram ? histogram(t.weights.histogram, null, "Weights", `Weights ${t.weights.name}`, width) : null),
     h("dl", {}, figures(t).map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, v)))),
     choose ? neighbours(analysis.tensors, i, choose) : null);
 }
@@ -106,8 +110,25 @@ class Layers {
     this.reading = this.readings[0] || "accumulated";
     this.views = { worst: h("div", {}), graph: h("div", {}), table: h("div", {}) };
     this.printed = h("div", { id: "print-details" });
-    this.which = 0;
+    this.names = [0, 1, 2].map(() => h("span", { class: "name" }));
+    this.leads = h("span", {});
+    this.pickers = this.analyses.length > 1 ? this.names.map(() => this.picker()) : [];
+    this.which = this.first();
     this.show();
+  }
+
+  // The model that the causes are about; without causes, that of the worst layer.
+  first() {
+    const severity = this.analyses.map((a) => Math.max(-1, ...this.report.verdicts.filter((v) => v.model === a.model).map((v) => v.severity)));
+    const most = Math.max(...severity);
+    if (most >= 0) return severity.indexOf(most);
+    const lowest = this.analyses.map((a) => Math.min(Infinity, ...a.tensors.map((t) => rank(this.readingOf(t)) ?? Infinity)));
+    return lowest.indexOf(Math.min(...lowest));
+  }
+
+  picker() {
+    return h("select", { "aria-label": "Model", onchange: (e) => { this.which = Number(e.target.value); this.show(); } },
+      this.analyses.map((a, i) => h("option", { value: i }, a.model)));
   }
 
   get analysis() { return this.analyses[this.which]; }
@@ -121,11 +142,7 @@ class Layers {
   }
 
   controls() {
-    const models = this.analyses.length > 1
-      ? h("label", {}, "Model ", h("select", { "aria-label": "Model", onchange: (e) => { this.which = Number(e.target.value); this.show(); } },
-          this.analyses.map((a, i) => h("option", { value: i, selected: i === this.which }, a.model))))
-      : null;
-    return h("div", { class: "controls" }, models,
+    return h("div", { class: "controls" },
       this.readings.length > 1 ? h("span", { class: "switch-label" }, "Error",
         switcher("Reading", [["isolated", "Isolated"], ["accumulated", "Accumulated"]], this.reading, (v) => { this.reading = v; this.update(); })) : null,
       h("span", { class: "switch-label" }, "Counts",
@@ -133,12 +150,15 @@ class Layers {
   }
 
   show() {
-    const { tensors } = this.analysis;
+    const { tensors, model, samples } = this.analysis;
+    this.names.forEach((n) => { n.textContent = model; });
+    this.pickers.forEach((p) => { p.value = this.which; });
+    this.leads.textContent = plural(samples, "sample");
     this.chosen = this.ranked()[0] ?? 0;
     this.panel = h("div", { class: "panel", role: "region", "aria-label": "The chosen layer", tabindex: "0" });
     this.graph = new Graph(tensors, (i) => this.choose(i));
     const detail = (i) => detailOf(this.report, this.analysis, i, (k) => this.reveal(k));
-    this.table = new LayerTable(tensors, (t) => this.readingOf(t), detail, (i) => this.choose(i, false));
+    this.table = new LayerTable(tensors, (t) => this.readingOf(t), (t) => this.causeOf(t), detail, (i) => this.choose(i, false));
     this.head = h("div", {}, this.controls());
     this.profiles = h("div", {});
     const zoom = h("span", { class: "zoom" },
@@ -172,9 +192,8 @@ class Layers {
     this.graph.select(i);
     this.profile.select(i);
     if (draw || this.panel.dataset.at !== String(i)) {
-      this.panel.replaceChildren(detailOf(this.report, this.analysis, i, (k) => this.choose(k)));
+      this.panel.replaceChildren(detailOf(this.report, this.analysis, i, (k) => this.choose(k), Math.max(0, this.panel.clientWidth - PADDING)));
       this.panel.dataset.at = i;
-      this.panel.scrollTop = 0;
     }
   }
 
@@ -185,9 +204,15 @@ class Layers {
     this.panel.focus({ preventScroll: true });
   }
 
-  open(model, tensor) {
+  causeOf(t) {
+    return [...new Set(this.report.verdicts.filter((v) => covers(v, this.analysis.model, t)).map((v) => v.title))].join("; ");
+  }
+
+  // `name`: of a tensor, or of a layer, which stands for its first tensor.
+  open(model, name) {
     const which = this.analyses.findIndex((a) => a.model === model);
-    const i = which < 0 ? -1 : this.analyses[which].tensors.findIndex((t) => t.name === tensor);
+    const found = (key) => (which < 0 ? -1 : this.analyses[which].tensors.findIndex((t) => t[key] === name));
+    const i = found("name") < 0 ? found("layer") : found("name");
     if (i < 0) return;
     if (which !== this.which) {
       this.which = which;
@@ -200,18 +225,18 @@ class Layers {
     const { tensors, model } = this.analysis;
     const ranked = this.ranked().slice(0, 10);
     if (!ranked.length) return h("p", { class: "muted" }, "No layer has a measured error.");
-    const cause = (t) => this.report.verdicts.find((v) => v.model === model && v.tensor === t.name)?.title || "";
     const bar = (r) => svg("svg", { width: "100%", height: 10, "aria-hidden": "true" },
       svg("rect", { width: `${(100 * (CEILING - Math.max(0, Math.min(CEILING - 1, r.sqnr_db)))) / CEILING}%`, height: 10, rx: 2, class: `node ${levelClass(levelOf(r))}` }));
     return h("div", { class: "scroll worst graphic", tabindex: "0", role: "region", "aria-label": "Worst layers" },
-      h("table", {}, h("caption", {}, `The worst layers of ${model}, by ${this.reading} error`),
-        h("thead", {}, h("tr", {}, ["Layer", "Op", "Error", "SQNR dB", "Cause"].map((t, i) => h("th", { scope: "col", class: i === 3 ? "n" : null }, t)))),
-        h("tbody", {}, ranked.map((i) => {
+      h("table", { role: "table" }, h("caption", {}, `The worst layers of ${model}, by ${this.reading} error`),
+        h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ["Layer", "Op", "Error", "SQNR dB", "Cause"].map((t, i) =>
+          h("th", { scope: "col", role: "columnheader", class: i === 3 ? "n" : null }, t)))),
+        h("tbody", { role: "rowgroup" }, ranked.map((i) => {
           const t = tensors[i];
-          return h("tr", {}, h("th", { scope: "row", class: "where" },
+          return h("tr", { role: "row" }, h("th", { scope: "row", role: "rowheader", class: "where" },
             h("button", { type: "button", class: "link cut", title: t.name, onclick: () => this.reveal(i) }, tail(t.layer || t.name))),
-            h("td", { class: "nowrap muted small" }, t.op), h("td", { class: "track" }, bar(this.readingOf(t))),
-            h("td", { class: "n" }, decibels(this.readingOf(t))), h("td", { class: "small cause" }, cause(t)));
+            h("td", { role: "cell", class: "op nowrap muted small" }, t.op), h("td", { role: "cell", class: "track" }, bar(this.readingOf(t))),
+            h("td", { role: "cell", class: "n" }, decibels(this.readingOf(t))), h("td", { role: "cell", class: "small cause" }, this.causeOf(t)));
         }))));
   }
 
@@ -223,16 +248,21 @@ class Layers {
   }
 
   sections() {
-    const samples = this.analysis.samples;
     const reduced = this.report.reduced;
     const left = reduced ? [
       ` To keep this page small, histograms have at most ${reduced.bins} bins`,
       reduced.histograms === null ? "" : ` and are those of the ${plural(reduced.histograms, "worst layer")}`,
       reduced.names ? ", and long names are cut" : "", "; the JSON report has all."].join("") : "";
+    // One model governs all three: each says which, and can change it.
+    const governed = (i, id, title, lead, view) => {
+      const made = section(id, [`${title} of `, this.names[i]], lead, view);
+      if (this.pickers.length) made.prepend(h("div", { class: "heading" }, made.firstChild, h("label", {}, "Model ", this.pickers[i])));
+      return made;
+    };
     return [
-      this.readings.length ? section("worst", "Worst layers", "The ten with the least signal over quantization noise.", this.views.worst) : null,
-      section("graph", "Graph", `Every tensor from the first to the last, measured on ${plural(samples, "sample")}. Isolated: only this layer is quantized. Accumulated: as the model runs.${left}`, this.views.graph),
-      section("layers", "All layers", null, this.views.table),
+      this.readings.length ? governed(0, "worst", "Worst layers", "The ten with the least signal over quantization noise.", this.views.worst) : null,
+      governed(1, "graph", "Graph", ["Every tensor from the first to the last, measured on ", this.leads, `. Isolated: only this layer is quantized. Accumulated: as the model runs.${left}`], this.views.graph),
+      governed(2, "layers", "All layers", null, this.views.table),
     ];
   }
 }

@@ -7,13 +7,18 @@ function section(id, title, lead, ...children) {
     h("h2", { id: `${id}-title` }, title), lead ? h("p", { class: "lead" }, lead) : null, children);
 }
 
+// Such a warning is about every figure: it stands under the verdict, in full.
+const isMisfit = (warning) => warning.startsWith("THE SAMPLES DO NOT FIT");
+
 function verdictSection(report) {
   const { text, status } = report.verdict;
   const [mark, word] = { good: ["✓", "Good enough"], doubtful: ["?", "Doubtful"], bad: ["✕", "Not good enough"], none: ["–", "Nothing to compare with"] }[status];
-  const warned = report.warnings.length;
+  const misfits = report.warnings.filter(isMisfit);
+  const warned = report.warnings.length - misfits.length;
   return h("section", { id: "verdict", class: `verdict ${status}`, "aria-labelledby": "verdict-title" },
     h("h2", { id: "verdict-title" }, h("span", { class: "mark", "aria-hidden": "true" }, mark), word),
     h("p", {}, text),
+    misfits.map((w) => h("p", { class: "misfit", role: "note" }, w)),
     warned ? h("p", { class: "small" }, h("a", { href: "#warnings" }, plural(warned, "warning")), " about these figures") : null);
 }
 
@@ -30,7 +35,7 @@ function comparedSection(report) {
     `${report.data.description}${report.data.labelled ? "" : ", without labels"}`,
     report.task ? taskText(report.task) : null,
   ].filter(Boolean).join("; ") + ".";
-  const ratio = (m) => (many && m !== base && m.bytes && base.bytes ? `${(base.bytes / m.bytes).toFixed(1)} × smaller` : "");
+  const ratio = (m) => (many && m !== base && m.bytes && base.bytes ? `${decimal(base.bytes / m.bytes, 1)} × smaller` : "");
   const rows = report.models.map((m) => [
     [name(m.name), m.reference && many ? h("span", { class: "muted small" }, " reference") : null],
     m.kind,
@@ -63,9 +68,13 @@ function negligible(d, reference) {
   return Math.abs(d.value) < Math.max(Math.abs(reference.value) / 1000, width / 20);
 }
 
+// Every sample counted the same.
+const identical = (d) => d.value === 0 && d.low === 0 && d.high === 0;
+
 // Whether chance can explain it: neither the test nor the interval, where there is one, may say so.
 function conclusion(d, better, reference) {
   if (d.value === null || (d.p === null && d.low === null)) return ["", ""];
+  if (identical(d)) return ["", "no difference"];
   const real = (d.p === null || d.p < 0.05) && (d.low === null || d.low > 0 || d.high < 0);
   if (!real) return ["", "may be chance"];
   if (better === "neither" || d.value === 0) return ["", "really different"];
@@ -77,7 +86,7 @@ function metricRows(metric, models, compared) {
   const decimals = decimalsOf(metric);
   const scale = intervalScale(metric.differences);
   const interval = (v, f) => (v.low === null ? null : h("span", { class: "muted nowrap" }, ` (${f(v.low)} to ${f(v.high)})`));
-  const signed = (x) => (x > 0 ? `+${fixed(x, decimals)}` : fixed(x, decimals));
+  const signed = (x) => (x > 0 && Number(decimal(x, decimals)) > 0 ? `+${fixed(x, decimals)}` : fixed(x, decimals));
   const plain = (x) => fixed(x, decimals);
   const side = { higher: "higher is better", lower: "lower is better", neither: "" }[metric.better];
   const resamples = metric.differences.length ? `${grouped(metric.differences[0].resamples)} resamples` : "";
@@ -92,9 +101,9 @@ function metricRows(metric, models, compared) {
       h("th", { scope: "row", role: "rowheader" }, name(m.name)),
       h("td", { role: "cell", "data-label": "" }, h("strong", {}, plain(v.value)), interval(v, plain)),
       compared && [h("td", { role: "cell", class: "difference", "data-label": d ? "difference" : null },
-        d ? [signed(d.value), interval(d, signed), words ? [" ", h("span", { class: `chip ${{ worse: "bad", better: "good" }[tone] || ""}` }, words)] : null]
+        d && identical(d) ? h("span", { class: "muted" }, words) : d ? [signed(d.value), interval(d, signed), words ? [" ", h("span", { class: `chip ${{ worse: "bad", better: "good" }[tone] || ""}` }, words)] : null]
           : m.reference ? h("span", { class: "muted" }, "reference") : ""),
-      h("td", { class: "n", role: "cell", "data-label": d && d.p !== null ? "p =" : null }, d ? chance(d.p) : ""),
+      h("td", { class: "n", role: "cell", "data-label": d && d.p !== null ? "p" : null }, d ? chance(d.p) : ""),
       h("td", { class: "plot", role: "cell" }, d ? intervalPlot(d, scale, tone) : null)]);
   });
   return h("tbody", { role: "rowgroup" }, head, rows);
@@ -134,6 +143,25 @@ function agreementSection(report) {
   return found && section("agreement", "Decisions that flip", null, found);
 }
 
+// Whether a cause is about a tensor: itself, one of several, or one of a layer.
+function covers(v, model, t) {
+  if (v.model !== model) return false;
+  const names = v.layers || [];
+  return v.tensor === t.name || (v.tensors || []).includes(t.name) || names.includes(t.name) || (t.layer !== null && names.includes(t.layer));
+}
+
+const FIRST = 5; // So many further names are read; the others are asked for.
+
+function alsoOf(v, open) {
+  const all = v.layers && v.layers.length ? v.layers : v.tensors || [];
+  const names = [...new Set(all)].filter((n) => n !== v.layer && n !== v.tensor);
+  if (!names.length) return null;
+  const item = (n) => h("li", {}, open ? h("button", { type: "button", class: "link name", onclick: () => open(v.model, n) }, n) : name(n));
+  return h("div", { class: "also small" }, h("span", { class: "muted" }, "Also of:"),
+    h("ul", {}, names.slice(0, FIRST).map(item)),
+    names.length > FIRST ? h("details", {}, h("summary", {}, `${names.length - FIRST} more`), h("ul", {}, names.slice(FIRST).map(item))) : null);
+}
+
 function finding(v, report, open) {
   const blocks = Math.max(1, Math.ceil(v.severity * 4));
   const where = v.layer || v.tensor;
@@ -141,10 +169,11 @@ function finding(v, report, open) {
     h("header", {},
       h("h3", {}, v.title),
       h("span", { class: "meter" }, Array.from({ length: 4 }, (_, i) => h("i", { class: i < blocks ? "on" : null })),
-        ` severity ${v.severity.toFixed(2)}`),
+        ` severity ${fixed(v.severity, 2)} of 1`),
       report.layers.length > 1 || report.models.length > 2 ? h("span", { class: "chip name" }, v.model) : null),
     where ? h("p", { class: "small" }, v.tensor && open
       ? h("button", { type: "button", class: "link name", onclick: () => open(v.model, v.tensor) }, where) : name(where)) : null,
+    alsoOf(v, open),
     h("p", {}, v.text),
     h("p", {}, h("strong", {}, "Remedy: "), v.remedy.text),
     v.remedy.flag ? copyable(v.remedy.flag) : null,
@@ -216,14 +245,15 @@ function interfaceSection(report) {
     a.scale === null ? DASH : h("span", { class: "nowrap" }, `(q ${a.zero_point > 0 ? "−" : "+"} ${Math.abs(a.zero_point)}) × ${num(a.scale, 6)}`)])));
   if (!rows.length) return null;
   return section("interface", "Inputs and outputs", null,
-    table("Inputs and outputs", [["Model", ""], ["", ""], ["Name", ""], ["Type", ""], ["Shape", ""], ["Real value of q", ""]], rows));
+    table("Inputs and outputs", [["Model", ""], ["Kind", ""], ["Name", ""], ["Type", ""], ["Shape", ""], ["Real value of q", ""]], rows));
 }
 
 function secondSection(report) {
   const found = [metricTable(report, 2), agreementTable(report, 2)].flat().filter(Boolean);
   if (!report.second_data && !found.length) return null;
   const d = report.second_data;
-  return section("second", "Second data set", d ? `${d.description}, ${plural(d.samples, "sample")}${d.labelled ? "" : ", without labels"}.` : null, found);
+  const count = d && (d.description.endsWith(` ${d.samples} sample${d.samples === 1 ? "" : "s"}`) ? "" : `, ${plural(d.samples, "sample")}`);
+  return section("second", "Second data set", d ? `${d.description}${count}${d.labelled ? "" : ", without labels"}.` : null, found);
 }
 
 function madeSection(report) {
@@ -234,6 +264,7 @@ function madeSection(report) {
 }
 
 function warningsSection(report) {
-  if (!report.warnings.length) return null;
-  return section("warnings", "Warnings", null, h("ul", { class: "plain" }, report.warnings.map((w) => h("li", {}, w))));
+  const warnings = report.warnings.filter((w) => !isMisfit(w));
+  if (!warnings.length) return null;
+  return section("warnings", "Warnings", null, h("ul", { class: "plain" }, warnings.map((w) => h("li", {}, w))));
 }

@@ -16,11 +16,13 @@ const COLUMNS = [
   { key: "imbalance", title: "Channel imbalance", kind: "n", value: (r) => r.t.channels?.imbalance, show: (r) => num(r.t.channels?.imbalance) },
   { key: "weights", title: "Weights SQNR dB", kind: "n", value: (r) => (r.t.weights ? r.t.weights.sqnr_db ?? Infinity : null),
     show: (r) => (r.t.weights ? (r.t.weights.sqnr_db === null ? "exact" : fixed(r.t.weights.sqnr_db, 1)) : DASH) },
+  { key: "cause", title: "Cause", value: (r) => r.cause || null, show: (r) => r.cause },
 ];
 
 class LayerTable {
-  // `detail(index)` builds what a row opens; `opened(index)` hears of it.
-  constructor(tensors, readingOf, detail, opened) {
+  // `causeOf(tensor)` is text; `detail(index)` builds what a row opens; `opened(index)` hears of it.
+  constructor(tensors, readingOf, causeOf, detail, opened) {
+    this.causeOf = causeOf;
     this.tensors = tensors;
     this.readingOf = readingOf;
     this.detail = detail;
@@ -28,7 +30,7 @@ class LayerTable {
     this.sort = { key: "index", down: false };
     this.open = -1;
     this.body = h("tbody", {});
-    this.heads = COLUMNS.map((c) => h("th", { scope: "col", class: c.kind, "aria-sort": "none", "data-key": c.key },
+    this.heads = COLUMNS.map((c) => h("th", { scope: "col", class: c.kind || c.key, "aria-sort": "none", "data-key": c.key },
       h("button", { type: "button", onclick: () => this.sortBy(c.key) }, c.title)));
     const ops = [...new Set(tensors.map((t) => t.op))].sort();
     this.text = h("input", { type: "search", placeholder: "layer or tensor", "aria-label": "Filter by text", oninput: () => this.order() });
@@ -49,13 +51,14 @@ class LayerTable {
 
   // Builds the rows; called at first and whenever the reading changes.
   refresh() {
-    this.rows = this.tensors.map((t, index) => ({ t, index, reading: this.readingOf(t) }));
+    this.rows = this.tensors.map((t, index) => ({ t, index, reading: this.readingOf(t), cause: this.causeOf(t) }));
     for (const r of this.rows) {
       r.search = `${r.t.layer || ""}\n${r.t.name}`.toLowerCase();
       r.element = h("tr", { class: "row", tabindex: "-1", "data-index": r.index, "aria-expanded": "false" },
         COLUMNS.map((c) => (c.key === "layer"
-          ? h("th", { scope: "row", class: "where" }, tail(r.t.layer || r.t.name), r.t.layer && r.t.layer !== r.t.name ? cut(r.t.name) : null)
-          : h("td", { class: c.kind }, c.show(r)))));
+          ? h("th", { scope: "row", class: "where" }, tail(r.t.layer || r.t.name),
+            h("span", { class: "narrow muted" }, r.t.op), r.t.layer && r.t.layer !== r.t.name ? cut(r.t.name) : null)
+          : h("td", { class: c.kind || c.key }, c.show(r)))));
     }
     this.order();
   }
