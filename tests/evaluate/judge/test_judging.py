@@ -226,13 +226,13 @@ def test_what_is_negligible_is_said_only_where_nothing_else_is(figures_of):
 UNEVEN = NORMAL * np.where(np.arange(8) < 2, 1e-3, 1.0)
 
 
-def moved(figures_of, *, dtypes=("int8", "int8", "int8")):
+def moved(figures_of):
     """A layer, what reshapes its values, and what reads the small ones."""
-    a = figures_of(NORMAL, "a", dtype=dtypes[0])
-    b = figures_of(UNEVEN, "b", ends=(-5, 5), dtype=dtypes[1], op="RESHAPE", inputs=("a",))
+    a = figures_of(NORMAL, "a")
+    b = figures_of(UNEVEN, "b", ends=(-5, 5), op="RESHAPE", inputs=("a",))
     a = dataclasses.replace(a, scale=b.scale, zero_point=b.zero_point, dtype=b.dtype)
     noisy = NORMAL + RNG.normal(0, 0.3, NORMAL.shape)
-    return a, b, figures_of(NORMAL, "c", dtype=dtypes[2], got=noisy, inputs=("b",))
+    return a, b, figures_of(NORMAL, "c", got=noisy, inputs=("b",))
 
 
 def rule(regex, activations="int16"):
@@ -260,6 +260,14 @@ def test_16_bits_are_for_what_makes_the_grid_and_has_no_rule_yet(figures_of, rul
         assert "16-bit activations already" in finding.remedy.text
     else:
         assert kept in finding.remedy.call
+
+
+def test_channels_that_came_in_constant_are_not_blamed_on_16_bits(figures_of):
+    a, b, c = moved(figures_of)
+    wide = dataclasses.replace(b, dtype="int16", scale=b.scale / 256)
+    assert wide.channels.silenced
+    found = judge(analysis(a, wide, c))
+    assert "silenced_channels" not in {f.cause for f in found}
 
 
 def test_an_option_that_the_file_was_made_with_is_not_advised(figures_of):

@@ -10,7 +10,7 @@ from tfq.evaluate.figures import TensorFigures
 from tfq.evaluate.judge import channel_imbalance
 from tfq.evaluate.judge.finding import Claim, Remedy
 from tfq.evaluate.judge.remedies import option, wider_until_even
-from tfq.evaluate.judge.view import FINE, View, fixed
+from tfq.evaluate.judge.view import FINE, View, bits, fixed
 from tfq.evaluate.judge.wording import number
 
 NAME = "silenced_channels"
@@ -18,7 +18,8 @@ NAME = "silenced_channels"
 
 def find(view: View, t: TensorFigures) -> Claim | None:
     channels = t.channels
-    if channels is None or not channels.silenced or fixed(t):
+    # With 16 bits, what is constant came in constant.
+    if channels is None or not channels.silenced or fixed(t) or bits(t) > 8:
         return None
     amount = view.passed_on(t) or 0.0
     if amount < FINE or channel_imbalance.find(view, t) is not None:
