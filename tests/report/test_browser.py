@@ -1,8 +1,10 @@
 """The page in Debian's Chromium, as a person uses it."""
 
+import importlib.resources
 import re
 import shutil
 
+import numpy as np
 import pytest
 from reports import (
     MISFIT,
@@ -14,6 +16,7 @@ from reports import (
 )
 
 from tfq.report import console, page
+from tfq.report.digits import chance, fixed
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = shutil.which("chromium")
@@ -488,6 +491,24 @@ def test_small_words(show):
     report["second_data"]["description"] = "noisy.npz"
     lead = show(report).locator("#second .lead").inner_text()
     assert lead == "noisy.npz, 500 samples."
+
+
+def test_the_page_rounds_as_the_console(browser):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400) * 10.0 ** rng.integers(-4, 5, 400)
+    ties = (2 * rng.integers(-5000, 5000, 400) + 1) / 2 / 10.0 ** rng.integers(0, 5, 400)
+    sums = ties / 3 - ties / 3 * 4  # Ties but for noise.
+    cases = [[float(x), d] for x in (*values, *ties, *sums) for d in (0, 1, 2, 4)]
+    dom = importlib.resources.files("tfq.report").joinpath("page", "dom.js").read_text("utf-8")
+    tab = browser.new_page()
+    shown = tab.evaluate(f"(all) => {{ {dom} return all.map(([x, d]) => fixed(x, d)); }}", cases)
+    assert [text.replace("\N{MINUS SIGN}", "-") for text in shown] == [
+        fixed(x, d) for x, d in cases
+    ]
+    chances = [1.0, *(rng.random(200) ** 4).tolist(), *(2.0 ** -np.arange(1, 12)).tolist()]
+    shown = tab.evaluate(f"(all) => {{ {dom} return all.map(chance); }}", chances)
+    assert shown == [chance(p).removeprefix("= ") for p in chances]
+    tab.close()
 
 
 def test_a_flag_is_copied(show):

@@ -1,7 +1,7 @@
 """Numbers as a person reads them, by the rules of the page (dom.js): both show the same digits.
 
-Halves are rounded up, as a person does it, and of the shortest decimal that names the float: 0.125
-has two digits 0.13, and 92.395 has 92.40, though the float is a little below.
+Halves are rounded up, as a person does it: 0.125 becomes 0.13. What lies beyond 12 digits is noise
+of floating point and is left out first: 92.395 becomes 92.40, though its float is a little below.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import decimal
 import math
 
+_MEANT = decimal.Context(prec=12, rounding=decimal.ROUND_HALF_UP)
 _EXACT = decimal.Context(prec=700, rounding=decimal.ROUND_HALF_UP)  # No float has more digits.
 
 
@@ -21,15 +22,15 @@ def fixed(value: float, digits: int, sign: str = "") -> str:
       sign: "+" gives positive numbers a sign.
     """
     step = decimal.Decimal(1).scaleb(-digits)
-    found = decimal.Decimal(repr(float(value))).quantize(step, context=_EXACT)
+    found = _MEANT.create_decimal(value).quantize(step, context=_EXACT)
     return f"{found:{sign}f}" if found else f"{abs(found):f}"
 
 
 def chance(p: float) -> str:
-    """A p-value with its relation, "= 0.064" or "< 0.0001": two digits, at most four decimals."""
+    """A p-value with its relation, "= 0.064" or "< 0.0001": two significant digits."""
     if p < 0.0001:
         return "< 0.0001"
-    return f"= {fixed(p, 2 if p >= 0.1 else min(4, 1 - math.floor(math.log10(p))))}"
+    return f"= {fixed(p, 1 - math.floor(math.log10(p))).rstrip('0').rstrip('.')}"
 
 
 def percent(share: float) -> str:

@@ -21,11 +21,11 @@ const svg = (tag, props, ...children) => fill(document.createElementNS(SVG, tag)
 
 const minus = (text) => text.replace("-", "−");
 
-// Halves are rounded up, of the shortest decimal that names the number, as digits.py does it: the
-// console and the page show the same digits.
+// Halves are rounded up, after the noise beyond 12 digits is gone, as digits.py does it: the console
+// and the page show the same digits.
 function decimal(x, decimals) {
   if (!(Math.abs(x) < 1e15)) return x.toFixed(decimals);
-  const [digits, power] = String(Math.abs(x)).split("e");
+  const [digits, power] = Math.abs(x).toPrecision(12).split("e");
   const steps = Math.round(Number(`${digits}e${Number(power || 0) + decimals}`));
   if (!(steps < 1e21)) return x.toFixed(decimals);
   return (x < 0 && steps ? "-" : "") + Number(`${steps}e${-decimals}`).toFixed(decimals);
@@ -59,7 +59,7 @@ function percent(share) {
 function chance(p) {
   if (p === null) return DASH;
   if (p < 0.0001) return "< 0.0001";
-  return decimal(p, p >= 0.1 ? 2 : Math.min(4, 1 - Math.floor(Math.log10(p))));
+  return String(Number(decimal(p, 1 - Math.floor(Math.log10(p)))));
 }
 
 function bytes(n) {

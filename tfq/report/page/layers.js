@@ -1,7 +1,7 @@
 // One model, layer by layer: the worst, the profile, the graph with a detail beside it, the table.
 
 const STEPS = [50, 40, 30, 20, 10]; // dB; the levels of the error scale.
-const [WIDEST, NARROWEST, GAP, PADDING] = [520, 260, 32, 38]; // Pixels: of a chart, between two, of the panel's box.
+const [WIDEST, NARROWEST, GAP, PADDING] = [520, 260, 32, 36]; // Pixels: of a chart, between two, of the panel's box.
 const CEILING = 60; // dB; above it a bar would be too short to see.
 
 // No noise is exact; noise without a signal (a tensor of zeros) has no ratio.
