@@ -269,7 +269,7 @@ def test_verdicts(difference, low, high, p, better, expected):
         (
             ("", 1234.5, 1200.0, 34.5, 10.0, 60.0),
             {"better": "lower"},
-            "1234 vs 1200, rise 34 (10 to 60)",
+            "1235 vs 1200, rise 35 (10 to 60)",
         ),
     ],
 )

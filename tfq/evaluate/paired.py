@@ -17,6 +17,8 @@ from typing import Literal
 
 import numpy as np
 
+from tfq.report.digits import chance, fixed
+
 RESAMPLES = 2000
 """Of means."""
 
@@ -258,7 +260,7 @@ def sentence(
       unit: "%", "dB" or "".
     """
     places = _places(unit, value, reference, difference)
-    shown = f"{value:.{places}f} vs {reference:.{places}f}"
+    shown = f"{fixed(value, places)} vs {fixed(reference, places)}"
     text = f"{name} {shown}" if name else shown
     if unit == "dB":
         text += " dB"
@@ -266,13 +268,12 @@ def sentence(
     if found == "no difference":
         return f"{text}, no difference"
     words = ("gain", "drop") if better == "higher" else ("rise", "fall")
-    text += f", {words[difference < 0]} {abs(difference):.{places}f}"
+    text += f", {words[difference < 0]} {fixed(abs(difference), places)}"
     if low is not None and high is not None:
         ends = (low, high) if difference >= 0 else (-high, -low)
-        # Adding 0 makes -0.0 a 0.0.
-        text += " ({:.{p}f} to {:.{p}f})".format(*(round(v, places) + 0.0 for v in ends), p=places)
+        text += f" ({fixed(ends[0], places)} to {fixed(ends[1], places)})"
     if p is not None:
-        text += ", p < 0.0001" if p < 0.0001 else f", p = {p:.2g}"
+        text += f", p {chance(p)}"
     return text if found in ("worse", "better") else f"{text}: {found}"
 
 
