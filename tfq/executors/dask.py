@@ -147,9 +147,13 @@ class _DaskSession(Session):
         self._threads = threads
 
     def submit(self, shard: Shard) -> concurrent.futures.Future[Any]:
-        future: concurrent.futures.Future[Any] = self._executor.submit(
-            run_packed, self._work, shard.payload, self._threads, pure=False
-        )
+        with warnings.catch_warnings():
+            # A shard is as large as pays for sending it. Sent apart, with `scatter`, it would be
+            # lost with its worker; an argument Dask can send again.
+            warnings.filterwarnings("ignore", "Sending large graph")
+            future: concurrent.futures.Future[Any] = self._executor.submit(
+                run_packed, self._work, shard.payload, self._threads, pure=False
+            )
         return future
 
     def wait(self, handle: concurrent.futures.Future[Any]) -> Any:
