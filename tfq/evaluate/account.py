@@ -34,6 +34,7 @@ from tfq.evaluate.verdict import verdict
 from tfq.graph.describe import describe
 
 _VERSION = 1
+_PACKAGES = ("tfq", "ai-edge-litert", "tensorflow", "numpy", "scikit-learn")
 _MOST_CLASSES = 100  # Of a confusion matrix that a person can read.
 
 
@@ -78,7 +79,7 @@ def make_report(
         "version": _VERSION,
         "title": _title(names),
         "command": command,
-        "versions": {p: _version(p) for p in ("tfq", "ai-edge-litert", "numpy", "scikit-learn")},
+        "versions": {p: _version(p) for p in _PACKAGES},
         "data": _data(sources[0], first),
         "second_data": None
         if sources[1] is None or scores[1] is None
@@ -304,19 +305,15 @@ def _reliability(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _cause(model: str, found: Group) -> dict[str, Any]:
-    """Findings of one cause and one remedy as one: the worst of them, and how many more."""
+    """Findings of one cause and one remedy as one: the worst of them, and where else it is."""
     worst = found.findings[0].as_dict()
-    others = list(dict.fromkeys(f.layer or f.tensor for f in found.findings[1:]))
-    text = worst["text"]
-    if others:
-        shown = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        text += f" The same holds of {shown}."
     remedy = {"text": found.remedy.text, "flag": found.remedy.flag, "call": found.remedy.call}
     return {
         "model": model,
         **worst,
         "title": found.title,
         "severity": found.severity,
-        "text": text,
+        "tensors": list(found.tensors),
+        "layers": list(found.layers),
         "remedy": remedy,
     }
