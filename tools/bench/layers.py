@@ -1,6 +1,7 @@
 """Layer analysis of int8 MobileNetV2-224 on 32 samples, both readings, against float inference.
 
 Float inference is the interpreter on the same samples with the same threads, in the same round.
+Both have run before: the interpreter all samples once, the analysis one.
 """
 
 from __future__ import annotations

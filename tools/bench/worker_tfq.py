@@ -121,6 +121,7 @@ def analyse(job: jobs.Job) -> dict:
     samples = [
         {names[k]: v for k, v in s.items()} for s in jobs.Samples(job["data"], job["samples"])
     ]
+    analyse_layers(prepared, quantized, samples[:1])  # Warms up, as the float interpreter does.
     started = time.perf_counter()
     analysis = analyse_layers(prepared, quantized, samples)
     seconds = time.perf_counter() - started
