@@ -76,6 +76,16 @@ def test_the_command_on_the_page_has_every_flag(folder):
     assert {**first, "command": ""} == {**second, "command": ""}
 
 
+def test_files_are_written_though_nobody_reads_the_lines(folder):
+    command = (
+        f"{sys.executable} -m tfq.evaluate float.tflite int8.tflite --data=test.npz --probes=0 "
+        "--nolayers --report=piped.html | head -1"
+    )
+    done = subprocess.run(command, cwd=folder, shell=True, capture_output=True, timeout=120)
+    assert b"verdict" in done.stdout
+    assert (folder / "piped.html").exists()
+
+
 def test_without_tensorflow(folder):
     code = (
         "import sys\nfrom tfq.evaluate import main\n"

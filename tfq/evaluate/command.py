@@ -133,8 +133,7 @@ def _run(args: list[str]) -> int:
             command=_command_line(args),
             progress=progress,
         )
-    for line in console(result.report):
-        cli.say(line)
+    # Files first: whoever reads the lines may stop reading.
     written = [path for path in (_REPORT.value, _JSON.value) if path]
     if _REPORT.value:
         write_atomic(_REPORT.value, page(result.report))
@@ -142,8 +141,6 @@ def _run(args: list[str]) -> int:
         write_atomic(_JSON.value, to_json(result.report))
     if _NODE_DATA.value:
         folder = Path(_NODE_DATA.value)
-        if not result.report["layers"]:
-            cli.say("  no node data: no model was compared layer by layer")
         for analysed in result.report["layers"]:
             body = json.dumps(node_data(result.report, analysed["model"]), indent=1)
             name = analysed["model"].replace(os.sep, "_")
@@ -152,6 +149,10 @@ def _run(args: list[str]) -> int:
     if _PLOTS.value:
         plots(result.report, _PLOTS.value)
         written.append(os.path.join(_PLOTS.value, ""))
+    for line in console(result.report):
+        cli.say(line)
+    if _NODE_DATA.value and not result.report["layers"]:
+        cli.say("  no node data: no model was compared layer by layer")
     if written:
         cli.say(f"  wrote     {', '.join(written)}")
     cli.say(f"  seconds   {time.perf_counter() - start:.1f}")

@@ -33,7 +33,8 @@ def verdict(report: Mapping[str, Any]) -> dict[str, str]:
     texts = [text for text, _ in judged]
     for name in names[1:]:
         same = next((a["same"] for a in report["agreement"] if a["model"] == name), 1.0)
-        if same < _SAME:
+        # Without labels the sentence is about just that already.
+        if same < _SAME and report["data"]["labelled"]:
             statuses.append("doubtful")
             texts.append(f"But {name} gives the same answer on {same:.1%} of samples only.")
     if report["data"]["samples"] < _FEW:
