@@ -76,7 +76,7 @@ def in_batches(model: bytes, batched: bool, samples: Arrays) -> Runnable:
     few = {name: values[:4] for name, values in samples.items()}
     try:
         one_by_one, together = Evaluated(plain)(few), Evaluated(wide)(few)
-    except (ModelError, TfqError, ValueError):
+    except (TfqError, ValueError):
         return plain
     return wide if all(_same(one_by_one[n], together[n]) for n in one_by_one) else plain
 
@@ -108,7 +108,6 @@ class Evaluated:
         self._feed = InputQuantizer(self._model)
         batch = runnable.rows if runnable.resized else None
         self._runner = Runner(runnable.model, threads=threads, batch=batch)
-        self._types = {t.name: t for t in self._model.main.inputs}
         self._whole = {d["name"]: tuple(int(n) for n in d["shape"]) for d in self._runner.inputs}
 
     def __call__(self, samples: Arrays) -> dict[str, np.ndarray]:
