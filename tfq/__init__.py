@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tfq import keras
     from tfq.calibrate.statistics import Statistics
     from tfq.convert import ConversionResult, convert_model
     from tfq.data import DataOptions, save_representative_dataset
@@ -33,6 +34,7 @@ __all__ = [
     "__version__",
     "convert_model",
     "evaluate_model",
+    "keras",
     "save_representative_dataset",
 ]
 
@@ -54,6 +56,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "keras":
+        return importlib.import_module("tfq.keras")
     if name not in _HOME:
         raise AttributeError(f"module 'tfq' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,146 @@
+"""Where a quantized model has quantizers: after each op as the runtime computes it.
+
+The runtime has a quantized tensor wherever one of its ops ends, and an op is more than a layer: a
+convolution with the BatchNormalization and the ReLU after it is one, a pooling shares the grid of
+what it reads. From the kinds of the steps follows, before any quantizer is made:
+
+  * a weighted op's chain (-> BatchNormalization) (-> ReLU) has one quantizer, at its end, as long as
+    nothing else reads what is between; a sum or product of two takes the ReLU in as well;
+  * tensors that SAME ops bind form a group with one quantizer, which the tensors that enter the
+    group pass; what only moves its values needs none, an average is rounded again;
+  * outputs that kernels fix (softmax) are rounded to the kernel's grid, which no one trains.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from tfq.keras.kinds import Kind, fixed_grid
+from tfq.keras.steps import Step, Steps, Value
+
+__all__ = ["Placement", "place"]
+
+# A kernel that ends with a clamp takes the ReLU after it in.
+_CLAMPING = ("Add", "Subtract", "Multiply")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Attributes:
+    groups: each quantized value -> the value that stands for its group.
+    paths: that value -> the path of the layer whose rules decide, the first that enters the group.
+    marked: the values that pass their group's quantizer.
+    fixed: value -> (scale, zero point) of the kernel.
+    fused: steps whose result is inside a kernel and not quantized.
+    """
+
+    groups: Mapping[Value, Value]
+    paths: Mapping[Value, list[str]]
+    marked: frozenset[Value]
+    fixed: Mapping[Value, tuple[float, int]]
+    fused: frozenset[Step]
+
+
+def place(steps: Steps, bits: int) -> Placement:
+    """Places quantizers.
+
+    Args:
+      steps: the model.
+      bits: of activations, which fixed grids depend on.
+    """
+    readers: dict[Value, list[Step]] = {}
+    for step in steps.steps:
+        for v in step.inputs:
+            readers.setdefault(v, []).append(step)
+    fused = _fused(steps, readers)
+    groups = _Groups()
+    marked: dict[Value, str] = {v: v.name for v in steps.inputs if v.is_float}
+    fixed: dict[Value, tuple[float, int]] = {}
+    for step in steps.steps:
+        outputs = [v for v in step.outputs if v.is_float]
+        if step.kind is Kind.PLAIN or not outputs or step in fused:
+            continue
+        if step.kind is Kind.FIXED:
+            grid = fixed_grid(step.operation, bits)
+            if grid is not None:
+                fixed.update(dict.fromkeys(outputs, grid))
+                continue
+        if step.kind in (Kind.SAME, Kind.AVERAGE, Kind.IDENTITY):
+            free = [v for v in step.inputs if v not in fixed]
+            if not free:
+                # Values of a fixed grid only: they stay on it, unless they are averaged.
+                if step.kind is Kind.AVERAGE or len({fixed[v] for v in step.inputs}) != 1:
+                    marked.update(dict.fromkeys(outputs, step.path))
+                else:
+                    fixed.update(dict.fromkeys(outputs, fixed[step.inputs[0]]))
+                continue
+            for v in [*free, *outputs]:
+                groups.tie(free[0], v)
+            if step.kind is Kind.AVERAGE or len(free) < len(step.inputs):
+                marked.update(dict.fromkeys(outputs, step.path))
+            continue
+        marked.update(dict.fromkeys(outputs, step.path))
+    moved = {
+        v
+        for step in steps.steps
+        if step.kind in (Kind.SAME, Kind.AVERAGE, Kind.IDENTITY)
+        for v in step.outputs
+    }
+    found = {v: groups.find(v) for v in marked}
+    paths: dict[Value, list[str]] = {}
+    for v, root in found.items():
+        # What only moves has no say in its group's quantizer, as long as anything else enters it.
+        names = paths.setdefault(root, [])
+        if v not in moved:
+            names.append(marked[v])
+    for v, root in found.items():
+        if not paths[root]:
+            paths[root].append(marked[v])
+    return Placement(found, paths, frozenset(marked), fixed, fused)
+
+
+def _fused(steps: Steps, readers: Mapping[Value, list[Step]]) -> frozenset[Step]:
+    """The steps whose result nothing but the next one reads, which is part of the same kernel."""
+    outside = set(steps.outputs)
+    fused: set[Step] = set()
+    makers = {v: s for s in steps.steps for v in s.outputs}
+
+    def alone(v: Value) -> bool:
+        return v not in outside and len(readers.get(v, [])) == 1
+
+    for step in steps.steps:
+        if step.kind not in (Kind.NORM, Kind.CLAMP) or not step.inputs:
+            continue
+        x = step.inputs[0]
+        before = makers.get(x)
+        if before is None or not alone(x):
+            continue
+        if step.kind is Kind.NORM:
+            if before.kind is Kind.WEIGHTED and _linear(before):
+                fused.add(before)
+        elif before.kind in (Kind.WEIGHTED, Kind.NORM) and _linear(before):
+            fused.add(before)
+        elif type(before.operation).__name__ in _CLAMPING and len(before.inputs) == 2:
+            fused.add(before)
+    return frozenset(fused)
+
+
+def _linear(step: Step) -> bool:
+    function = getattr(step.operation, "activation", None)
+    return getattr(function, "__name__", "linear") == "linear"
+
+
+class _Groups:
+    def __init__(self) -> None:
+        self._parent: dict[Value, Value] = {}
+
+    def find(self, v: Value) -> Value:
+        while v in self._parent:
+            v = self._parent[v]
+        return v
+
+    def tie(self, a: Value, b: Value) -> None:
+        a, b = self.find(a), self.find(b)
+        if a is not b:
+            self._parent[b] = a

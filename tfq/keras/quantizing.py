@@ -1,0 +1,244 @@
+"""`tfq.keras.quantize`: a Keras 3 model that trains with the rounding it will be shipped with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from tfq.errors import UsageError
+from tfq.keras.initialize import initialize_activations
+from tfq.keras.kinds import Kind
+from tfq.keras.layers import QuantizedWeights, quantized_class
+from tfq.keras.placement import Placement, place
+from tfq.keras.quantizers import ActivationQuantizer, Fixed, FreezableBatchNormalization
+from tfq.keras.rules import Choices, _identity
+from tfq.keras.steps import Step, Steps, Value, read_steps
+
+__all__ = ["is_quantized", "quantize"]
+
+
+def quantize(
+    model: Any,
+    scheme: str = "int8",
+    *,
+    weights: Any = None,
+    activations: Any = None,
+    rules: Sequence[Mapping[str, Any]] = (),
+    data: Any = None,
+    samples: int | None = 256,
+) -> Any:
+    """Makes a trainable model whose weights and activations are fake-quantized.
+
+    The result computes what the integer file will compute, up to the kernels' rounding, and trains
+    through the rounding (straight-through estimation, Bengio et al. 2013). `tfq.convert_model`
+    writes exactly its grids.
+
+    Args:
+      model: a built Keras 3 model: Functional, Sequential, nested, or subclassed with a `call` of
+        Keras layers and keras.ops. It is left as it is, and shares nothing with the result.
+      scheme: "int8" (weights and activations of 8 bits), "int16x8" (16-bit activations), "w4a8",
+        "w4a16", "w2a8", "ternary", "binary". The last three leave the first and the last weighted
+        layer and depthwise ones at 8 bits.
+      weights: a weight quantizer in place of the scheme's: a name ("minmax", "mse", "lsq",
+        "ternary", "binary", "mean_deviation"), config or object.
+      activations: an activation quantizer in place of the scheme's: a name ("moving_average",
+        "minmax", "percentile", "mse", "lsq", "pact"), config or object.
+      rules: for some layers, dicts with a "regex" that is searched in the layer's path
+        ("backbone/conv1") and "weights", "activations" or both; None leaves the layer's to
+        calibration at conversion.
+      data: representative samples in any form `tfq.convert_model` takes; activation ranges start
+        from them. Without, they start from the first batch of training, which some quantizers
+        ("percentile", "mse", "lsq") cannot.
+      samples: use at most so many of them.
+
+    Returns:
+      A new Functional model with the same names, weights, inputs and outputs, not compiled.
+
+    Raises:
+      UsageError: the model is not built or quantized already, has layers that cannot be trained
+        (all are named), or an option or a rule is wrong.
+      DataError: the samples do not fit the model.
+      ModelError: a subclassed model cannot be traced.
+    """
+    _check(model)
+    plain = Choices(scheme, weights, activations, rules)
+    edges = _edges(model) if plain.scheme.edges_8_bits else frozenset()
+    choices = Choices(scheme, weights, activations, rules, edges)
+
+    def replace(layer: Any, path: str) -> Any:
+        if type(layer) is keras.layers.BatchNormalization:
+            return FreezableBatchNormalization.from_config(layer.get_config())
+        cls = quantized_class(layer)
+        quantizer = choices.weights_for(path) if cls is not None else None
+        if cls is None or quantizer is None:
+            return None
+        return cls.from_config({**layer.get_config(), "weight_quantizer": quantizer})
+
+    steps = read_steps(model, replace)
+    paths = [s.path for s in steps.steps]
+    choices.check_rules(
+        list(dict.fromkeys([*(v.name for v in steps.inputs), *paths])),
+        [s.path for s in steps.steps if quantized_class_of(s.operation)],
+    )
+    placement = place(steps, choices.scheme.activation_bits)
+    quantizers = _quantizers(placement, choices)
+    result, seen = _build(steps, placement, quantizers, choices.scheme.activation_bits)
+    for layer, variables in steps.copies:
+        _copy(layer, variables)
+    needing = [q for q in quantizers.values() if q is not None and q.needs_data]
+    if data is None and needing:
+        names = sorted({type(q).__name__ for q in needing})
+        raise UsageError(
+            f"The activation quantizers {', '.join(names)} start from representative samples. Give "
+            "some with data=, or use activations=\"moving_average\", which starts from the first "
+            "batch."
+        )
+    if data is not None:
+        initialize_activations(result, seen, data, samples)
+    return result
+
+
+def quantized_class_of(operation: Any) -> bool:
+    return isinstance(operation, QuantizedWeights) or quantized_class(operation) is not None
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether a Keras model has tfq's quantizers in it."""
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    return any(isinstance(x, QuantizedWeights | ActivationQuantizer) for x in layers)
+
+
+def _check(model: Any) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            "tfq.keras trains on Keras's TensorFlow backend. Set KERAS_BACKEND=tensorflow before "
+            f"Keras is imported. Received: KERAS_BACKEND={keras.backend.backend()}."
+        )
+    if not isinstance(model, keras.Model):
+        raise UsageError(
+            f"A Keras 3 model is quantized for training. Received: {type(model).__name__}."
+        )
+    if is_quantized(model):
+        raise UsageError(
+            f"The model {model.name!r} has quantizers already. Quantize the float model that it was "
+            "made of, with other rules if need be."
+        )
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+            raise UsageError(
+                f"Layer {layer.name!r} was changed by Keras's own quantize() or enable_lora(). "
+                "Quantize the model before that."
+            )
+
+
+def _edges(model: Any) -> frozenset[str]:
+    """Paths of the first and the last weighted layer and of depthwise ones."""
+    steps = [s for s in read_steps(model, lambda layer, path: None).steps if _has_kernel(s)]
+    narrow = {s.path for s in steps if type(s.operation).__name__.startswith("Depthwise")}
+    return frozenset({*narrow, *(s.path for s in (*steps[:1], *steps[-1:]))})
+
+
+def _has_kernel(step: Step) -> bool:
+    return step.kind in (Kind.WEIGHTED, Kind.COMPOSITE) and quantized_class(step.operation) is not None
+
+
+def _quantizers(
+    placement: Placement, choices: Choices
+) -> dict[Value, ActivationQuantizer | None]:
+    """One quantizer a group.
+
+    Raises:
+      UsageError: rules ask for different ones in one group.
+    """
+    made: dict[Value, ActivationQuantizer | None] = {}
+    for root, paths in placement.paths.items():
+        options = {}
+        for path in dict.fromkeys(paths):
+            quantizer = choices.activations_for(path)
+            options.setdefault(_identity(quantizer), (path, quantizer))
+        if len(options) > 1:
+            (a, qa), (b, qb) = list(options.values())[:2]
+            raise UsageError(
+                f"Two rules contradict each other: the outputs of layers {a!r} and {b!r} share one "
+                f"grid, but are to have {_shown(qa)} and {_shown(qb)}. Give both the same."
+            )
+        made[root] = next(iter(options.values()))[1]
+    return made
+
+
+def _shown(quantizer: Any) -> str:
+    return "no quantizer" if quantizer is None else repr(type(quantizer).__name__)
+
+
+def _build(
+    steps: Steps,
+    placement: Placement,
+    quantizers: Mapping[Value, ActivationQuantizer | None],
+    bits: int,
+) -> tuple[Any, dict[Any, list[Any]]]:
+    """The model, and for each activation quantizer the tensors that enter it."""
+    inputs = [
+        keras.Input(batch_shape=v.shape, dtype=v.dtype, name=v.name or None) for v in steps.inputs
+    ]
+    tensors: dict[Value, Any] = {}
+    seen: dict[Any, list[Any]] = {}
+    layers: dict[Value, Any] = {}
+    taken = {s.operation.name for s in steps.steps if isinstance(s.operation, keras.layers.Layer)}
+
+    def named(path: str) -> str:
+        base = f"{path.replace('/', '_')}_quantizer"
+        name, n = base, 0
+        while name in taken:
+            n += 1
+            name = f"{base}_{n}"
+        taken.add(name)
+        return name
+
+    def settle(v: Value, tensor: Any, path: str) -> None:
+        """Gives a value its tensor: on its grid, where it has one."""
+        if v in placement.fixed and path:
+            scale, zero_point = placement.fixed[v]
+            fixed = Fixed(scale=scale, zero_point=zero_point, bits=bits, name=named(path))
+            tensor = fixed(tensor)
+        elif v in placement.marked:
+            root = placement.groups[v]
+            prototype = quantizers[root]
+            if prototype is not None:
+                if root not in layers:
+                    config = {**prototype.get_config(), "name": named(placement.paths[root][0])}
+                    layers[root] = type(prototype).from_config(config)
+                seen.setdefault(layers[root], []).append(tensor)
+                tensor = layers[root](tensor)
+        tensors[v] = tensor
+
+    for v, tensor in zip(steps.inputs, inputs, strict=True):
+        settle(v, tensor, "")
+    for step in steps.steps:
+        args, kwargs = tree.map_structure(
+            lambda a: tensors[a] if isinstance(a, Value) else a, (step.args, step.kwargs)
+        )
+        results = tree.flatten(step.operation(*args, **kwargs))
+        rounds = step.kind is Kind.FIXED
+        for v, tensor in zip(step.outputs, results, strict=True):
+            settle(v, tensor, step.path if rounds or v not in placement.fixed else "")
+    outputs = _structured(steps.model, [tensors[v] for v in steps.outputs])
+    structure = tree.pack_sequence_as(steps.model._inputs_struct, inputs)
+    return keras.Model(structure, outputs, name=steps.model.name), seen
+
+
+def _structured(model: Any, outputs: list[Any]) -> Any:
+    """Outputs in the structure of the given model's."""
+    return tree.pack_sequence_as(model._outputs_struct, outputs)
+
+
+def _copy(layer: Any, variables: list[Any]) -> None:
+    own = layer.own_weights if isinstance(layer, QuantizedWeights) else None
+    if own is None:
+        own = layer.weights[: len(variables)]
+    for mine, given in zip(own, variables, strict=True):
+        mine.assign(given)
+    if isinstance(layer, QuantizedWeights):
+        layer.initialize_quantizers()
