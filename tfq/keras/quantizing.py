@@ -9,11 +9,12 @@ import keras
 from keras import tree
 
 from tfq.errors import UsageError
+from tfq.keras.batch_norm import FreezableBatchNormalization
 from tfq.keras.initialize import initialize_activations
 from tfq.keras.kinds import Kind
 from tfq.keras.layers import QuantizedWeights, quantized_class
 from tfq.keras.placement import Placement, place
-from tfq.keras.quantizers import ActivationQuantizer, Fixed, FreezableBatchNormalization
+from tfq.keras.quantizers import ActivationQuantizer, Fixed
 from tfq.keras.rules import Choices, _identity
 from tfq.keras.steps import Step, Steps, Value, read_steps
 
@@ -65,7 +66,7 @@ def quantize(
     """
     _check(model)
     plain = Choices(scheme, weights, activations, rules)
-    edges = _edges(model) if plain.scheme.edges_8_bits else frozenset()
+    edges = _edges(model, plain) if plain.scheme.edges_8_bits else frozenset()
     choices = Choices(scheme, weights, activations, rules, edges)
 
     def replace(layer: Any, path: str) -> Any:
@@ -77,7 +78,7 @@ def quantize(
             return None
         return cls.from_config({**layer.get_config(), "weight_quantizer": quantizer})
 
-    steps = read_steps(model, replace)
+    steps = read_steps(model, replace, choices.left)
     paths = [s.path for s in steps.steps]
     choices.check_rules(
         list(dict.fromkeys([*(v.name for v in steps.inputs), *paths])),
@@ -134,9 +135,10 @@ def _check(model: Any) -> None:
             )
 
 
-def _edges(model: Any) -> frozenset[str]:
+def _edges(model: Any, choices: Choices) -> frozenset[str]:
     """Paths of the first and the last weighted layer and of depthwise ones."""
-    steps = [s for s in read_steps(model, lambda layer, path: None).steps if _has_kernel(s)]
+    read = read_steps(model, lambda layer, path: None, choices.left)
+    steps = [s for s in read.steps if _has_kernel(s)]
     narrow = {s.path for s in steps if type(s.operation).__name__.startswith("Depthwise")}
     return frozenset({*narrow, *(s.path for s in (*steps[:1], *steps[-1:]))})
 

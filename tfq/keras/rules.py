@@ -175,6 +175,10 @@ class Choices:
                 return value
         return _UNSET
 
+    def left(self, path: str) -> bool:
+        """Whether rules leave both the weights and the output of a layer to calibration."""
+        return self._ruled(path, "weights") is None and self._ruled(path, "activations") is None
+
     def weights_for(self, path: str) -> WeightQuantizer | None:
         """A quantizer for the kernels of a layer, or None to leave them."""
         ruled = self._ruled(path, "weights") if path else _UNSET

@@ -93,19 +93,20 @@ class Steps:
 Replace = Callable[[Any, str], Any]
 
 
-def read_steps(model: Any, replace: Replace) -> Steps:
+def read_steps(model: Any, replace: Replace, left: Callable[[str], bool] | None = None) -> Steps:
     """Reads a model into steps with layers of their own.
 
     Args:
       model: a built Keras 3 model.
       replace: called with each layer and its path; returns the new layer to use for it (not yet
         built; of the same variables in the same order), or None for a plain copy.
+      left: whether the layer of a path is to be taken as it is, whatever it computes.
 
     Raises:
       UsageError: the model is not built, or layers are of no kind that can be trained; all named.
       ModelError: a subclassed model cannot be traced.
     """
-    reader = _Reader(replace)
+    reader = _Reader(replace, left or (lambda path: False))
     functional = _functional(model)
     inputs = [Value(tuple(t.shape), t.dtype, t.name) for t in functional.inputs]
     outputs = reader.expand(functional, inputs, "")
@@ -178,8 +179,8 @@ def _trace(model: Any, arguments: Any) -> Any:
 
 
 class _Reader:
-    def __init__(self, replace: Replace):
-        self.replace = replace
+    def __init__(self, replace: Replace, left: Callable[[str], bool]):
+        self.replace, self.left = replace, left
         self.steps: list[Step] = []
         self.copies: list[tuple[Any, list[Any]]] = []
         self.unknown: list[tuple[Any, str]] = []
@@ -256,13 +257,16 @@ class _Reader:
 
     def copy(self, layer: Any, path: str, **changes: Any) -> Any:
         """A layer like the given one, with its config changed, not built."""
+        from keras.src.saving.serialization_lib import SafeModeScope
+
         config = {**layer.get_config(), **changes, "name": self.name(path)}
-        return type(layer).from_config(config)
+        with SafeModeScope(False):  # A Lambda of the user's own program, not from a file.
+            return type(layer).from_config(config)
 
     def add(self, operation: Any, args: Any, kwargs: Any, outputs: list[Value], path: str) -> None:
         kind = kind_of(operation)
         if kind is None:
-            if (operation, path) not in self.unknown:
+            if not self.left(path) and (operation, path) not in self.unknown:
                 self.unknown.append((operation, path))
             kind = Kind.COMPOSITE
         self.steps.append(Step(operation, tuple(args), dict(kwargs), outputs, kind, path))
