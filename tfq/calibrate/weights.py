@@ -11,7 +11,7 @@ WEIGHT_RULES = ("minmax", "mse")
 # A scale of zero, or one so small that the kernel's multiplier overflows, makes a model that does
 # not load. A channel below this magnitude is as good as zero beside any other.
 SCALE_FLOOR = 1e-8
-_RELATIVE_FLOOR = 1e-6  # Of the largest channel's scale.
+RELATIVE_FLOOR = 1e-6  # Of the largest channel's scale.
 
 _BLOCK = 1 << 20  # Values worked on at a time by the search.
 
@@ -53,7 +53,7 @@ def weight_scales(
     scales = largest / top
     if rule == "mse":
         scales = scales * _best_fractions(rows, scales, top)
-    return np.maximum(scales, max(SCALE_FLOOR, _RELATIVE_FLOOR * float(scales.max()))).astype(
+    return np.maximum(scales, max(SCALE_FLOOR, RELATIVE_FLOOR * float(scales.max()))).astype(
         np.float32
     )
 

@@ -1,0 +1,62 @@
+"""Grids that the runtime's kernels fix: softmax, sigmoid, tanh, normalization to unit length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfq.errors import UsageError
+from tfq.keras.marker import fake_quantize
+from tfq.keras.quantizers.arithmetic import ends, fake_quantize_fast
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
+
+
+@keras.saving.register_keras_serializable(package="tfq")
+class Fixed(ActivationQuantizer):
+    """One grid, given and never learnt.
+
+    It is not marked in graphs, since the kernel needs no telling: inference in a graph (predict,
+    evaluate, export) passes values on as they are.
+
+    Args:
+      scale: the step, above 0.
+      zero_point: on the signed grid.
+      bits: 8 or 16.
+
+    Raises:
+      UsageError: another width, or no such grid.
+    """
+
+    def __init__(self, scale: float, zero_point: int = 0, bits: int = 8, **kwargs: Any):
+        super().__init__(bits, **kwargs)
+        lo, hi = self.limits
+        if not (np.isfinite(scale) and scale > 0 and lo <= zero_point <= hi):
+            raise UsageError(
+                f"A fixed grid has a positive scale and a zero point from {lo} to {hi}. "
+                f"Received: scale {scale!r}, zero point {zero_point!r}."
+            )
+        self.scale, self.zero_point = float(np.float32(scale)), int(zero_point)
+
+    def set_range(self, lo: float, hi: float) -> None:
+        pass
+
+    def has_grid(self) -> bool:
+        return True
+
+    def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
+        return tf.constant(self.scale), tf.constant(float(self.zero_point))
+
+    def train_call(self, x: Tensor) -> Tensor:
+        lo, hi = ends(*self.scale_and_zero_point(), self.bits)
+        return fake_quantize_fast(x, lo, hi, self.observing, self.bits)
+
+    def infer(self, x: Tensor) -> Tensor:
+        if not tf.executing_eagerly() or bool(self.observing):
+            return x
+        return fake_quantize(x, *self.scale_and_zero_point(), self.bits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "scale": self.scale, "zero_point": self.zero_point}

@@ -1,0 +1,96 @@
+"""The phases of quantization-aware training over the epochs of `fit`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from tfq.errors import UsageError
+from tfq.keras.quantizers.batch_norm import freeze_batch_norm
+from tfq.keras.quantizers.phases import check_ranges, quantizers_of, set_phase
+
+__all__ = ["Schedule", "check_ranges", "set_phase"]
+
+_SHOWN = 5  # Problems that one warning lists.
+
+
+class Schedule(keras.callbacks.Callback):
+    """Observe, then train, then freeze: a callback for `fit`.
+
+    At first values may pass unquantized while ranges are learnt; then they are quantized; for the
+    last epochs the ranges, and with them the statistics of BatchNormalization, stay as they are, so
+    that the weights settle on the grid that ships. At the end of an epoch one warning names ranges
+    that training broke.
+
+    Args:
+      observe: for how long values pass unquantized: epochs (int), or a share of all (float).
+      freeze: from when on ranges stay: the number of epochs before it (int), or a share of all
+        (float); None for never.
+      freeze_batch_norm: freeze the statistics of BatchNormalization with the ranges.
+
+    Raises:
+      UsageError: a negative number, a share above 1, or a freeze that comes before the end of
+        observe.
+    """
+
+    def __init__(
+        self,
+        observe: int | float = 0,
+        freeze: int | float | None = 0.8,
+        freeze_batch_norm: bool = True,
+    ):
+        super().__init__()
+        for name, value in (("observe", observe), ("freeze", freeze)):
+            if value is None and name == "freeze":
+                continue
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole and value >= 0) and not (isinstance(value, float) and 0 <= value <= 1):
+                raise UsageError(
+                    f"{name} is a number of epochs (an int) or a share of them (a float from 0 to "
+                    f"1). Received: {value!r}."
+                )
+        if freeze is not None and type(observe) is type(freeze) and freeze < observe:
+            raise UsageError(
+                "freeze must not come before the end of observe. "
+                f"Received: observe={observe!r}, freeze={freeze!r}."
+            )
+        self.observe, self.freeze, self.freeze_batch_norm = observe, freeze, freeze_batch_norm
+        self._warned: set[str] = set()
+
+    def phase_of(self, epoch: int, epochs: int) -> str:
+        """The phase of one epoch, counted from 0, of so many."""
+        if self.freeze is not None and epoch >= _epochs(self.freeze, epochs):
+            return "freeze"
+        return "observe" if epoch < _epochs(self.observe, epochs) else "train"
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if next(quantizers_of(self.model), None) is None:
+            raise UsageError(
+                "Schedule found no quantizer in this model. Train what tfq.keras.quantize returned."
+            )
+        self._warned = set()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        phase = self.phase_of(epoch, self.params["epochs"])
+        set_phase(self.model, phase)
+        if self.freeze_batch_norm:
+            freeze_batch_norm(self.model, phase == "freeze")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        found = [p for p in check_ranges(self.model) if p not in self._warned]
+        if not found:
+            return
+        self._warned.update(found)
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        warnings.warn(
+            f"After epoch {epoch + 1} training has broken {len(found)} range(s): "
+            f"{'; '.join(found[:_SHOWN])}{more}. Lower the learning rate, observe for longer, or "
+            "use another quantizer there.",
+            stacklevel=2,
+        )
+
+
+def _epochs(when: int | float, epochs: int) -> int:
+    return round(when * epochs) if isinstance(when, float) else when
