@@ -66,7 +66,8 @@ def mark(
     Args:
       x: a tensor or variable of floats, any shape. Weights must not depend on the model's input.
       scale: the grid's step, float32, shape [] or [C] with C = x.shape[axis]; positive. For the
-        conversion it must not depend on the model's input either.
+        conversion it must not depend on the model's input either. NaN in a graph: there is no grid
+        (yet); `x` passes as it is, and the conversion stops.
       zero_point: the integer of the real value 0, float32, the shape of `scale`, on the signed grid
         (int8: -128 .. 127).
       bits: 16, 8, 4 or 2.
@@ -137,6 +138,10 @@ def _marked(bits: int, axis: int, narrow: bool) -> Any:
 
     @tf.function(experimental_implements=implements, autograph=False)
     def quantize(x: Any, scale: Any, zero_point: Any) -> Any:
-        return _compute(x, scale, zero_point, bits, axis, narrow)
+        return tf.cond(
+            tf.reduce_any(tf.math.is_nan(scale)),
+            lambda: x,
+            lambda: _compute(x, scale, zero_point, bits, axis, narrow),
+        )
 
     return quantize

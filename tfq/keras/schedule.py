@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from tfq.errors import UsageError
-from tfq.keras.quantizers.batch_norm import freeze_batch_norm
+from tfq.keras.batch_norm import freeze_batch_norm
 from tfq.keras.quantizers.phases import check_ranges, quantizers_of, set_phase
 
 __all__ = ["Schedule", "check_ranges", "set_phase"]
@@ -51,7 +51,11 @@ class Schedule(keras.callbacks.Callback):
                     f"{name} is a number of epochs (an int) or a share of them (a float from 0 to "
                     f"1). Received: {value!r}."
                 )
-        if freeze is not None and type(observe) is type(freeze) and freeze < observe:
+        if (
+            freeze is not None
+            and isinstance(freeze, int) == isinstance(observe, int)
+            and (freeze < observe)
+        ):
             raise UsageError(
                 "freeze must not come before the end of observe. "
                 f"Received: observe={observe!r}, freeze={freeze!r}."

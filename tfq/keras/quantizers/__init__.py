@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tfq.keras.quantizers.base import ActivationQuantizer, Quantizer, WeightQuantizer
-from tfq.keras.quantizers.batch_norm import FreezableBatchNormalization, freeze_batch_norm
 from tfq.keras.quantizers.binary import Binary
 from tfq.keras.quantizers.fixed import Fixed
 from tfq.keras.quantizers.lookup import (
@@ -29,7 +28,6 @@ __all__ = [
     "ActivationQuantizer",
     "Binary",
     "Fixed",
-    "FreezableBatchNormalization",
     "LSQWeights",
     "MSEWeights",
     "MeanDeviation",
@@ -41,7 +39,6 @@ __all__ = [
     "Ternary",
     "WeightQuantizer",
     "check_ranges",
-    "freeze_batch_norm",
     "get_activation_quantizer",
     "get_weight_quantizer",
     "quantizers_of",

@@ -59,28 +59,31 @@ def fake_quantize_fast(x: Tensor, lo: Tensor, hi: Tensor, skip: Tensor, bits: in
       bits: 8 or 16.
     """
 
-    # The branches are chosen in forward and backward pass apart: a select would read all values
-    # once more, and take longer than the quantization.
     @tf.custom_gradient
     def quantize(x: Tensor, lo: Tensor, hi: Tensor) -> Any:
-        y = tf.cond(
-            skip,
-            lambda: x,
-            lambda: tf.quantization.fake_quant_with_min_max_vars(x, lo, hi, num_bits=bits),
-        )
-
         def gradient(g: Tensor) -> Any:
-            inside = tf.cond(
-                skip, lambda: g, lambda: fake_quantize_gradients(g, x, lo, hi, bits)[0]
-            )
-            return inside, None, None
+            def inside() -> Tensor:
+                return fused_gradients(g, x, lo, hi, bits)[0]
 
-        return y, gradient
+            return tf.cond(skip, lambda: g, inside), None, None
+
+        return fused(x, lo, hi, skip, bits), gradient
 
     return quantize(x, tf.stop_gradient(lo), tf.stop_gradient(hi))
 
 
-def fake_quantize_gradients(g: Tensor, x: Tensor, lo: Tensor, hi: Tensor, bits: int) -> Any:
+def fused(x: Tensor, lo: Tensor, hi: Tensor, skip: Tensor, bits: int) -> Tensor:
+    """The forward pass alone, to be used where the gradient is given."""
+
+    # A branch: a select would read all values once more, and take longer than the quantization. It
+    # has no gradient of its own, which would keep copies.
+    def quantized() -> Tensor:
+        return tf.quantization.fake_quant_with_min_max_vars(x, lo, hi, num_bits=bits)
+
+    return tf.cond(skip, lambda: x, quantized)
+
+
+def fused_gradients(g: Tensor, x: Tensor, lo: Tensor, hi: Tensor, bits: int) -> Any:
     """Gradients of TensorFlow's fake quantization.
 
     Returns:

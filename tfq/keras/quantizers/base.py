@@ -3,9 +3,11 @@
 Phases, a variable of every quantizer, so that they hold in custom training loops, under XLA, under
 tf.distribute, and in saved models:
 
-    observe   values pass unquantized while ranges are learnt
-    train     values are quantized, ranges still move (or are trained)
-    freeze    values are quantized, ranges stay
+    observe   activations pass unquantized while their ranges are learnt
+    train     activations are quantized, ranges still move (or are trained)
+    freeze    activations are quantized, ranges stay
+
+Weights are quantized in all of them; "freeze" stops their scales where these are trained.
 
 In inference ranges never move. There, in graphs, values go through `tfq.keras.marker`, by which the
 trained grid reaches the converted file. A quantizer that has no grid (still observing, or without
@@ -265,19 +267,14 @@ class WeightQuantizer(Quantizer):
     def call(self, w: Tensor, training: bool | None = None) -> Tensor:
         w = tf.cast(tf.convert_to_tensor(w), tf.float32)
         y, scale = self.fake_quantize(w)
-        y = tf.where(self.observing, w, y)
         if training or tf.executing_eagerly():
             return y
-        unmarked = self.observing
+        bits, scale = self.bits, tf.stop_gradient(scale)
         if self.simulation_only:
-            unmarked = tf.constant(True)
-        scale = tf.where(unmarked, np.nan, tf.stop_gradient(scale))
-        axis = -1
+            bits, scale = 8, scale * np.nan  # What has no kernel has no grid.
         if self.per_channel:
-            axis = w.shape.rank - 1
-        else:
-            scale = scale[0]
-        return mark(y, scale, 0.0, 8 if self.simulation_only else self.bits, axis, narrow=True)
+            return mark(y, scale, 0.0, bits, w.shape.rank - 1, narrow=True)
+        return mark(y, scale[0], 0.0, bits, narrow=True)
 
     def scales(self, w: np.ndarray) -> np.ndarray:
         """The scales that `call` uses for these weights: float32 [C] or [1]."""

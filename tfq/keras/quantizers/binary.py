@@ -33,6 +33,5 @@ class Binary(WeightQuantizer):
     def fake_quantize(self, w: Tensor) -> tuple[Tensor, Tensor]:
         still = tf.stop_gradient(w)
         scale = self.find_scale(still)
-        return straight_through(
-            tf.clip_by_value(w, -1.0, 1.0), self.levels(still, scale) * scale
-        ), scale
+        inside = tf.clip_by_value(w, -1.0, 1.0)  # Brings the gradient's bound.
+        return straight_through(inside, self.levels(still, scale) * scale), scale

@@ -10,9 +10,9 @@ N is the number of weights that share s, or the number of features of one sample
 with a zero point, -Qn and Qp are counted from it.
 
 The trained variable is not s but r = s / s0, with s0 the scale at the start and the gradient
-divided by s0. Under SGD, s then takes the paper's steps, s <- s - rate * gradient. Under Adam, which
-moves every variable by about its learning rate, s changes by that share of itself, where it would
-otherwise be overrun: scales of 8-bit weights are as small as Adam's usual step of 0.001.
+divided by s0. Under SGD, s then takes the paper's steps, s <- s - rate * gradient. Under Adam,
+which moves every variable by about its learning rate, s changes by that share of itself, where it
+would otherwise be overrun: scales of 8-bit weights are as small as Adam's usual step of 0.001.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from tfq.graph.numerics import MIN_SCALE, activation_grid
 from tfq.keras.quantizers.arithmetic import (
     count,
     ends,
-    fake_quantize_gradients,
     floored,
+    fused,
+    fused_gradients,
     grid_of_range,
     largest,
     leading_axes,
@@ -127,14 +128,10 @@ def _quantize_learned(
     def quantize(x: Tensor, ratio: Tensor, initial: Tensor, zero: Tensor) -> Any:
         scale = tf.maximum(initial * ratio, MIN_SCALE)
         lo, hi = ends(scale, zero, bits)
-        y = tf.cond(
-            skip,
-            lambda: x,
-            lambda: tf.quantization.fake_quant_with_min_max_vars(x, lo, hi, num_bits=bits),
-        )
+        y = fused(x, lo, hi, skip, bits)
 
         def gradients(g: Tensor) -> tuple[Tensor, Tensor]:
-            inside, below, above = fake_quantize_gradients(g, x, lo, hi, bits)
+            inside, below, above = fused_gradients(g, x, lo, hi, bits)
             rounding = tf.reduce_sum(inside * (y - x)) / scale
             total = rounding + (q_min - zero) * below + (q_max - zero) * above
             return inside, total / tf.sqrt(features * q_max) / initial

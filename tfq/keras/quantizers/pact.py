@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq.errors import UsageError
-from tfq.keras.quantizers.arithmetic import fake_quantize_gradients, grid_of_range
+from tfq.keras.quantizers.arithmetic import fused, fused_gradients, grid_of_range
 from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
 
 _LEAST_ALPHA = 1e-6
@@ -69,20 +69,15 @@ class PACT(ActivationQuantizer):
         def quantize(x: Tensor, alpha: Tensor) -> Any:
             # int16 is symmetric; the lower half stays unused.
             lo = -alpha * (32768 / 32767) if bits == 16 else tf.zeros_like(alpha)
-            y = tf.cond(
-                skip,
-                lambda: x,
-                lambda: tf.quantization.fake_quant_with_min_max_vars(x, lo, alpha, num_bits=bits),
-            )
 
             def gradients(g: Tensor) -> tuple[Tensor, Tensor]:
-                inside, _, above = fake_quantize_gradients(g, x, lo, alpha, bits)
+                inside, _, above = fused_gradients(g, x, lo, alpha, bits)
                 return inside, above
 
             def gradient(g: Tensor) -> Any:
                 return tf.cond(skip, lambda: (g, tf.zeros_like(alpha)), lambda: gradients(g))
 
-            return y, gradient
+            return fused(x, lo, alpha, skip, bits), gradient
 
         return quantize(x, alpha)
 
