@@ -63,6 +63,7 @@ def convert_model(
     scheme: str = "int8",
     calibration: str | RangeRule = "robust",
     weights: str = "minmax",
+    weight_bits: int = 8,
     granularity: str = "per_channel",
     dense_granularity: str = "per_channel",
     equalization: str = "auto",
@@ -95,6 +96,8 @@ def convert_model(
       scheme: "int8", "int16x8", "dynamic", "weight_only", "float16" or "float32".
       calibration: a range rule or its name: "robust", "minmax", "percentile:99.99", "mse", ...
       weights: "minmax" or "mse" scales of weights.
+      weight_bits: 8, 4 or 2. Weights are stored in the narrowest type whose kernel is right; what
+        is stored in a wider one has a reason in the plan.
       granularity: "per_channel" or "per_tensor" weights.
       dense_granularity: the same for fully connected layers ("per_tensor" for EdgeTPU).
       equalization: of channels that differ in range: "auto" (tried where they do, kept where it
@@ -104,7 +107,8 @@ def convert_model(
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
       allow_float: op names, or regexes of layer or output names, that may stay float.
       exclude: regexes of layer or output names of ops to keep float.
-      rules: `LayerRule`s; the first that matches decides. One that matches nothing is an error.
+      rules: `LayerRule`s; for each choice the first that matches and makes it decides. One that
+        matches nothing is an error.
       signature: which signature of the source.
       batch: batch size where the source leaves it free.
       samples: use at most so many samples.
@@ -144,6 +148,7 @@ def convert_model(
         scheme=get_scheme(scheme),
         calibration=get_rule(calibration),
         weights=weights,
+        weight_bits=weight_bits,
         granularity=granularity,
         dense_granularity=dense_granularity,
         equalization=equalization,

@@ -63,6 +63,10 @@ def _wrong_grid(grid: Grid, *, free: bool) -> str:
         return "" if free or grid.dtype in _OTHER_TYPES else f"{grid.dtype} without a scale"
     if grid.dtype not in LIMITS:
         return f"a scale for {grid.dtype}"
+    if grid.bits is not None and LIMITS.get(f"int{grid.bits}", (0, 0))[1] > LIMITS[grid.dtype][1]:
+        return f"{grid.bits} bits, which are more than {grid.dtype} has,"
+    if grid.bits is not None and f"int{grid.bits}" not in LIMITS:
+        return f"integers of {grid.bits} bits, which do not exist,"
     lo, hi = LIMITS[grid.dtype]
     bad = [z for z in grid.zero_point if not lo <= z <= hi]
     return f"the zero point {bad[0]}, outside of {grid.dtype}" if bad else ""

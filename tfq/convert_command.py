@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -11,6 +12,9 @@ from tfq import cli
 from tfq.data_flags import ImageFlags, numbers
 from tfq.errors import UsageError
 from tfq.files import check_output, write_atomic
+
+if TYPE_CHECKING:
+    from tfq.plan.scheme import LayerRule
 
 FLAGS = flags.FlagValues()
 
@@ -35,6 +39,7 @@ _CALIBRATION = _string(
     "or minmax, moving_average, percentile[:P], mse, entropy, octav, mean_std[:L]",
 )
 _WEIGHTS = _string("weights", "minmax", "scales of weights; or mse")
+_WEIGHT_BITS = _list("weight_bits", "8 (default), 4 or 2; REGEX=BITS for some layers")
 _GRANULARITY = _string("granularity", "per_channel", "of weights; or per_tensor")
 _DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU: per_tensor")
 _EQUALIZATION = _string("equalization", "auto", "of unlike channels; or cross_layer, none")
@@ -64,11 +69,41 @@ def _values(flag: flags.FlagHolder) -> list[str]:
     return [part.strip() for text in flag.value for part in text.split(",")]
 
 
-def default_output(source: str, scheme: str) -> str:
-    """`models/saved_model/` in int8 -> `saved_model_int8.tflite` in the current folder."""
+def _weight_bits() -> tuple[int, list[LayerRule]]:
+    """What `--weight_bits` says: of the model, and of some layers."""
+    from tfq.plan import patterns
+    from tfq.plan.scheme import LayerRule
+
+    overall: int | None = None
+    rules = []
+    for text in _values(_WEIGHT_BITS):
+        regex, equals, bits = text.rpartition("=")
+        if not bits.isdecimal():
+            raise UsageError(
+                "--weight_bits is 8, 4 or 2, or REGEX=BITS for the layers that a regular "
+                f"expression finds. Received: {text!r}."
+            )
+        if equals:
+            patterns.check_regexes("weight_bits", [regex])
+            rules.append(LayerRule(regex=regex, weight_bits=int(bits)))
+        elif overall is not None:
+            raise UsageError(
+                f"--weight_bits says {overall} and {bits} for the whole model. Leave one out, or "
+                "say which layers it is for: REGEX=BITS."
+            )
+        else:
+            overall = int(bits)
+    return 8 if overall is None else overall, rules
+
+
+def default_output(source: str, scheme: str, weight_bits: int = 8) -> str:
+    """`models/saved_model/` in int8 -> `saved_model_int8.tflite` in the current folder.
+
+    With weights of fewer bits it is `saved_model_int8_w4.tflite`.
+    """
     base = os.path.basename(os.path.abspath(source))
     stem = base if os.path.isdir(source) else os.path.splitext(base)[0]
-    return f"{stem}_{scheme}.tflite"
+    return f"{stem}_{scheme}{f'_w{weight_bits}' if weight_bits < 8 else ''}.tflite"
 
 
 def _check_outputs(source: str, output: str) -> None:
@@ -90,12 +125,14 @@ def _check_outputs(source: str, output: str) -> None:
 def _run(args: list[str]) -> int:
     from tfq.convert import convert_model
     from tfq.plan import patterns
-    from tfq.plan.scheme import LayerRule, get_scheme
+    from tfq.plan.scheme import LayerRule, check_weight_bits, get_scheme
     from tfq.summary import lines
 
     source = args[0]
     scheme = get_scheme(_SCHEME.value).name
-    output = _OUTPUT.value or default_output(source, scheme)
+    weight_bits, narrow = _weight_bits()
+    check_weight_bits(weight_bits)
+    output = _OUTPUT.value or default_output(source, scheme, weight_bits)
     _check_outputs(source, output)
     input_range = numbers(_INPUT_RANGE, (2,))
     options = _IMAGES.options()
@@ -108,6 +145,7 @@ def _run(args: list[str]) -> int:
             scheme=scheme,
             calibration=_CALIBRATION.value,
             weights=_WEIGHTS.value,
+            weight_bits=weight_bits,
             granularity=_GRANULARITY.value,
             dense_granularity=_DENSE.value,
             equalization=_EQUALIZATION.value,
@@ -117,7 +155,7 @@ def _run(args: list[str]) -> int:
             input_range=None if input_range is None else (input_range[0], input_range[1]),
             allow_float=_values(_ALLOW),
             exclude=_values(_EXCLUDE),
-            rules=[LayerRule(regex=r, activations="int16") for r in wide],
+            rules=[*(LayerRule(regex=r, activations="int16") for r in wide), *narrow],
             signature=_SIGNATURE.value,
             batch=_BATCH.value,
             samples=_SAMPLES.value,

@@ -460,7 +460,7 @@ class Run:
         if proof.collapsed and not data.made_up:
             names = {a.tensor_name: a.name for a in data.interface.outputs}
             self.warnings.append(
-                collapse_warning(proof, names, loaded.layer_names, self.config.scheme.name)
+                collapse_warning(proof, names, loaded.layer_names, self.config)
             )
         return make_summary(
             config=self.config,

@@ -13,12 +13,14 @@ from typing import Any
 
 from tfq.data import SampleSource
 from tfq.equalize import Equalization
+from tfq.graph.describe import count_weights
 from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
 from tfq.plan.patterns import short_name
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import SCHEMES, Config
+from tfq.plan.weights import WEIGHT_WIDTHS, WIDER_WEIGHTS
 from tfq.quantize.bias import Correction
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
@@ -78,6 +80,7 @@ def make_summary(
             .rstrip(b"\0")
             .decode(),
             "ops": dict(sorted(counts.items())),
+            "weights": count_weights(emitted),
             "inputs": [_argument(a, emitted.main.inputs) for a in interface.inputs],
             "outputs": [_argument(a, emitted.main.outputs) for a in interface.outputs],
         },
@@ -93,6 +96,12 @@ def make_summary(
                 name: {"op": op.op, "mode": op.mode, "reason": op.reason}
                 for name, op in plan.ops.items()
                 if op.reason and op.mode not in ("float", "inside")
+            },
+            "wider_weights": {
+                name: part
+                for name, op in plan.ops.items()
+                for part in op.reason.split("; ")
+                if part.startswith(WIDER_WEIGHTS)
             },
             "rewrites": dict(collections.Counter(a.rewrite for a in prepared.applied)),
         },
@@ -136,7 +145,7 @@ def make_summary(
 
 
 def collapse_warning(
-    proof: Proof, outputs: Mapping[str, str], layers: Mapping[str, str], scheme: str
+    proof: Proof, outputs: Mapping[str, str], layers: Mapping[str, str], config: Config
 ) -> str:
     """What to say of outputs that no longer follow the float model.
 
@@ -152,12 +161,18 @@ def collapse_warning(
         "longer follows the float model"
         + (f"; worst tensors: {', '.join(worst)}" if worst else "")
         + ". Do the samples look like what the model was trained on?"
-        + _other_scheme(scheme)
+        + _way_out(config)
     )
 
 
-def _other_scheme(name: str) -> str:
+def _way_out(config: Config) -> str:
     """What to try when the integers of a scheme are too few."""
+    name = config.scheme.name
+    if config.weight_bits < 8:
+        return (
+            " If so, let some layers keep 8-bit weights (--weight_bits=REGEX=8), or train the "
+            f"model for {config.weight_bits} bits."
+        )
     if name == "int8":
         return " If so, try --scheme=int16x8."
     if name == "int16x8":
@@ -202,10 +217,11 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     source, model, plan = summary["source"], summary["model"], summary["plan"]
     scheme = summary["config"]["scheme"]
     rows = [
-        ("scheme", f"{scheme}: {_kind(scheme, model)}"),
+        ("scheme", f"{scheme}: {_kind(scheme, model, summary['config']['weight_bits'])}"),
         ("size", _sizes(source["float_bytes"], model["bytes"])),
         *_interface(model),
         ("ops", _ops(model["ops"])),
+        *(("weights", text) for text in _weights(model["weights"], plan["wider_weights"])),
     ]
     data = summary["data"]
     if data["calibration_samples"]:
@@ -265,13 +281,13 @@ def _row(name: str, text: str) -> list[str]:
     )
 
 
-def _kind(scheme: str, model: Mapping[str, Any]) -> str:
-    if model["full_integer"]:
-        return "full integer"
-    help_text = SCHEMES[scheme].help
+def _kind(scheme: str, model: Mapping[str, Any], weight_bits: int) -> str:
     if SCHEMES[scheme].compute != "integer":
-        return help_text
-    return f"NOT full integer, {model['float_tensors']} float tensors"
+        return SCHEMES[scheme].help.replace("8-bit weights", f"{weight_bits}-bit weights")
+    kind = "full integer"
+    if not model["full_integer"]:
+        kind = f"NOT full integer, {model['float_tensors']} float tensors"
+    return kind if weight_bits == 8 else f"{kind}, {weight_bits}-bit weights"
 
 
 def _sizes(before: int, after: int) -> str:
@@ -309,6 +325,18 @@ def _ops(counts: Mapping[str, int]) -> str:
     shown = ", ".join(f"{n} {c}" for n, c in ordered[:6])
     more = len(ordered) - 6
     return shown + (f", and {more} more kind{'s' * (more != 1)}" if more > 0 else "")
+
+
+def _weights(weights: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
+    """What weights below 8 bits take, and why some are stored in more; nothing if all have 8."""
+    wider = collections.Counter(reasons.values())
+    narrow = [t for t in WEIGHT_WIDTHS if t in weights]
+    if not wider and narrow in ([], ["int8"]):
+        return []
+    sizes = ", ".join(
+        f"{weights[t]['values']:,} in {t} ({_size(weights[t]['bytes'])})" for t in narrow
+    )
+    return [sizes, *(f"{why}: {n} layer{'s' * (n != 1)}" for why, n in wider.items())]
 
 
 def _equalization(e: Mapping[str, Any]) -> str:

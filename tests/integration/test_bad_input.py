@@ -322,6 +322,12 @@ def test_an_unknown_value_gets_the_nearest_right_one(folder, flag, nearest):
         ("--plan=none.json", "no file none.json"),
         ("--plan=model.tflite", "is not a plan"),
         ("--statistics=none.npz", "no file none.npz"),
+        ("--weight_bits=5", "Weights have 8, 4 or 2 bits"),
+        ("--weight_bits=four", "8, 4 or 2, or REGEX=BITS"),
+        ("--weight_bits=4,8", "says 4 and 8 for the whole model"),
+        ("--weight_bits=point=3", "Weights have 8, 4 or 2 bits"),
+        ("--weight_bits==8", "empty entry"),
+        ("--weight_bits=no_such=4", "of those that have weights"),
         ("--output=model.tflite", "is the source itself"),
         ("--output=./data.npz", "is the data itself"),
         ("--output=o.tflite --summary_json=o.tflite", "is also --output"),
@@ -347,6 +353,7 @@ def test_no_source(folder):
 def test_every_enumerated_flag_was_tried():
     texts = {f.name: f.help for group in FLAGS.flags_by_module_dict().values() for f in group}
     enumerated = {"scheme", "calibration", "weights", "granularity", "dense_granularity"}
+    enumerated |= {"weight_bits"}
     enumerated |= {"equalization", "bias_correction", "input_type", "output_type", "crop"}
     assert enumerated <= set(texts)
     free = set(texts) - enumerated

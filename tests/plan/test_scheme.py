@@ -62,9 +62,9 @@ def test_the_first_rule_that_matches_decides():
             LayerRule(regex="conv", granularity="per_tensor"),
         )
     )
-    assert config.rule_for("block/conv_1").activations == "int16"
-    assert config.rule_for("block/conv_10").granularity == "per_tensor"
-    assert config.rule_for("dense") is None
+    assert config.rule_for("block/conv_1", "activations").activations == "int16"
+    assert config.rule_for("block/conv_10", "granularity").granularity == "per_tensor"
+    assert config.rule_for("dense", "granularity") is None
 
 
 def test_a_config_is_plain_data():

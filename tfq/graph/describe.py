@@ -52,7 +52,7 @@ def describe(data: bytes, *, where: str = "the model") -> dict[str, Any]:
             }
             for f in floats
         ],
-        "weights": _weights(model),
+        "weights": count_weights(model),
         "graphs": [_graph(g) for g in model.graphs],
     }
 
@@ -169,7 +169,8 @@ def _real_range(t: Tensor) -> tuple[float | None, float | None]:
     return float(ends[0].min()), float(ends[1].max())
 
 
-def _weights(model: Model) -> dict[str, dict[str, int]]:
+def count_weights(model: Model) -> dict[str, dict[str, int]]:
+    """Constants, their values and bytes by dtype; a buffer that tensors share counts once."""
     totals: dict[str, dict[str, int]] = {}
     seen: set[tuple[int, int]] = set()
     for graph in model.graphs:

@@ -39,16 +39,24 @@ class Grid:
       scale: one value, or one per channel along `axis`; each exactly a float32.
       zero_point: as many as scales.
       axis: the quantized dimension, or None per tensor.
+      bits: how many of the type's bits the integers use, where that is fewer than all: 4-bit
+        weights of an op whose kernel reads int8 only.
     """
 
     dtype: str
     scale: tuple[float, ...] = ()
     zero_point: tuple[int, ...] = ()
     axis: int | None = None
+    bits: int | None = None
 
     @property
     def is_integer(self) -> bool:
         return not self.dtype.startswith("float")
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The lowest and highest integer."""
+        return LIMITS[self.dtype if self.bits is None else f"int{self.bits}"]
 
     def quant(self) -> Quant | None:
         """The same as the file's quantization parameters."""
@@ -69,7 +77,7 @@ class Grid:
 
     def range(self) -> tuple[float, float]:
         """The lowest and highest real value of a per-tensor grid."""
-        lo, hi = LIMITS[self.dtype]
+        lo, hi = self.limits
         z, s = self.zero_point[0], self.scale[0]
         return (lo - z) * s, (hi - z) * s
 
@@ -106,11 +114,18 @@ def activation_grid(lo: float, hi: float, dtype: str) -> Grid:
     return symmetric_grid(max(abs(lo), abs(hi)), dtype)
 
 
-def weight_grid(scales: np.ndarray, dtype: str, axis: int | None) -> Grid:
-    """A symmetric weight grid from float32 scales (one, or one per channel along `axis`)."""
+def weight_grid(scales: np.ndarray, dtype: str, axis: int | None, bits: int | None = None) -> Grid:
+    """A symmetric weight grid from float32 scales (one, or one per channel along `axis`).
+
+    `bits`: how many of the type's bits are used; None for all.
+    """
     flat = np.asarray(scales, np.float32).reshape(-1)
     return Grid(
-        dtype, tuple(float(s) for s in flat), (0,) * flat.size, axis if flat.size > 1 else None
+        dtype,
+        tuple(float(s) for s in flat),
+        (0,) * flat.size,
+        axis if flat.size > 1 else None,
+        None if bits is None or LIMITS[f"int{bits}"] == LIMITS[dtype] else bits,
     )
 
 
@@ -143,13 +158,13 @@ def quantize(
     Args:
       values: any shape, real.
       grid: where to; an integer dtype.
-      narrow: leave out the lowest integer (weights: [-127, 127]).
+      narrow: leave out the lowest integer (weights: [-127, 127]; in 2 bits -1, 0 and 1).
       rounding: "nearest", or "down" or "up" for thresholds.
 
     Returns:
       Integers of the grid's dtype (int4 and int2 as int8), the shape of `values`.
     """
-    q_min, q_max = LIMITS[grid.dtype]
+    q_min, q_max = grid.limits
     storage = {"int4": "int8", "int2": "int8", "uint4": "uint8"}.get(grid.dtype, grid.dtype)
     # The largest int64 is no float64: rounded up it would wrap around.
     top = min(float(q_max), float(np.nextafter(2.0**63, 0.0)))

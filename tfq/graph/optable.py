@@ -2,8 +2,8 @@
 
 Ops fall into seven kinds:
 
-  WEIGHTED     constant int8 weights, a bias on the grid of input times weights; the kernel
-               requantizes the accumulator.             CONV_2D, FULLY_CONNECTED, ...
+  WEIGHTED     constant weights of 8 bits or fewer, a bias on the grid of input times weights; the
+               kernel requantizes the accumulator.      CONV_2D, FULLY_CONNECTED, ...
   OWN          every tensor has its own grid; the kernel requantizes or uses a lookup table.
                                                         ADD, MUL, MEAN, GELU, BATCH_MATMUL, ...
   SAME         integers are moved or selected, not rescaled: the inputs named in `data` and every
@@ -57,6 +57,9 @@ class OpSpec:
       outputs: indices of the outputs that carry quantized data; None for all of them.
       weights: input index of the weights, of WEIGHTED ops.
       bias: input index of the bias.
+      weight_types: type of the activations -> types of constant weights whose kernel is right, the
+        narrowest first; "float32" for kernels that quantize their input as they run.
+      no_reference: those of the weight types that the reference kernels lack.
       needs_bias: the integer kernel refuses a missing bias; write zeros.
       axis: the weights' dimension that may have a scale each; None when only one scale is allowed.
       versions: for "float32" and each activation type, the lowest op version whose kernel does it.
@@ -78,6 +81,8 @@ class OpSpec:
     outputs: tuple[int, ...] | None = None
     weights: int | None = None
     bias: int | None = None
+    weight_types: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    no_reference: frozenset[str] = frozenset()
     needs_bias: bool = False
     axis: int | None = None
     versions: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"float32": 1})
@@ -107,8 +112,15 @@ def _v(float32: int, int8: int | None = None, int16: int | None = None) -> dict[
 
 
 def _weighted(
-    versions: dict[str, int], data: int, weights: int, bias: int, axis: int, **more: Any
+    versions: dict[str, int],
+    data: int,
+    weights: int,
+    bias: int,
+    axis: int,
+    weight_types: Mapping[str, str],
+    **more: Any,
 ) -> OpSpec:
+    """`weight_types`: for each type of the activations, names with blanks between them."""
     return OpSpec(
         kind=Kind.WEIGHTED,
         versions=versions,
@@ -116,6 +128,7 @@ def _weighted(
         weights=weights,
         bias=bias,
         axis=axis,
+        weight_types={dtype: tuple(names.split()) for dtype, names in weight_types.items()},
         fused_activation=True,
         **more,
     )
@@ -202,14 +215,32 @@ _TABLE: dict[str, OpSpec] = {
     "CEIL": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
     "COMPLEX_ABS": _float("Complex numbers have no integer form."),
     "CONCATENATION": _same(_v(1, 2, 3), None),
-    "CONV_2D": _weighted(_v(1, 3, 4), 0, 1, 2, 0, needs_bias=True),
+    "CONV_2D": _weighted(
+        _v(1, 3, 4),
+        0,
+        1,
+        2,
+        0,
+        {"float32": "int4 int8", "int8": "int4 int8", "int16": "int4 int8"},
+        needs_bias=True,
+        note="int2 weights give NaN with float activations. XNNPACK does not take int4 weights.",
+    ),
     "CONV_3D": _float("Can be a sum of CONV_2D over depth slices.", weights=1, bias=2, axis=4),
     "CONV_3D_TRANSPOSE": _float("Float kernel only.", data=(2,), weights=1, bias=3),
     "COS": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
     "CUMSUM": _float("A product with a triangular matrix does the same."),
     "DENSIFY": _structural("Weights stored sparse."),
     "DEPTHWISE_CONV_2D": _weighted(
-        _v(1, 3, 5), 0, 1, 2, 3, needs_bias=True, note="Without a bias int8 ends the process."
+        _v(1, 3, 5),
+        0,
+        1,
+        2,
+        3,
+        {"float32": "int8", "int8": "int4 int8", "int16": "int8"},
+        no_reference=frozenset({"int4"}),
+        needs_bias=True,
+        note="Without a bias int8 ends the process. int4 weights: garbage with int16 activations; "
+        "not in the reference kernels; XNNPACK does not take them.",
     ),
     "DEPTH_TO_SPACE": _same(_v(1, 2), reference=False),
     "DEQUANTIZE": _own(_v(1, 2, 3), outputs=(), note="Leaves the integers."),
@@ -240,6 +271,7 @@ _TABLE: dict[str, OpSpec] = {
         1,
         2,
         0,
+        dict.fromkeys(("float32", "int8", "int16"), "int2 int4 int8"),
         note="A scale per channel needs version 12 (TensorFlow 2.17). Computed weights are read as "
         "activations: their type and grid.",
     ),
@@ -361,7 +393,7 @@ _TABLE: dict[str, OpSpec] = {
     "TILE": _same(_v(1, 3, 1), reference=False),
     "TOPK_V2": _same(_v(1, 2, 3), outputs=(0,)),
     "TRANSPOSE": _same(_v(1, 2, 5)),
-    "TRANSPOSE_CONV": _weighted(_v(1, 2, 3), 2, 1, 3, 0),
+    "TRANSPOSE_CONV": _weighted(_v(1, 2, 3), 2, 1, 3, 0, {"int8": "int8", "int16": "int8"}),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _float(_RECURRENT),
     "UNIDIRECTIONAL_SEQUENCE_RNN": _float(_RECURRENT),
     "UNIQUE": _float("Float kernel only.", outputs=(0,)),

@@ -165,7 +165,7 @@ def _choose(
     choices: dict[Op, Choice] = {}
     excluded: set[Tensor] = set()
     for op in graph.ops:
-        rule = config.rule_for(op.key)
+        rule = config.rule_for(op.key, "activations")
         if rule is not None and rule.activations == "float32":
             choices[op] = Choice(KEEP_FLOAT, "float32", f"excluded by {rule.regex!r}")
             excluded.update(op.outputs)
@@ -254,7 +254,7 @@ def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
         return Choice(PLAIN, "")
     if op.name in ("SHAPE", "RANK"):
         return Choice(PLAIN, "")
-    rule = config.rule_for(op.key)
+    rule = config.rule_for(op.key, "activations")
     wanted = (rule.activations if rule else None) or config.scheme.activations
     if op.name == "CAST":
         if op.outputs[0].dtype != "float32":

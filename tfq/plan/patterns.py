@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tfq.errors import TfqError, UsageError, nearest
-from tfq.graph.model import Graph
+from tfq.graph.model import Graph, Op
+from tfq.graph.optable import spec
 from tfq.plan.scheme import Config, LayerRule
+from tfq.plan.weights import OPERAND_WEIGHTS
 
 _SHOWN = 6
 
@@ -77,23 +79,38 @@ def check_rules(
 
     Args:
       graph: the prepared float graph; rules are searched in the names of its ops' first outputs.
-      rules: what `Config.rules` holds, resolved.
+      rules: what `Config.rules` holds, resolved; one on weights alone has to find a layer that has
+        some.
       excluded: those of the regexes that came from `exclude`, for the message.
       layers: Keras layers by tensor name, for the message.
 
     Raises:
       UsageError: a rule matches no op.
     """
-    names = [op.key for op in graph.ops]
+    every = [op.key for op in graph.ops]
+    weighted = [op.key for op in graph.ops if has_weights(op)]
     for rule in rules:
+        narrow = rule.weight_bits is not None and rule.activations is None
+        names = weighted if narrow else every
         if any(rule.matches(name) for name in names):
             continue
-        wide = "int16" if rule.activations == "int16" else "rules"
-        what = "exclude" if rule.regex in excluded else wide
+        kind = "int16" if rule.activations == "int16" else "weight_bits" if narrow else "rules"
+        what = "exclude" if rule.regex in excluded else kind
         raise UsageError(
-            f"{what}: {rule.regex!r} matches no layer's output. "
+            f"{what}: {rule.regex!r} matches no layer's output"
+            + (" of those that have weights. " if narrow else ". ")
             + _some(rule.regex, [layers.get(n) or n for n in names])
         )
+
+
+def has_weights(op: Op) -> bool:
+    """Whether an op has weights whose width can be chosen."""
+    row = spec(op.name)
+    if row is None:
+        return False
+    i = OPERAND_WEIGHTS.get(op.name, row.weights)
+    t = op.inputs[i] if i is not None and i < len(op.inputs) else None
+    return t is not None and t.is_const
 
 
 def unused_allowances(graph: Graph, allowed: Sequence[str], layers: Mapping[str, str]) -> list[str]:

@@ -195,6 +195,8 @@ def _grid_out(grid: Grid) -> dict[str, Any]:
         out["zero_point"] = grid.zero_point[0] if len(zeros) == 1 else list(grid.zero_point)
         if grid.axis is not None:
             out["axis"] = grid.axis
+        if grid.bits is not None:
+            out["bits"] = grid.bits
     return out
 
 
@@ -208,7 +210,7 @@ def _grid_in(body: Mapping[str, Any]) -> Grid:
     zeros = tuple(int(z) for z in zero) if isinstance(zero, list) else (int(zero),) * len(scale)
     if len(zeros) != len(scale) or not all(np.isfinite(s) and s > 0 for s in scale):
         raise ValueError(f"bad scale or zero point: {body}")
-    return Grid(str(body["dtype"]), scale, zeros, body.get("axis"))
+    return Grid(str(body["dtype"]), scale, zeros, body.get("axis"), body.get("bits"))
 
 
 def _scales_in(body: list[float]) -> tuple[float, ...]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq.calibrate.statistics import Statistics
-from tfq.calibrate.weights import weight_scales
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import FLOAT, Grid, activation_grid, symmetric_grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
@@ -17,16 +16,10 @@ from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Pl
 from tfq.plan.power import largest_square_root
 from tfq.plan.ranges import Ranges
 from tfq.plan.scheme import Config
-
-# A multiplier input * weight / output below this contributes nothing to the result, and below
-# 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
-_MIN_MULTIPLIER = 2.0**-20
+from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, Beside, largest_scale, plan_weights
 
 # 16 bits have room to spare: a third of one keeps samples that reach further from being cut off.
 _HEADROOM = 1.25
-
-# Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
-_MAX_BIAS = 2.0**30
 
 
 def make_plan(
@@ -75,7 +68,13 @@ class _PlanMaker:
     def __post_init__(self) -> None:
         self._grids: dict[Tensor, TensorPlan] = {}
         self._producers = self.graph.producers()
-        self._ranges = Ranges(self.graph, self.layout, self.statistics, self.config.calibration)
+        self._ranges = Ranges(
+            self.graph,
+            self.layout,
+            self.statistics,
+            self.config.calibration,
+            lambda op, w: largest_scale(op, w, self.config, self.trained),
+        )
 
     # --- grids ----------------------------------------------------------------------------------
 
@@ -200,10 +199,11 @@ class _PlanMaker:
             edges = {0: argument, 1: argument} if squares else {}
             return OpPlan(op.label, INTEGER, edges, reason=choice.reason, terms=choice.terms)
         if s.kind is Kind.WEIGHTED:
-            edges = self._weighted_edges(op, s, choice)
+            edges, reason = self._weighted_edges(op, s, choice)
         else:
-            edges = self._data_edges(op, s, choice)
-        return OpPlan(op.label, INTEGER, edges, reason=choice.reason)
+            edges, reason = self._data_edges(op, s, choice), self._as_wide_as_others(op)
+        reasons = filter(None, (choice.reason, reason))
+        return OpPlan(op.label, INTEGER, edges, reason="; ".join(reasons))
 
     def _float_edges(self, op: Op) -> dict[int, Grid]:
         edges = {}
@@ -213,6 +213,16 @@ class _PlanMaker:
             if self.tensor(t).grid.is_integer:
                 edges[i] = FLOAT
         return edges
+
+    def _as_wide_as_others(self, op: Op) -> str:
+        """Why the constant of an op keeps the width of its activations though less was asked."""
+        bits = self.config.weight_bits_of(op.key)
+        i = OPERAND_WEIGHTS.get(op.name)
+        if bits == 8 or i is None or i >= len(op.inputs) or not op.input(i).is_const:
+            return ""
+        if op.input(i).name in self.trained:
+            return ""
+        return f"its constant is not of {bits} bits: {op.name} reads it as it does activations"
 
     def _data_edges(self, op: Op, s: OpSpec, choice: Choice) -> dict[int, Grid]:
         edges = {}
@@ -249,12 +259,17 @@ class _PlanMaker:
             grid = self.trained[t.name]
             if grid.dtype == dtype:
                 return grid
+            if grid.dtype in ("int2", "int4") and dtype in ("int8", "int16"):
+                # The same integers in the type that the kernel reads.
+                bits = WEIGHT_WIDTHS[grid.dtype]
+                return dataclasses.replace(grid, dtype=dtype, bits=bits)
         values = t.values()
         lo, hi = (float(values.min()), float(values.max())) if t.size else (0.0, 0.0)
         return activation_grid(lo, hi, dtype)
 
-    def _weighted_edges(self, op: Op, s: OpSpec, choice: Choice) -> dict[int, Grid]:
+    def _weighted_edges(self, op: Op, s: OpSpec, choice: Choice) -> tuple[dict[int, Grid], str]:
         edges: dict[int, Grid] = {}
+        reason = ""
         assert s.weights is not None
         for i in data_inputs(op, s):
             if i in (s.weights, s.bias):
@@ -271,7 +286,8 @@ class _PlanMaker:
         if w.is_const:
             bias = op.inputs[s.bias] if s.bias is not None and s.bias < len(op.inputs) else None
             out_scale = self.tensor(op.outputs[0]).grid.scale[0]
-            grid = self._weights(op, s, w, bias, in_grid.scale[0], out_scale)
+            beside = Beside(choice.activations, in_grid.scale[0], out_scale, bias)
+            grid, reason = plan_weights(op, s, w, beside, self.config, self.trained)
         else:
             # Computed weights: the kernel wants them symmetric.
             own = self.tensor(w).grid
@@ -283,20 +299,4 @@ class _PlanMaker:
             scales = np.float32(in_grid.scale[0]) * np.array(grid.scale, np.float32)
             dtype = "int64" if choice.activations == "int16" else "int32"
             edges[s.bias] = weight_grid(scales, dtype, 0)
-        return edges
-
-    def _weights(
-        self, op: Op, s: OpSpec, w: Tensor, bias: Tensor | None, in_scale: float, out_scale: float
-    ) -> Grid:
-        if w.name in self.trained:
-            return self.trained[w.name]
-        granularity = self.config.granularity_of(op.name, op.outputs[0].name)
-        axis = s.axis if granularity == "per_channel" else None
-        scales = weight_scales(w.values(), axis=axis, bits=8, rule=self.config.weights)
-        floor = np.full(scales.shape, _MIN_MULTIPLIER * out_scale / in_scale, np.float64)
-        if bias is not None and bias.is_const:
-            needed = np.abs(bias.values().astype(np.float64)) / (in_scale * _MAX_BIAS)
-            if axis is None or scales.size == 1:
-                needed = needed.max(initial=0.0)
-            floor = np.maximum(floor, needed)
-        return weight_grid(np.maximum(scales, floor).astype(np.float32), "int8", axis)
+        return edges, reason

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-
-import numpy as np
+from collections.abc import Callable
 
 from tfq.calibrate.rules import RangeRule
 from tfq.calibrate.sketch import Sketch
 from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
-from tfq.graph.model import Graph, Tensor
+from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import Grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.layout import Layout, data_inputs, float_outputs
@@ -37,6 +36,7 @@ class Ranges:
       layout: which tensors share a grid.
       statistics: of `layout.observed`.
       rule: reads a range from a sketch.
+      weight_scale: an upper bound of the scales of an op's constant weights.
 
     Attributes:
       hulls: for the representative of each group without a fixed grid, the hull of the ranges of
@@ -48,9 +48,15 @@ class Ranges:
     """
 
     def __init__(
-        self, graph: Graph, layout: Layout, statistics: Statistics | None, rule: RangeRule
+        self,
+        graph: Graph,
+        layout: Layout,
+        statistics: Statistics | None,
+        rule: RangeRule,
+        weight_scale: Callable[[Op, Tensor], float],
     ):
         self.graph, self.layout, self.statistics, self.rule = graph, layout, statistics, rule
+        self.weight_scale = weight_scale
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self.hulls: dict[Tensor, tuple[float, float]] = {}
         self.masks = find_masks(graph, layout, self._mask_range)
@@ -144,7 +150,7 @@ class Ranges:
                 continue
             in_lo, in_hi = self.real(x)
             levels = 2 ** (16 if choice.activations == "int16" else 8)
-            product = (in_hi - in_lo) / levels * float(np.abs(w.values()).max()) / 127
+            product = (in_hi - in_lo) / levels * self.weight_scale(op, w)
             span = product / _MAX_MULTIPLIER[choice.activations] * levels
             lo, hi = self.hulls.get(groups.find(out), (0.0, 0.0))
             if 0.0 < hi - lo < span:

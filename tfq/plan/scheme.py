@@ -1,8 +1,7 @@
 """What the user asked for: number formats, and how they are chosen, as one frozen value.
 
 A `Config` is complete: with the same model and statistics it gives the same plan. Choices for some
-layers only are `LayerRule`s; weights below 8 bits and mixed precision are the same rules with
-other dtypes, not another mechanism.
+layers only are `LayerRule`s, mixed precision of activations and of weights among them.
 """
 
 from __future__ import annotations
@@ -96,7 +95,22 @@ def get_scheme(scheme: str | Scheme) -> Scheme:
 
 
 GRANULARITIES = ("per_channel", "per_tensor")
+WEIGHT_BITS = (8, 4, 2)
 EQUALIZATIONS = ("auto", "cross_layer", "none")
+
+
+def check_weight_bits(bits: object) -> None:
+    """Raises UsageError for widths of weights that no file can hold, or no kernel can read."""
+    if isinstance(bits, bool) or bits not in WEIGHT_BITS:
+        hint = (
+            " One-bit weights come from training, and are stored in two: -1 and 1."
+            if bits == 1
+            else ""
+        )
+        raise UsageError(
+            f"Weights have 8, 4 or 2 bits: .tflite has no integers of other widths that kernels "
+            f"read as weights.{hint} Received: weight_bits={bits!r}."
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,11 +122,13 @@ class LayerRule:
       activations: dtype those ops compute in ("int8", "int16", "float32"), or None for the
         scheme's. "float32" keeps the op float.
       granularity: "per_channel" or "per_tensor" weights, or None for the scheme's.
+      weight_bits: 8, 4 or 2, or None for the model's.
     """
 
     regex: str
     activations: str | None = None
     granularity: str | None = None
+    weight_bits: int | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -123,6 +139,8 @@ class LayerRule:
             raise unknown_option("activations", self.activations, ("int8", "int16", "float32"))
         if self.granularity not in (None, *GRANULARITIES):
             raise unknown_option("granularity", self.granularity, GRANULARITIES)
+        if self.weight_bits is not None:
+            check_weight_bits(self.weight_bits)
 
     def matches(self, name: str) -> bool:
         return re.search(self.regex, name) is not None
@@ -136,18 +154,21 @@ class Config:
       scheme: number formats.
       calibration: how ranges are read from statistics.
       weights: "minmax" or "mse" scales.
+      weight_bits: 8, 4 or 2: the grids of weights. They are stored in the narrowest type that the
+        op's kernel reads rightly.
       granularity: of weights.
       dense_granularity: of fully connected weights ("per_tensor" for EdgeTPU and microcontrollers).
       equalization: of channels: "auto" (kept where it helps), "cross_layer" (always) or "none".
       input_type, output_type: dtype at the model's boundary; None for the scheme's own.
       input_range: real (lo, hi) that the input's integers span, or None to calibrate it.
       allow_float: op names or regexes of output names that may stay float.
-      rules: choices for some layers; the first match wins.
+      rules: choices for some layers; for each choice the first match that makes it wins.
     """
 
     scheme: Scheme = SCHEMES["int8"]
     calibration: RangeRule = dataclasses.field(default_factory=lambda: get_rule("robust"))
     weights: str = "minmax"
+    weight_bits: int = 8
     granularity: str = "per_channel"
     dense_granularity: str = "per_channel"
     equalization: str = "auto"
@@ -176,6 +197,13 @@ class Config:
         ):
             if value not in options:
                 raise unknown_option(what, value, options)
+        check_weight_bits(self.weight_bits)
+        if self.scheme.weights != "int8" and self._narrow_weights:
+            raise UsageError(
+                f"weight_bits={self._narrow_weights[0]} needs a scheme with integer weights, but "
+                f"scheme={self.scheme.name} has {self.scheme.weights}. Use --scheme=int8 or "
+                "--scheme=weight_only, or leave weight_bits out."
+            )
         wide = [r.regex for r in self.rules if r.activations in ("int8", "int16")]
         if wide and self.scheme.compute != "integer":
             raise UsageError(
@@ -199,15 +227,30 @@ class Config:
                     "float inputs. Use --scheme=int8, or leave input_range out."
                 )
 
-    def rule_for(self, name: str) -> LayerRule | None:
-        return next((r for r in self.rules if r.matches(name)), None)
+    @property
+    def _narrow_weights(self) -> list[int]:
+        """Widths below 8 bits that are asked for somewhere."""
+        asked = [self.weight_bits, *(r.weight_bits for r in self.rules)]
+        return [bits for bits in asked if bits is not None and bits < 8]
+
+    def rule_for(self, name: str, choice: str) -> LayerRule | None:
+        """The first rule for an output that makes a choice, the name of one of its attributes."""
+        found = (r for r in self.rules if getattr(r, choice) is not None)
+        return next((r for r in found if r.matches(name)), None)
 
     def granularity_of(self, op: str, output: str) -> str:
         """That of the weights of one op, by its name and its output's."""
-        rule = self.rule_for(output)
+        rule = self.rule_for(output, "granularity")
         if rule is not None and rule.granularity is not None:
             return rule.granularity
         return self.dense_granularity if op == "FULLY_CONNECTED" else self.granularity
+
+    def weight_bits_of(self, output: str) -> int:
+        """Those of the weights of one op, by its output's name."""
+        rule = self.rule_for(output, "weight_bits")
+        if rule is not None and rule.weight_bits is not None:
+            return rule.weight_bits
+        return self.weight_bits
 
     def as_dict(self) -> dict[str, Any]:
         """For plans and summaries."""
@@ -215,6 +258,7 @@ class Config:
             "scheme": self.scheme.name,
             "calibration": self.calibration.get_config(),
             "weights": self.weights,
+            "weight_bits": self.weight_bits,
             "granularity": self.granularity,
             "dense_granularity": self.dense_granularity,
             "equalization": self.equalization,

@@ -1,17 +1,17 @@
 """The plan of the schemes that compute in float, where only the storage of weights changes.
 
-dynamic keeps int8 weights at the kernels that quantize their input at run time; weight_only and
+dynamic keeps integer weights at the kernels that quantize their input at run time; weight_only and
 float16 put a DEQUANTIZE before every use.
 """
 
 from __future__ import annotations
 
-from tfq.calibrate.weights import weight_scales
 from tfq.graph.model import Graph, Op
-from tfq.graph.numerics import FLOAT, Grid, weight_grid
+from tfq.graph.numerics import FLOAT, Grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
+from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, make_weight_grid
 
 
 def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
@@ -20,7 +20,7 @@ def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
     ops: dict[str, OpPlan] = {}
     for op in graph.ops:
         name = op.key
-        rule = config.rule_for(name)
+        rule = config.rule_for(name, "activations")
         edges: dict[int, Grid] = {}
         reason = f"scheme {scheme.name}"
         if rule is not None and rule.activations == "float32":
@@ -30,7 +30,8 @@ def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
                 if t is not None and t.is_const and t.dtype == "float32" and t.size >= _MIN_STORED:
                     edges[i] = Grid("float16")
         elif scheme.weights == "int8":
-            edges = _stored_weight_edges(op, config)
+            edges, why = _stored_weight_edges(op, config)
+            reason = f"{reason}; {why}" if why else reason
         ops[name] = OpPlan(op.label, KEEP_FLOAT, edges, reason=reason)
     return Plan(
         model_sha256,
@@ -49,29 +50,30 @@ def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
 # Smaller constants gain nothing and cost an op each.
 _MIN_STORED = 64
 
-# Kernels with float activations and int8 weights ("hybrid"), whose result is right.
-HYBRID_OPS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"})
+# What DEQUANTIZE turns into floats, per tensor or channel.
+_STORED = tuple(WEIGHT_WIDTHS)
 
 
-def _stored_weight_edges(op: Op, config: Config) -> dict[int, Grid]:
+def _stored_weight_edges(op: Op, config: Config) -> tuple[dict[int, Grid], str]:
     s = spec(op.name)
     if s is None or op.name in ("QUANTIZE", "DEQUANTIZE"):
-        return {}
+        return {}, ""
     dynamic = config.scheme.compute == "dynamic"
+    # Kernels with float activations and integer weights ("hybrid"), whose result is right.
+    types = s.weight_types.get("float32", ()) if dynamic else _STORED
     if s.kind is Kind.WEIGHTED and s.weights is not None:
         i, axis = s.weights, s.axis
-    elif op.name in ("EMBEDDING_LOOKUP", "GATHER", "BATCH_MATMUL") and not dynamic:
-        i, axis = (1 if op.name != "GATHER" else 0), None
+    elif op.name in OPERAND_WEIGHTS:
+        i, axis = OPERAND_WEIGHTS[op.name], None
     else:
-        return {}
-    if dynamic and op.name not in HYBRID_OPS:
-        return {}
+        return {}, ""
     w = op.inputs[i] if i < len(op.inputs) else None
-    if w is None or not w.is_const or w.dtype != "float32" or w.size < _MIN_STORED:
-        return {}
-    granularity = config.granularity_of(op.name, op.outputs[0].name)
+    if not types or w is None or not w.is_const or w.dtype != "float32" or w.size < _MIN_STORED:
+        return {}, ""
+    granularity = config.granularity_of(op.name, op.key)
     # The hybrid depthwise kernel reads a scale for every channel, also where there is but one.
     always = dynamic and op.name == "DEPTHWISE_CONV_2D"
     axis = axis if always or granularity == "per_channel" else None
-    scales = weight_scales(w.values(), axis=axis, bits=8, rule=config.weights)
-    return {i: weight_grid(scales, "int8", axis)}
+    bits = config.weight_bits_of(op.key)
+    grid, why = make_weight_grid(w.values(), op.name, types, "float32", axis, bits, config.weights)
+    return {i: grid}, why

@@ -17,7 +17,7 @@ import numpy as np
 
 from tfq.errors import ModelError, TfqError
 from tfq.graph.integers import float_tensors
-from tfq.graph.model import Model
+from tfq.graph.model import Model, Op
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import spec
 from tfq.plan.plan import Plan
@@ -205,14 +205,18 @@ def _wide(values: np.ndarray) -> np.ndarray:
 def _no_reference(model: Model) -> str:
     """Why the reference kernels are not asked, or nothing."""
     lacking = sorted(
-        {
-            op.label
-            for g in model.graphs
-            for op in g.ops
-            if (s := spec(op.name)) is None or not s.reference
-        }
+        {lack for g in model.graphs for op in g.ops if (lack := _without_reference(op))}
     )
     return f"the reference kernels lack, or get wrong: {', '.join(lacking)}" if lacking else ""
+
+
+def _without_reference(op: Op) -> str:
+    """What of an op the reference kernels lack, or nothing."""
+    s = spec(op.name)
+    if s is None or not s.reference:
+        return op.label
+    w = op.inputs[s.weights] if s.weights is not None and s.weights < len(op.inputs) else None
+    return f"{op.label} with {w.dtype} weights" if w and w.dtype in s.no_reference else ""
 
 
 class _Meter:

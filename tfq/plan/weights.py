@@ -1,0 +1,170 @@
+"""The grids of weights, and the types that hold them.
+
+Asked for b bits, the integers of a layer's weights are those of the b-bit grid, always:
+-(2^(b-1) - 1) to 2^(b-1) - 1. They are stored in the narrowest type of at least b bits that the
+op's kernel reads rightly (`OpSpec.weight_types`): 2-bit weights of CONV_2D in int4, those of
+TRANSPOSE_CONV in int8. A wider type costs bytes, and changes no result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfq.calibrate.weights import weight_scales
+from tfq.graph.model import Op, Tensor
+from tfq.graph.numerics import LIMITS, Grid, weight_grid
+from tfq.graph.optable import OpSpec
+from tfq.plan.scheme import Config
+
+# The types that hold weights, the narrowest first, and how many bits they have.
+WEIGHT_WIDTHS = {"int2": 2, "int4": 4, "int8": 8}
+
+# How the reason begins that a type is wider than the grid.
+WIDER_WEIGHTS = ("2-bit weights in", "4-bit weights in")
+
+# Ops that are not weighted and yet may have a constant of weights: at this input.
+OPERAND_WEIGHTS = {"BATCH_MATMUL": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
+
+# A multiplier input * weight / output below this contributes nothing to the result, and below
+# 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
+_MIN_MULTIPLIER = 2.0**-20
+
+# Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
+_MAX_BIAS = 2.0**30
+
+
+def stored_type(
+    op: str, types: Sequence[str], activations: str, bits: int, reach: int = 0
+) -> tuple[str, str]:
+    """Which type holds the weights of an op, and the reason if it is wider than asked.
+
+    Args:
+      op: its name.
+      types: what its kernel reads, the narrowest first.
+      activations: the type that the kernel computes in.
+      bits: of the grid.
+      reach: the largest magnitude among the integers, where that is known.
+    """
+    right = [t for t in types if WEIGHT_WIDTHS[t] >= bits]
+    dtype = next((t for t in right if reach <= LIMITS[t][1]), right[-1])
+    if WEIGHT_WIDTHS[dtype] == bits:
+        return dtype, ""
+    if f"int{bits}" in right:
+        return dtype, f"{bits}-bit weights in {dtype}: they reach -{reach}"
+    kernel = f"no int{bits} kernel of {op} is right for {activations} activations"
+    return dtype, f"{bits}-bit weights in {dtype}: {kernel}"
+
+
+def make_weight_grid(
+    w: np.ndarray,
+    op: str,
+    types: Sequence[str],
+    activations: str,
+    axis: int | None,
+    bits: int,
+    rule: str,
+    floor: np.ndarray | float = 0.0,
+) -> tuple[Grid, str]:
+    """A grid for weights that were not trained on one, and a reason if its type is wider.
+
+    Args:
+      w: the weights.
+      op, types, activations, bits: as for `stored_type`.
+      axis: the channels' dimension, or None for one scale.
+      rule: "minmax" or "mse".
+      floor: no scale is below this (one value, or one per channel).
+    """
+    dtype, reason = stored_type(op, types, activations, bits)
+    scales = np.maximum(weight_scales(w, axis=axis, bits=bits, rule=rule), floor)
+    return weight_grid(scales.astype(np.float32), dtype, axis, bits), reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """What stands beside the weights of an op in the integer kernel.
+
+    Attributes:
+      activations: the type it computes in.
+      in_scale, out_scale: of its input and output.
+      bias: a constant, or None.
+    """
+
+    activations: str
+    in_scale: float
+    out_scale: float
+    bias: Tensor | None
+
+    def smallest_scales(self, most: float, per_channel: bool) -> np.ndarray | float:
+        """Below which a bias is more than `most` steps of input times weight."""
+        if self.bias is None or not self.bias.is_const:
+            return 0.0
+        needed = np.abs(self.bias.values().astype(np.float64)) / (self.in_scale * most)
+        return needed if per_channel else float(needed.max(initial=0.0))
+
+    def floor(self, per_channel: bool) -> np.ndarray | float:
+        """Below which a scale is of no use, or a bias too large."""
+        useless = _MIN_MULTIPLIER * self.out_scale / self.in_scale
+        return np.maximum(self.smallest_scales(_MAX_BIAS, per_channel), useless)
+
+
+def plan_weights(
+    op: Op, row: OpSpec, w: Tensor, beside: Beside, config: Config, trained: Mapping[str, Grid]
+) -> tuple[Grid, str]:
+    """The grid of the constant weights of an integer op, and what is unusual about it."""
+    types = row.weight_types[beside.activations]
+    if w.name in trained:
+        return _trained(op, types, w, beside, trained[w.name])
+    granularity = config.granularity_of(op.name, op.key)
+    axis = row.axis if granularity == "per_channel" else None
+    return make_weight_grid(
+        w.values(),
+        op.name,
+        types,
+        beside.activations,
+        axis,
+        config.weight_bits_of(op.key),
+        config.weights,
+        beside.floor(axis is not None and w.shape[axis] > 1),
+    )
+
+
+def _trained(
+    op: Op, types: Sequence[str], w: Tensor, beside: Beside, grid: Grid
+) -> tuple[Grid, str]:
+    """Training's grid with its integers as they are, in a type that the kernel reads.
+
+    Scales change where no integer does, in channels that are all zero, and where the bias would
+    not fit the kernel's accumulator.
+    """
+    scales = np.array(grid.scale, np.float64)
+    per_channel = scales.size > 1 and grid.axis is not None
+    rows = np.moveaxis(w.values(), grid.axis or 0, 0) if per_channel else w.values()[None]
+    q = np.rint(rows.reshape(scales.size, -1).astype(np.float64) / scales[:, None])
+    reach = int(np.abs(q).max(initial=0.0))
+    bits = grid.bits or WEIGHT_WIDTHS[grid.dtype]
+    dtype, reason = stored_type(op.name, types, beside.activations, bits, reach)
+    if reach > LIMITS[f"int{bits}"][1]:
+        bits = WEIGHT_WIDTHS[dtype]
+    most = 2.0**47 if beside.activations == "int16" else float(LIMITS["int32"][1])
+    dead = ~q.any(axis=1)
+    loads = np.maximum(scales, beside.smallest_scales(most, per_channel))
+    fixed = np.where(dead, np.maximum(scales, beside.floor(per_channel)), loads)
+    changed = int(np.sum(~dead & (fixed > scales)))
+    if changed:
+        wider = (
+            f"{changed} trained scale(s) widened: the bias is more than 32 bits of input times "
+            "weight scale hold"
+        )
+        reason = f"{reason}; {wider}" if reason else wider
+    return weight_grid(fixed.astype(np.float32), dtype, grid.axis, bits), reason
+
+
+def largest_scale(op: Op, w: Tensor, config: Config, trained: Mapping[str, Grid]) -> float:
+    """An upper bound of the scales that the weights of an op will have."""
+    if w.name in trained:
+        return max(trained[w.name].scale)
+    top = LIMITS[f"int{config.weight_bits_of(op.key)}"][1]
+    return float(np.abs(w.values()).max(initial=0.0)) / top
