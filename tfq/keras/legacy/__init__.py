@@ -1,18 +1,26 @@
-"""tf_keras (Keras 2) models: the calls of `tfq.keras`, done with tensorflow-model-optimization.
+"""tf_keras (Keras 2) models: the calls of `tfq.keras` for the world of tensorflow-model-optimization.
 
-Its own API does the work where it is right (layout of wrappers, pruning and clustering of layers);
-what is wrong in it is replaced here: see `docs/from-tfmot.md` for the list with figures. A model
-that comes out of these calls is an ordinary model of tensorflow-model-optimization: its scopes load
-it, its wrappers are in it, and `tfq.convert_model` takes it.
+Quantization-aware training is its own (its wrappers and its graph rewriting), with quantizers that
+correct what is wrong in it; what comes out is a model of its kind, which `tfq.convert_model` takes.
+Pruning and clustering are callbacks, as for Keras 3,
+since its wrappers for them damage the given model. `docs/from-tfmot.md` lists the defects.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["is_tf_keras", "quantize", "scope"]
+_HOME = {
+    "cluster": "tfq.keras.legacy.clustering",
+    "distill": "tfq.keras.legacy.distilling",
+    "prune": "tfq.keras.legacy.pruning",
+    "quantize": "tfq.keras.legacy.quantizing",
+    "scope": "tfq.keras.legacy.quantizing",
+}
+
+__all__ = [*sorted(_HOME), "is_tf_keras"]
 
 
 def is_tf_keras(model: Any) -> bool:
@@ -21,36 +29,12 @@ def is_tf_keras(model: Any) -> bool:
     return tf_keras is not None and isinstance(model, tf_keras.Model)
 
 
-def quantize(
-    model: Any,
-    scheme: str = "int8",
-    *,
-    weights: Any = None,
-    activations: Any = None,
-    rules: Sequence[Mapping[str, Any]] = (),
-    data: Any = None,
-    samples: int | None = None,
-) -> Any:
-    """See `tfq.keras.legacy.quantizing.quantize`."""
-    from tfq.keras.legacy import quantizing
-
-    return quantizing.quantize(
-        model,
-        scheme,
-        weights=weights,
-        activations=activations,
-        rules=rules,
-        data=data,
-        samples=samples,
-    )
+def __getattr__(name: str) -> Any:
+    # tensorflow-model-optimization takes a second to import.
+    if name not in _HOME:
+        raise AttributeError(f"module 'tfq.keras.legacy' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
-def scope() -> Any:
-    """The scope to load a saved model in, as `quantize_scope`, with tfq's quantizers included.
-
-    with tfq.keras.legacy.scope():
-        model = tf_keras.models.load_model("model.h5")
-    """
-    from tfq.keras.legacy import quantizing
-
-    return quantizing.scope()
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """tensorflow-model-optimization, imported without what its import does to the process.
 
-On import it sets TF_USE_LEGACY_KERAS, and whoever asks for `tf.keras` first thereafter gets Keras 2:
-in this process, and in every process started from it, a Keras 3 script then breaks far from here.
+On import it sets TF_USE_LEGACY_KERAS, and whoever asks for `tf.keras` first thereafter gets Keras 2.
+In this process, and in every process started from it, a Keras 3 script then breaks far from here.
 """
 
 from __future__ import annotations

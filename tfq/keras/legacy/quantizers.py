@@ -29,7 +29,7 @@ _ROOM = 1 + 2**-22
 _START = 6.0
 
 
-class ChannelWeightQuantizer(quantization.quantizers.Quantizer):  # type: ignore[misc]
+class ChannelWeightQuantizer(quantization.quantizers.Quantizer):
     """Symmetric weights with a scale per output channel.
 
     Args:
@@ -73,7 +73,7 @@ class ChannelWeightQuantizer(quantization.quantizers.Quantizer):  # type: ignore
         return {"bits": self.bits, "layout": self.layout, "sparse": self.sparse}
 
 
-class DataActivationQuantizer(quantization.quantizers.Quantizer):  # type: ignore[misc]
+class DataActivationQuantizer(quantization.quantizers.Quantizer):
     """Asymmetric 8-bit activations whose range starts from data and follows a moving average."""
 
     def __init__(self, momentum: float = MOMENTUM) -> None:

@@ -35,8 +35,9 @@ def quantize(
 
     It is a model of tensorflow-model-optimization (`quantize_apply`), uncompiled, with the
     differences that `docs/from-tfmot.md` lists: a scale per channel in every kernel, activation
-    ranges that start from `data`, and zeros of a pruned kernel that stay zero. Save it as .h5 (loaded
-    under `tfq.keras.legacy.scope()`) or SavedModel; .keras files of wrapped models cannot be loaded.
+    ranges that start from `data`, and zeros of a pruned kernel that stay zero. Save it as .h5
+    (loaded under `tfq.keras.legacy.scope()`) or SavedModel; .keras files of wrapped models cannot
+    be loaded.
 
     Args:
       model: Functional or Sequential, built; neither changed nor shared with the result.

@@ -1,7 +1,7 @@
 """A quantization scheme for `quantize_apply`: its layout, with what is wrong in it replaced.
 
-tensorflow-model-optimization rewrites the model by patterns (Conv + BatchNorm + ReLU is one op, ...)
-and leaves a QuantizeConfig for each layer. Every such config is replaced here, after the rewriting:
+tensorflow-model-optimization rewrites the model by patterns (Conv + BatchNorm + ReLU is one op) and
+leaves a QuantizeConfig for each layer. Every such config is replaced here, after the rewriting:
 
   default layer         weights per channel, quantized activation, output where its registry says so
   marked "no-op"        nothing after the layer, as marked; but weights are quantized all the same
@@ -60,7 +60,7 @@ class Choice:
     activations: bool = True
 
 
-class ChannelQuantizeConfig(quantization.QuantizeConfig):  # type: ignore[misc]
+class ChannelQuantizeConfig(quantization.QuantizeConfig):
     """What is quantized in one layer.
 
     Args:
@@ -161,7 +161,7 @@ def _placed(layer: Any, given: Any) -> ChannelQuantizeConfig | None:
     return ChannelQuantizeConfig(output=bool(output))
 
 
-class InputQuantize(transforms_8bit.InputLayerQuantize):  # type: ignore[misc]
+class InputQuantize(transforms_8bit.InputLayerQuantize):
     """The input's quantizer follows the data as all others do."""
 
     def replacement(self, match_layer: Any) -> Any:
@@ -174,7 +174,7 @@ class InputQuantize(transforms_8bit.InputLayerQuantize):  # type: ignore[misc]
         return {**super().custom_objects(), **custom_objects()}
 
 
-class SeparableConvQuantize(transforms_8bit.SeparableConvQuantize):  # type: ignore[misc]
+class SeparableConvQuantize(transforms_8bit.SeparableConvQuantize):
     """The two layers are named after the one they came from, so that rules find them."""
 
     def replacement(self, match_layer: Any) -> Any:
@@ -198,7 +198,7 @@ def _relu6(base: Any, name: str) -> Any:
     return type(name, (base,), {"pattern": pattern})
 
 
-class Layout(quantization.QuantizeLayoutTransform):  # type: ignore[misc]
+class Layout(quantization.QuantizeLayoutTransform):
     """The default 8-bit layout with configs made by `make_config`.
 
     Args:
@@ -258,7 +258,7 @@ class Layout(quantization.QuantizeLayoutTransform):  # type: ignore[misc]
         return model, found
 
 
-class Registry(registry_8bit.Default8BitQuantizeRegistry):  # type: ignore[misc]
+class Registry(registry_8bit.Default8BitQuantizeRegistry):
     """Asked for layers that are not quantized themselves but whose output feeds one that is."""
 
     def get_quantize_config(self, layer: Any) -> Any:
@@ -266,7 +266,7 @@ class Registry(registry_8bit.Default8BitQuantizeRegistry):  # type: ignore[misc]
         return make_config(layer, None, Choice(bits=None))
 
 
-class Scheme(scheme_8bit.Default8BitQuantizeScheme):  # type: ignore[misc]
+class Scheme(scheme_8bit.Default8BitQuantizeScheme):
     """The scheme for `quantize_apply`; see the module."""
 
     def __init__(self, choices: Mapping[str, Choice]) -> None:
