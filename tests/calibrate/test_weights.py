@@ -28,17 +28,32 @@ def test_minmax_puts_the_largest_on_the_last_level(bits, axis):
     np.testing.assert_allclose(scales * (2 ** (bits - 1) - 1), largest, rtol=1e-6)
 
 
+DRAWS["outlier"] = RNG.standard_normal((3, 3, 20, 8))
+DRAWS["outlier"][0, 0, 0] *= 60.0
+
+
 @pytest.mark.parametrize("draw", DRAWS)
-@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_mse_is_as_good_as_brute_force(draw, bits):
     w = DRAWS[draw].astype(np.float32)
     rows = np.moveaxis(w, 3, 0).reshape(8, -1).astype(np.float64)
     best = weight_scales(w, axis=3, bits=bits, rule="mse")
     plain = weight_scales(w, axis=3, bits=bits).astype(np.float64)
-    brute = np.min([errors(rows, plain * f, bits) for f in np.linspace(0.05, 1, 2000)], axis=0)
+    brute = np.min([errors(rows, plain * f, bits) for f in np.geomspace(0.01, 1, 3000)], axis=0)
     found = errors(rows, best.astype(np.float64), bits)
     assert (found <= 1.02 * brute).all()
     assert (found <= errors(rows, plain, bits) * (1 + 1e-6)).all()
+
+
+def test_three_levels_are_the_best_of_all_assignments():
+    """Against every choice of which weights are not zero, each with its own best scale."""
+    w = RNG.standard_normal((6, 9)).astype(np.float32)
+    scales = weight_scales(w, axis=0, bits=2, rule="mse").astype(np.float64)
+    chosen = (np.arange(1, 2**9)[:, None] >> np.arange(9)) & 1
+    for row, scale in zip(np.abs(w.astype(np.float64)), scales, strict=True):
+        means = chosen @ row / chosen.sum(axis=1)
+        least = ((means[:, None] * chosen - row) ** 2).sum(axis=1).min()
+        assert errors(row[None], np.array([scale]), 2)[0] == pytest.approx(least, rel=1e-6)
 
 
 @pytest.mark.parametrize("rule", ["minmax", "mse"])
