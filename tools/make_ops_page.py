@@ -24,15 +24,18 @@ Of the last, tfq makes those marked "table" a lookup table where they are a func
 int16 tensor, and says those marked "rewritten" with other ops; the rest stop a full-integer run and
 are named.
 
-- **Grids**: *weighted*: constant int8 weights, a bias on input scale times weight scale. *own*:
-  every tensor has its own scale. *same*: input and output share one. *fixed*: the kernel fixes the
-  output's. *integer_out*: quantized in, integers or booleans out. *structural*: none.
+- **Grids**: *weighted*: constant weights of 8 bits or fewer, a bias on input scale times weight
+  scale. *own*: every tensor has its own scale. *same*: input and output share one. *fixed*: the
+  kernel fixes the output's. *integer_out*: quantized in, integers or booleans out. *structural*:
+  none.
 - **int8**, **int16**: the lowest op version whose kernel takes such activations; "-": none is
   right.
+- **weights**: the types of constant weights that the kernels read rightly. 4- and 2-bit weights
+  are stored in the narrowest of at least so many bits; a wider one holds the same integers.
 - Custom and Flex ops have no integer kernel; they stop a full-integer run.
 
-| op | grids | float | int8 | int16 | otherwise | note |
-|---|---|---|---|---|---|---|
+| op | grids | float | int8 | int16 | weights | otherwise | note |
+|---|---|---|---|---|---|---|---|
 """
 
 
@@ -70,10 +73,21 @@ def row(name: str, spec: OpSpec, rewrites: set[str]) -> str:
         version("float32"),
         version("int8"),
         version("int16"),
+        weights(spec),
         ", ".join(other),
         note.replace("|", "\\|"),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def weights(spec: OpSpec) -> str:
+    """Types of weights, said once where all activations have the same."""
+    by_types: dict[tuple[str, ...], list[str]] = {}
+    for activations, types in spec.weight_types.items():
+        by_types.setdefault(types, []).append(activations.removesuffix("32"))
+    if len(by_types) == 1:
+        return " ".join(next(iter(by_types)))
+    return "; ".join(f"{', '.join(a)}: {' '.join(types)}" for types, a in by_types.items())
 
 
 def page() -> str:

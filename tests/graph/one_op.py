@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
+from tfq.graph.numerics import LIMITS
 from tfq.graph.optable import Kind, op_version
 from tfq.runtime import Runner
 
@@ -33,7 +34,7 @@ class Q:
 
 @dataclasses.dataclass(frozen=True)
 class W:
-    """int8 weights, normal, with one scale per index of `axis`."""
+    """Weights, normal, with one scale per index of `axis`."""
 
     shape: tuple[int, ...]
     axis: int | None
@@ -103,8 +104,18 @@ class Built:
     truths: list[np.ndarray]
 
 
-def build(case: Case, dtype: str, kind: Kind, fixed: Any = None, version: int | None = None):
-    """The one-op model of a case, its inputs and its true outputs."""
+def build(
+    case: Case,
+    dtype: str,
+    kind: Kind,
+    fixed: Any = None,
+    version: int | None = None,
+    weights: str = "int8",
+):
+    """The one-op model of a case, its inputs and its true outputs.
+
+    With float32 activations the output is not on a grid: `noise` is for those.
+    """
     rng = np.random.default_rng(zlib.crc32(str(case).encode()))
     drawn = [rng.uniform(i.low, i.high, i.shape) if isinstance(i, Q) else None for i in case.inputs]
     shared = None
@@ -122,6 +133,13 @@ def build(case: Case, dtype: str, kind: Kind, fixed: Any = None, version: int | 
         argument: Any
         if item is None:
             tensor = argument = None
+        elif isinstance(item, Q) and dtype == "float32":
+            argument = drawn[n]
+            assert argument is not None
+            tensor, feeds[name] = Tensor(name, item.shape, dtype), argument.astype(np.float32)
+        elif isinstance(item, B) and dtype == "float32":
+            argument = rng.uniform(-1, 1, item.n).astype(np.float32)
+            tensor = Tensor(name, (item.n,), dtype, argument)
         elif isinstance(item, Q):
             x = drawn[n]
             assert x is not None
@@ -134,18 +152,19 @@ def build(case: Case, dtype: str, kind: Kind, fixed: Any = None, version: int | 
                 feeds[name] = q
         elif isinstance(item, W):
             w = rng.normal(0, 0.4, item.shape)
+            top = LIMITS[weights][1]
             if item.axis is None:
-                weight_scale = np.array([abs(w).max() / 127])
+                weight_scale = np.array([abs(w).max() / top])
                 wide = weight_scale
             else:
                 others = tuple(a for a in range(w.ndim) if a != item.axis)
-                wide = abs(w).max(axis=others, keepdims=True) / 127
+                wide = abs(w).max(axis=others, keepdims=True) / top
                 weight_scale = wide.reshape(-1)
             weight_scale = weight_scale.astype(np.float32)
             wide = wide.astype(np.float32)
             q = np.round(w / wide).astype(np.int8)
             quant = Quant(weight_scale, np.zeros(weight_scale.size, np.int64), item.axis or 0)
-            tensor, argument = Tensor(name, item.shape, "int8", q, quant), q * wide.astype(float)
+            tensor, argument = Tensor(name, item.shape, weights, q, quant), q * wide.astype(float)
         elif isinstance(item, B):
             quant_in = (
                 next(
@@ -177,7 +196,9 @@ def build(case: Case, dtype: str, kind: Kind, fixed: Any = None, version: int | 
         if not np.issubdtype(t.dtype, np.floating):
             outputs.append(Tensor(f"out{n}", t.shape, str(t.dtype)))
             continue
-        if kind is Kind.SAME:
+        if dtype == "float32":
+            quant = None
+        elif kind is Kind.SAME:
             quant = shared
         elif kind is Kind.FIXED and fixed:
             quant = Quant.per_tensor(*fixed[dtype])
@@ -206,3 +227,10 @@ def error(built: Built, kernels: str) -> float:
         want = np.round(truth / np.float64(tensor.quant.scale[0])) + tensor.quant.zero_point[0]
         worst = max(worst, float(np.abs(q - np.clip(want, low, high)).max(initial=0)))
     return worst
+
+
+def noise(built: Built, kernels: str) -> float:
+    """How far float outputs are from the truth: the error's power relative to the truth's."""
+    got = Runner(built.model.to_bytes(), kernels=kernels).run(built.feeds)
+    pairs = zip(built.model.main.outputs, built.truths, strict=True)
+    return max(float(np.sum((got[t.name] - y) ** 2) / np.sum(y**2)) for t, y in pairs)

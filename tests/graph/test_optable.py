@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from one_op import Case, build, error, opts
+from one_op import Case, W, build, error, noise, opts
 from op_cases import CASES
 
 from tfq.errors import ModelError, TfqError
@@ -74,6 +74,83 @@ def test_reference_kernels_left_out(name: str) -> None:
     except TfqError:
         return
     assert wrong > 1
+
+
+NARROW = ("int2", "int4")
+WEIGHTED_CASES = [c for c in CASES if any(isinstance(i, W) for i in c.inputs)]
+
+
+def narrow(claimed: bool, *, dtypes: tuple[str, ...] = ("int8", "int16")) -> list[Any]:
+    """(case, activations, type of the weights) that the table claims, or leaves out."""
+    return [
+        pytest.param(case, dtype, weights, id=f"{case}-{dtype}-{weights}")
+        for case in WEIGHTED_CASES
+        for dtype in dtypes
+        for weights in NARROW
+        if (weights in OP_TABLE[case.op].weight_types.get(dtype, ())) is claimed
+        and (claimed or not case.label)
+    ]
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(("case", "dtype", "weights"), narrow(True))
+def test_narrow_weights_are_read_rightly(
+    case: Case, dtype: str, weights: str, kernels: str
+) -> None:
+    row = OP_TABLE[case.op]
+    built = build(case, dtype, Kind.WEIGHTED, weights=weights)
+    assert obstacle(built.model.main.ops[0], dtype) == ""
+    if kernels == "reference" and weights in row.no_reference:
+        with pytest.raises(ModelError, match="Didn't find op"):
+            error(built, kernels)
+        return
+    assert error(built, kernels) <= 1
+
+
+@pytest.mark.parametrize(("case", "dtype", "weights"), narrow(False))
+def test_narrow_weights_that_the_table_leaves_out_do_not_work(
+    case: Case, dtype: str, weights: str
+) -> None:
+    built = build(case, dtype, Kind.WEIGHTED, weights=weights)
+    if OP_TABLE[case.op].kind is Kind.WEIGHTED:
+        assert f"{weights} weights" in obstacle(built.model.main.ops[0], dtype)
+    try:
+        wrong = error(built, "builtin")
+    except TfqError:
+        return
+    assert wrong > 1
+
+
+# What quantizing the input to 8 bits as the kernel runs costs is 1e-5 to 1e-4.
+_HYBRID_NOISE = 1e-3
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(("case", "dtype", "weights"), narrow(True, dtypes=("float32",)))
+def test_narrow_weights_with_float_activations(
+    case: Case, dtype: str, weights: str, kernels: str
+) -> None:
+    assert noise(build(case, dtype, Kind.WEIGHTED, weights=weights), kernels) < _HYBRID_NOISE
+
+
+@pytest.mark.parametrize(("case", "dtype", "weights"), narrow(False, dtypes=("float32",)))
+def test_narrow_weights_left_out_with_float_activations(
+    case: Case, dtype: str, weights: str
+) -> None:
+    try:
+        wrong = noise(build(case, dtype, Kind.WEIGHTED, weights=weights), "builtin")
+    except TfqError:
+        return
+    assert not wrong < _HYBRID_NOISE  # NaN too
+
+
+def test_weight_types_are_the_narrowest_first() -> None:
+    for row in OP_TABLE.values():
+        assert bool(row.weight_types) == (row.kind is Kind.WEIGHTED)
+        for types in row.weight_types.values():
+            assert list(types) == sorted(types)
+            assert types[-1] == "int8"
+        assert row.dtypes <= set(row.weight_types) or not row.weight_types
 
 
 def test_every_quantizable_row_has_a_case() -> None:

@@ -440,9 +440,13 @@ def obstacle(op: Op, dtype: str) -> str:
         return row.note or f"no {dtype} kernel in LiteRT"
     if op.name == "CAST" and op.input(0).is_float:
         return "from float it would return the integers of the grid, not of the values"
-    if row.weights is not None and not op.input(row.weights).is_const:
-        if op.name != "FULLY_CONNECTED":
+    if row.weights is not None:
+        w = op.input(row.weights)
+        if not w.is_const and op.name != "FULLY_CONNECTED":
             return "its weights are computed, not constant"
+        types = row.weight_types.get(dtype, ())
+        if w.is_const and not w.is_float and w.dtype not in types:
+            return f"its {dtype} kernel does not read {w.dtype} weights rightly"
     if not row.fused_activation and getattr(op.options, "fusedActivationFunction", None):
         return "its integer kernel has no fused activation; write it as an op of its own"
     return ""
