@@ -171,3 +171,7 @@ class Runner:
 
     def tensor_details(self) -> list[dict]:
         return self._interpreter.get_tensor_details()
+
+    def is_delegated(self) -> bool:
+        """Whether XNNPACK took over ops of the main graph: it stands among them as one more."""
+        return any(d["op_name"] == "DELEGATE" for d in self._interpreter._get_ops_details())
