@@ -24,7 +24,7 @@ from tfq.keras.simulation.rounding import (
     shift_right,
     twice,
 )
-from tfq.keras.simulation.windows import Window, taps
+from tfq.keras.simulation.windows import Window, patches
 
 
 def _plain_integers(op: Op) -> bool:
@@ -160,8 +160,8 @@ def average_pool_2d(op: Op, values: list[Any], kernels: str) -> list[Any]:
     size = (op.options.filterHeight, op.options.filterWidth)
     window = Window.of(size, op.options)
     x = as_int64(values[0])
-    total = sum(part for _, _, part in taps(x, window))
-    count = sum(part for _, _, part in taps(tf.ones_like(x[:1, :, :, :1]), window))
+    total = tf.reduce_sum(patches(x, window), 3)
+    count = tf.reduce_sum(patches(tf.ones([1, *x.shape[1:3], 1], tf.int64), window), 3)
     half = count // 2
     y = tf.where(
         total > 0, tf.math.floordiv(total + half, count), -tf.math.floordiv(half - total, count)
@@ -171,8 +171,5 @@ def average_pool_2d(op: Op, values: list[Any], kernels: str) -> list[Any]:
 
 def max_pool_2d(op: Op, values: list[Any], kernels: str) -> list[Any]:
     size = (op.options.filterHeight, op.options.filterWidth)
-    parts = [p for _, _, p in taps(as_int64(values[0]), Window.of(size, op.options), -(2**31))]
-    y = parts[0]
-    for part in parts[1:]:
-        y = tf.maximum(y, part)
-    return [finish(op, y - zero(op.outputs[0]), kernels)]
+    parts = patches(as_int64(values[0]), Window.of(size, op.options), -(2**31))
+    return [finish(op, tf.reduce_max(parts, 3) - zero(op.outputs[0]), kernels)]

@@ -223,3 +223,24 @@ def space_to_batch_nd(op: Op, values: Values, kernels: str) -> Values:
 
 def batch_to_space_nd(op: Op, values: Values, kernels: str) -> Values:
     return [tf.batch_to_space(values[0], _const(op, 1), _const(op, 2))]
+
+
+def logical_and(op: Op, values: Values, kernels: str) -> Values:
+    return [tf.logical_and(values[0], values[1])]
+
+
+def logical_or(op: Op, values: Values, kernels: str) -> Values:
+    return [tf.logical_or(values[0], values[1])]
+
+
+def logical_not(op: Op, values: Values, kernels: str) -> Values:
+    return [tf.logical_not(values[0])]
+
+
+def dynamic_update_slice(op: Op, values: Values, kernels: str) -> Values:
+    """The update is moved inside where it would reach out."""
+    x, update = values[0], values[1]
+    room = np.array(op.input(0).shape) - np.array(op.input(1).shape)
+    start = tf.clip_by_value(as_int64(values[2]), np.int64(0), room.astype(np.int64))
+    at = tf.constant(np.moveaxis(np.indices(op.input(1).shape, np.int64), 0, -1))
+    return [tf.tensor_scatter_nd_update(x, at + start, update)]

@@ -7,7 +7,6 @@ int16 one 2^23 times its number of terms) and uses the fast matrix product.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -52,57 +51,59 @@ class Window:
         return pads[0], pads[1]
 
 
-def taps(x: Any, window: Window, fill: float = 0) -> Iterator[tuple[int, int, Any]]:
-    """For each (row, column) of the kernel the values that it meets: [n, out_h, out_w, c].
+def padded(x: Any, window: Window, fill: float = 0) -> Any:
+    """x [n, h, w, c] with what SAME puts around it; nothing is left to pad after."""
+    rows, columns = window.padding(int(x.shape[1]), int(x.shape[2]))
+    return tf.pad(x, [(0, 0), rows, columns, (0, 0)], constant_values=tf.constant(fill, x.dtype))
+
+
+def patches(x: Any, window: Window, fill: float = 0) -> Any:
+    """What each window covers: [n, out_h, out_w, kh * kw, c].
 
     Args:
-      x: [n, h, w, c] with static h and w.
+      x: [n, h, w, c] with static h, w and c.
       window: the window.
       fill: what stands in the padding.
     """
-    height, width = int(x.shape[1]), int(x.shape[2])
-    rows, columns = window.padding(height, width)
-    x = tf.pad(x, [(0, 0), rows, columns, (0, 0)], constant_values=tf.cast(fill, x.dtype))
-    outs = [
-        (n + sum(pad) - span) // step + 1
-        for n, pad, span, step in zip(
-            (height, width), (rows, columns), window.spans(), window.stride, strict=True
-        )
-    ]
-    for i in range(window.size[0]):
-        for j in range(window.size[1]):
-            top, left = i * window.dilation[0], j * window.dilation[1]
-            bottom = top + (outs[0] - 1) * window.stride[0] + 1
-            right = left + (outs[1] - 1) * window.stride[1] + 1
-            yield i, j, x[:, top : bottom : window.stride[0], left : right : window.stride[1]]
+    sizes, strides = (1, *window.size, 1), (1, *window.stride, 1)
+    found = tf.image.extract_patches(
+        padded(x, window, fill), sizes, strides, (1, *window.dilation, 1), "VALID"
+    )
+    shape = [-1, int(found.shape[1]), int(found.shape[2])]
+    return tf.reshape(found, [*shape, window.size[0] * window.size[1], int(x.shape[3])])
 
 
 def convolve(x: Any, w: np.ndarray, window: Window) -> Any:
     """Convolution in groups: x [n, h, w, groups * c] and w [out, kh, kw, c] give int64."""
-    groups = int(x.shape[3]) // w.shape[3]
+    out, kh, kw, c = w.shape
+    groups = int(x.shape[3]) // c
     x = tf.cast(x, tf.float64)
-    total: Any = 0
-    for i, j, part in taps(x, window):
-        kernel = w[:, i, j].astype(np.float64)
-        if groups == 1:
-            total = total + tf.tensordot(part, kernel.T, 1)
-            continue
-        shape = tf.shape(part)
-        split = tf.reshape(part, tf.concat([shape[:3], [groups, w.shape[3]]], 0))
-        product = tf.einsum(
-            "nhwgc,goc->nhwgo", split, kernel.reshape(groups, w.shape[0] // groups, w.shape[3])
+    kernel = w.astype(np.float64)
+    if groups == 1:
+        forward = kernel.transpose(1, 2, 3, 0)
+        return as_int64(
+            tf.nn.conv2d(
+                padded(x, window), forward, window.stride, "VALID", "NHWC", window.dilation
+            )
         )
-        total = total + tf.reshape(product, tf.concat([shape[:3], [w.shape[0]]], 0))
-    return as_int64(total)
+    parts = patches(x, window)
+    shape = [-1, *(int(n) for n in parts.shape[1:3])]
+    split = tf.reshape(parts, [*shape, kh * kw, groups, c])
+    kernel = kernel.reshape(groups, out // groups, kh * kw, c)
+    return as_int64(tf.reshape(tf.einsum("nhwkgc,gokc->nhwgo", split, kernel), [*shape, out]))
 
 
 def convolve_depthwise(x: Any, w: np.ndarray, window: Window) -> Any:
     """Depthwise convolution: x [n, h, w, c] and w [1, kh, kw, c * multiplier] give int64."""
-    x = tf.repeat(as_int64(x), w.shape[3] // int(x.shape[3]), axis=3)
-    total: Any = 0
-    for i, j, part in taps(x, window):
-        total = total + part * w[0, i, j].astype(np.int64)
-    return total
+    x = tf.cast(x, tf.float64)
+    kernel = w[0].astype(np.float64)
+    c = int(x.shape[3])
+    if window.stride[0] == window.stride[1] and window.dilation == (1, 1):
+        kernel = kernel.reshape(*kernel.shape[:2], c, -1)
+        strides = (1, *window.stride, 1)
+        return as_int64(tf.nn.depthwise_conv2d(padded(x, window), kernel, strides, "VALID"))
+    parts = tf.repeat(patches(x, window), w.shape[3] // c, axis=4)
+    return as_int64(tf.reduce_sum(parts * kernel.reshape(-1, w.shape[3]), 3))
 
 
 def convolve_transposed(
@@ -118,13 +119,11 @@ def convolve_transposed(
     (top, _), (left, _) = forward.padding(*out_hw)
     height, width = int(x.shape[1]), int(x.shape[2])
     full = [(n - 1) * s + k for n, s, k in zip((height, width), stride, w.shape[1:3], strict=True)]
+    # Values apart by the stride meet the kernel turned around.
     spread = _spread(tf.cast(x, tf.float64), stride)
-    total: Any = 0
-    for i in range(w.shape[1]):
-        for j in range(w.shape[2]):
-            part = tf.tensordot(spread, w[:, i, j].T.astype(np.float64), 1)
-            below, behind = w.shape[1] - 1 - i, w.shape[2] - 1 - j
-            total = total + tf.pad(part, [(0, 0), (i, below), (j, behind), (0, 0)])
+    around = [(0, 0), (w.shape[1] - 1,) * 2, (w.shape[2] - 1,) * 2, (0, 0)]
+    kernel = w[:, ::-1, ::-1].transpose(1, 2, 3, 0).astype(np.float64)
+    total = tf.nn.conv2d(tf.pad(spread, around), kernel, 1, "VALID")
     # The output may be cut short, or reach further than any input does.
     more = [max(0, o + p - f) for o, p, f in zip(out_hw, (top, left), full, strict=True)]
     total = tf.pad(total, [(0, 0), (0, more[0]), (0, more[1]), (0, 0)])
@@ -132,15 +131,9 @@ def convolve_transposed(
 
 
 def _spread(x: Any, stride: tuple[int, int]) -> Any:
-    """Puts stride - 1 zeros between neighbours."""
-    for axis, step in ((1, stride[0]), (2, stride[1])):
-        if step == 1:
-            continue
-        n = int(x.shape[axis])
-        pads = [(0, 0)] * 5
-        pads[axis + 1] = (0, step - 1)
-        wide = tf.pad(tf.expand_dims(x, axis + 1), pads)
-        shape = tf.concat([tf.shape(x)[:axis], [n * step], tf.shape(x)[axis + 1 :]], 0)
-        wide = tf.reshape(wide, shape)
-        x = wide[:, : (n - 1) * step + 1] if axis == 1 else wide[:, :, : (n - 1) * step + 1]
-    return tf.ensure_shape(x, x.shape)
+    """Puts stride - 1 zeros between neighbours, and none behind the last."""
+    h, w, c = (int(n) for n in x.shape[1:])
+    wide = tf.reshape(x, [-1, h, 1, w, 1, c])
+    wide = tf.pad(wide, [(0, 0), (0, 0), (0, stride[0] - 1), (0, 0), (0, stride[1] - 1), (0, 0)])
+    wide = tf.reshape(wide, [-1, h * stride[0], w * stride[1], c])
+    return wide[:, : (h - 1) * stride[0] + 1, : (w - 1) * stride[1] + 1]
