@@ -49,7 +49,7 @@ def fake_quantize(
     """
     narrow = _check(bits, axis, narrow)
     x = tf.convert_to_tensor(x)
-    y = _compute(_float32(x), *_grid(scale, zero_point), bits, axis, narrow)
+    y = _compute(_float32(x), *_grid(x, scale, zero_point, axis), bits, axis, narrow)
     return tf.cast(y, x.dtype)
 
 
@@ -86,9 +86,7 @@ def mark(
         return fake_quantize(x, scale, zero_point, bits, axis, narrow)
     narrow = _check(bits, axis, narrow)
     x = tf.convert_to_tensor(x)
-    if axis >= (x.shape.rank or axis + 1):
-        raise UsageError(f"axis must be below the rank of x, {x.shape.rank}. Received: {axis}.")
-    y = _marked(bits, axis, narrow)(_float32(x), *_grid(scale, zero_point))
+    y = _marked(bits, axis, narrow)(_float32(x), *_grid(x, scale, zero_point, axis))
     y.set_shape(x.shape)
     return tf.cast(y, x.dtype)
 
@@ -105,15 +103,21 @@ def _float32(value: Any) -> Any:
     return tf.cast(tf.convert_to_tensor(value), tf.float32)
 
 
-def _grid(scale: Any, zero_point: Any) -> tuple[Any, Any]:
+def _grid(x: Any, scale: Any, zero_point: Any, axis: int) -> tuple[Any, Any]:
+    """Scale and zero point in float32: shape [] for one scale, else [C]."""
     scale = tf.convert_to_tensor(scale)
     if scale.dtype not in (tf.float32, tf.float64):
         raise UsageError(
             "scale must be float32: no other type holds the grid that the file will have. Add the "
             f"weight with autocast=False. Received: {scale.dtype.name}."
         )
-    scale = _float32(scale)
-    return scale, tf.broadcast_to(_float32(zero_point), tf.shape(scale))
+    if axis >= x.shape.rank:
+        raise UsageError(f"axis must be below the rank of x, {x.shape.rank}. Received: {axis}.")
+    scale, zero_point = _float32(scale), _float32(zero_point)
+    if axis == -1:
+        return tf.reshape(scale, []), tf.reshape(zero_point, [])
+    channels = [x.shape[axis]]
+    return tf.broadcast_to(scale, channels), tf.broadcast_to(zero_point, channels)
 
 
 def _compute(x: Any, scale: Any, zero_point: Any, bits: int, axis: int, narrow: bool) -> Any:

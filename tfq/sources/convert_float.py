@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import tensorflow as tf
 
 from tfq.errors import ModelError
 from tfq.graph.model import Model
+from tfq.sources import markers, trained_graph
 from tfq.sources.causes import listed, root_cause
-from tfq.sources.tracing import Entry, holds_state, trace
+from tfq.sources.tracing import Entry, holds_state, trace, trace_signature
 
 
 def convert(entry: Entry, scratch: Path) -> bytes:
-    """Converts without optimizations; FakeQuant becomes QUANTIZE and DEQUANTIZE pairs.
+    """Converts without optimizations; quantizers become QUANTIZE and DEQUANTIZE pairs, and those of
+    weights records (`tfq.sources.markers`).
 
     Builtin ops first; if an op has no builtin form, again with TensorFlow ops allowed, so that
     the caller can name them (they stop a full-integer run later).
@@ -29,12 +32,31 @@ def convert(entry: Entry, scratch: Path) -> bytes:
     """
     folder = scratch / "traced"
     entry.save(folder)
+    if trained_graph.holds_marks(entry.function):
+        return _convert_trained(entry, folder, scratch)
     model = _convert_folder(folder, entry.key)
     if _half_converted(model) and not holds_state(entry.function):
         folder = scratch / "frozen"
         _freeze(entry).save(folder)
         model = _convert_folder(folder, entry.key)
     return model
+
+
+def _convert_trained(entry: Entry, folder: Path, scratch: Path) -> bytes:
+    records: list[markers.Record] = []
+    if not holds_state(entry.function):
+        trained_graph.carry_marks(folder)
+        loaded = tf.saved_model.load(str(folder))
+        carried = trace_signature(
+            loaded.signatures[entry.key], key=entry.key, batch=entry.batch, owner=loaded
+        )
+        carried.rename(entry.input_names, entry.output_names)
+        folder = scratch / "frozen"
+        _freeze(carried, lambda graph: records.extend(trained_graph.fold_weights(graph))).save(
+            folder
+        )
+    model = _convert_folder(folder, entry.key, marked=True)
+    return markers.without_marks(model, entry.layers, records)
 
 
 def restore_names(model: bytes, entry: Entry) -> bytes:
@@ -61,17 +83,22 @@ def restore_names(model: bytes, entry: Entry) -> bytes:
     return parsed.to_bytes()
 
 
-def _convert_folder(folder: Path, key: str) -> bytes:
+def _convert_folder(folder: Path, key: str, marked: bool = False) -> bytes:
     first: Exception | None = None
     for select in (False, True):
         converter = tf.lite.TFLiteConverter.from_saved_model(str(folder), signature_keys=[key])
+        converter.allow_custom_ops = marked
         if select:
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS,
                 tf.lite.OpsSet.SELECT_TF_OPS,
             ]
         try:
-            return converter.convert()
+            model = converter.convert()
+            if marked:
+                # All that has no form is a custom op now; only marks are meant to be.
+                _refuse_custom(model)
+            return model
         except Exception as e:  # The converter raises bare Exception, ValueError and its own.
             first = first or e
     assert first is not None
@@ -79,6 +106,15 @@ def _convert_folder(folder: Path, key: str) -> bytes:
         f"TensorFlow's converter failed: {root_cause(first).rstrip('.')}. Replace what it names in "
         "the model, or convert the part before it."
     ) from None
+
+
+def _refuse_custom(model: bytes) -> None:
+    ops = [op for graph in Model.from_bytes(model).graphs for op in graph.ops]
+    custom = {op.custom_code for op in ops if op.name == "CUSTOM"}
+    custom -= {markers.NAME, *markers.SHAPES}
+    strange = sorted(name for name in custom if not name.startswith("Flex"))
+    if strange:
+        raise ModelError(f"these ops have no TFLite form: {', '.join(strange)}")
 
 
 def _half_converted(model: bytes) -> bool:
@@ -91,8 +127,12 @@ def _half_converted(model: bytes) -> bool:
 _ELEMENT_SHAPE = {"TensorListReserve": 0, "TensorListStack": 1, "TensorListFromTensor": 1}
 
 
-def _freeze(entry: Entry) -> Entry:
-    """The same function with its variables as constants and its lists with static elements."""
+def _freeze(entry: Entry, edit: Callable[[Any], None] | None = None) -> Entry:
+    """The same function with its variables as constants and its lists with static elements.
+
+    Args:
+      edit: changes the frozen GraphDef in place.
+    """
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -100,6 +140,8 @@ def _freeze(entry: Entry) -> Entry:
     frozen = convert_variables_to_constants_v2(entry.function, lower_control_flow=False)
     graph = frozen.graph.as_graph_def()
     _set_list_batch(graph, entry.batch)
+    if edit is not None:
+        edit(graph)
     feeds = [t.name for t in frozen.inputs]
     fetches = [t.name for t in frozen.outputs]
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])

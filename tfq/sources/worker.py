@@ -57,6 +57,7 @@ def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
 
     stages.enter("load", "Loading the model")
     entry, warnings = loading.load(request)
+    entry.layers = request.get("layers") or entry.layers
     stages.enter("convert", "Converting to float .tflite")
     model = convert_float.convert(entry, Path(request["scratch"]))
     stages.enter("compare", "Comparing with the source")
@@ -68,7 +69,7 @@ def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
     return {
         "signature": entry.key,
         "checks": checks,
-        "layers": request.get("layers") or entry.layers,
+        "layers": entry.layers,
         "warnings": [*warnings, *notes],
         "timings": stages.timings,
     }
