@@ -6,12 +6,13 @@ float16 put a DEQUANTIZE before every use.
 
 from __future__ import annotations
 
+from tfq.calibrate.weights import weight_scales
 from tfq.graph.model import Graph, Op
-from tfq.graph.numerics import FLOAT, Grid
+from tfq.graph.numerics import FLOAT, Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
-from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, make_weight_grid
+from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, stored_type
 
 
 def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
@@ -75,5 +76,6 @@ def _stored_weight_edges(op: Op, config: Config) -> tuple[dict[int, Grid], str]:
     always = dynamic and op.name == "DEPTHWISE_CONV_2D"
     axis = axis if always or granularity == "per_channel" else None
     bits = config.weight_bits_of(op.key)
-    grid, why = make_weight_grid(w.values(), op.name, types, "float32", axis, bits, config.weights)
-    return {i: grid}, why
+    dtype, why = stored_type(op.name, types, "float", bits)
+    scales = weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
+    return {i: weight_grid(scales, dtype, axis, bits)}, why

@@ -33,7 +33,9 @@ OPERAND_WEIGHTS = {"BATCH_MATMUL": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
 _MIN_MULTIPLIER = 2.0**-20
 
 # Biases stay this far inside int32 so that the accumulator on top of them does not overflow.
+# XNNPACK's kernel of FULLY_CONNECTED for int4 weights sums sixteenths.
 _MAX_BIAS = 2.0**30
+_MAX_BIAS_NARROW = 2.0**26
 
 
 def stored_type(
@@ -58,30 +60,6 @@ def stored_type(
     return dtype, f"{bits}-bit weights in {dtype}: {kernel}"
 
 
-def make_weight_grid(
-    w: np.ndarray,
-    op: str,
-    types: Sequence[str],
-    activations: str,
-    axis: int | None,
-    bits: int,
-    rule: str,
-    floor: np.ndarray | float = 0.0,
-) -> tuple[Grid, str]:
-    """A grid for weights that were not trained on one, and a reason if its type is wider.
-
-    Args:
-      w: the weights.
-      op, types, activations, bits: as for `stored_type`.
-      axis: the channels' dimension, or None for one scale.
-      rule: "minmax" or "mse".
-      floor: no scale is below this (one value, or one per channel).
-    """
-    dtype, reason = stored_type(op, types, activations, bits)
-    scales = np.maximum(weight_scales(w, axis=axis, bits=bits, rule=rule), floor)
-    return weight_grid(scales.astype(np.float32), dtype, axis, bits), reason
-
-
 @dataclasses.dataclass(frozen=True)
 class Beside:
     """What stands beside the weights of an op in the integer kernel.
@@ -104,10 +82,11 @@ class Beside:
         needed = np.abs(self.bias.values().astype(np.float64)) / (self.in_scale * most)
         return needed if per_channel else float(needed.max(initial=0.0))
 
-    def floor(self, per_channel: bool) -> np.ndarray | float:
-        """Below which a scale is of no use, or a bias too large."""
+    def floor(self, dtype: str, per_channel: bool) -> np.ndarray | float:
+        """Below which a scale of weights in `dtype` is of no use, or a bias too large."""
         useless = _MIN_MULTIPLIER * self.out_scale / self.in_scale
-        return np.maximum(self.smallest_scales(_MAX_BIAS, per_channel), useless)
+        most = _MAX_BIAS if dtype == "int8" else _MAX_BIAS_NARROW
+        return np.maximum(self.smallest_scales(most, per_channel), useless)
 
 
 def plan_weights(
@@ -119,16 +98,11 @@ def plan_weights(
         return _trained(op, types, w, beside, trained[w.name])
     granularity = config.granularity_of(op.name, op.key)
     axis = row.axis if granularity == "per_channel" else None
-    return make_weight_grid(
-        w.values(),
-        op.name,
-        types,
-        beside.activations,
-        axis,
-        config.weight_bits_of(op.key),
-        config.weights,
-        beside.floor(axis is not None and w.shape[axis] > 1),
-    )
+    bits = config.weight_bits_of(op.key)
+    dtype, reason = stored_type(op.name, types, beside.activations, bits)
+    scales = weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
+    scales = np.maximum(scales, beside.floor(dtype, scales.size > 1))
+    return weight_grid(scales, dtype, axis, bits), reason
 
 
 def _trained(
@@ -148,10 +122,14 @@ def _trained(
     dtype, reason = stored_type(op.name, types, beside.activations, bits, reach)
     if reach > LIMITS[f"int{bits}"][1]:
         bits = WEIGHT_WIDTHS[dtype]
-    most = 2.0**47 if beside.activations == "int16" else float(LIMITS["int32"][1])
     dead = ~q.any(axis=1)
+    most = _MAX_BIAS_NARROW if beside.activations == "int8" and dtype != "int8" else np.inf
+    if bool(np.any(~dead & (scales < beside.smallest_scales(most, per_channel)))):
+        reason = f"{bits}-bit weights in int8: a bias is too large beside weights in {dtype}"
+        dtype = "int8"
+    most = 2.0**47 if beside.activations == "int16" else float(LIMITS["int32"][1])
     loads = np.maximum(scales, beside.smallest_scales(most, per_channel))
-    fixed = np.where(dead, np.maximum(scales, beside.floor(per_channel)), loads)
+    fixed = np.where(dead, np.maximum(scales, beside.floor(dtype, per_channel)), loads)
     changed = int(np.sum(~dead & (fixed > scales)))
     if changed:
         wider = (
