@@ -140,6 +140,34 @@ def test_a_hand_edited_scale_is_in_the_file(source, result, tmp_path):
     assert quant_of(edited.model, "logits") == Grid("int8", (0.25,), (7,))
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"bits": 3}, "integers of 3 bits, which do not exist"),
+        ({"bits": "x"}, "integers of x bits, which do not exist"),
+        ({"dtype": "int4", "bits": 8}, "8 bits, which are more than int4 has"),
+    ],
+)
+def test_an_edit_to_bits_that_do_not_fit_is_named(source, result, edit, message):
+    plan = json.loads(result.plan.to_json())
+    plan["ops"]["conv"]["inputs"]["1"] |= edit
+    with pytest.raises(UsageError, match=message):
+        convert_model(source, plan=Plan.from_json(json.dumps(plan)))
+
+
+def test_a_plan_edited_to_narrower_weights_has_them_in_the_file(source, result):
+    plan = json.loads(result.plan.to_json())
+    grid = plan["ops"]["logits"]["inputs"]["1"]
+    grid |= {"dtype": "int4", "scale": [s * 127 / 7 for s in grid["scale"]]}
+    bias = plan["ops"]["logits"]["inputs"]["2"]
+    bias["scale"] = [s * 127 / 7 for s in bias["scale"]]
+    edited = convert_model(source, images(8), plan=Plan.from_json(json.dumps(plan)))
+    ops = Model.from_bytes(edited.model).main.ops
+    (dense,) = (op for op in ops if op.outputs[0].name == "logits")
+    assert dense.input(1).dtype == "int4"
+    assert np.abs(dense.input(1).values()).max() == 7
+
+
 def test_an_edit_that_no_kernel_takes_is_blamed_on_the_plan(source, result):
     plan = json.loads(result.plan.to_json())
     name = next(n for n, op in plan["ops"].items() if op["op"] == "DEPTHWISE_CONV_2D")

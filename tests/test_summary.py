@@ -44,6 +44,33 @@ def test_lines_fit_and_say_what_was_done(summary):
     assert found["seconds"]
 
 
+def test_weights_that_are_not_all_of_8_bits_are_counted(summary):
+    assert "weights" not in rows(summary)
+    narrow = copy.deepcopy(summary)
+    narrow["model"]["weights"] = {
+        "int8": {"constants": 3, "values": 500, "bytes": 500},
+        "int32": {"constants": 4, "values": 9, "bytes": 36},
+        "int4": {"constants": 1, "values": 1001, "bytes": 501},
+    }
+    narrow["plan"]["wider_weights"] = {"a": "2-bit weights in int4: why", "b": "2-bit weights in x"}
+    assert rows(narrow)["weights"] == (
+        "1,001 in int4 (0.5 KB), 500 in int8 (0.5 KB) 2-bit weights in int4: why: 1 layer "
+        "2-bit weights in x: 1 layer"
+    )
+
+
+def test_what_to_do_about_a_collapse_with_narrow_weights():
+    x = np.random.default_rng(0).normal(0, 1, (64, 8, 8, 2)).astype(np.float32)
+    net = Net()
+    tensor = net.input(1, 8, 8, 2, name="x")
+    for i in range(6):
+        tensor = net.conv(tensor, 4, size=1, out=f"c{i}")
+    summary = convert_model(net.bytes(tensor), x, weight_bits=2).summary
+    (warning,) = summary["warnings"]
+    assert "--weight_bits=REGEX=8" in warning
+    assert "int16x8" not in warning
+
+
 def test_how_to_read_a_boundary_tensor(summary):
     (x,) = summary["model"]["inputs"]
     assert (x["name"], x["tensor"], x["dtype"], x["shape"]) == ("x0", "image", "int8", [1, 8, 8, 2])

@@ -150,3 +150,17 @@ def test_large_arrays_are_quantized_to_the_same_integers_as_small_ones(dtype, ki
     assert large.dtype == small.dtype
     np.testing.assert_array_equal(large, small)
     assert large.shape == (7, 99, 100)
+
+
+def test_a_grid_may_use_fewer_bits_than_its_type():
+    values = np.array([-9.0, -2, -1, -0.4, 0.6, 1, 7, 9])
+    grid = weight_grid(np.array([1.0]), "int8", None, 4)
+    assert grid.limits == (-8, 7)
+    np.testing.assert_array_equal(quantize(values, grid, narrow=True), [-7, -2, -1, 0, 1, 1, 7, 7])
+    three = weight_grid(np.array([1.0, 1.0]), "int4", 0, 2)
+    q = quantize(np.stack([values, values]), three, narrow=True)
+    np.testing.assert_array_equal(q[1], [-1, -1, -1, 0, 1, 1, 1, 1])
+    assert q.dtype == np.int8
+    assert weight_grid(np.array([1.0]), "int4", None, 4) == weight_grid(
+        np.array([1.0]), "int4", None
+    )

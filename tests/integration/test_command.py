@@ -181,6 +181,22 @@ def test_some_layers_in_16_bits(folder):
     assert {dtypes[n] for n in ("conv", "point", "logits")} == {"int8"}
 
 
+def test_narrow_weights_but_for_some_layers(folder):
+    argv = ["model.tflite", "--data=data.npz", "--summary_json=s.json"]
+    out = run(folder, *argv, "--weight_bits=4,^conv$=8", "--weight_bits=^logits$=2")
+    assert out.startswith("model_int8_w4.tflite\n  scheme    int8: full integer, 4-bit weights\n")
+    assert "  weights   30 in int2 (0.0 KB), 90 in int4 (0.0 KB), 108 in int8 (0.1 KB)\n" in out
+    model = Model.from_bytes((folder / "model_int8_w4.tflite").read_bytes())
+    found = {op.outputs[0].name: op.input(1).dtype for op in model.main.ops if len(op.inputs) > 2}
+    assert found == {"conv": "int8", "point": "int4", "depthwise": "int4", "logits": "int2"}
+    config = json.loads((folder / "s.json").read_text())["config"]
+    assert config["weight_bits"] == 4
+    assert [(r["regex"], r["weight_bits"]) for r in config["rules"]] == [
+        ("^conv$", 8),
+        ("^logits$", 2),
+    ]
+
+
 def test_a_terminal_sees_the_stages_and_then_the_result(folder):
     (folder / "slow.py").write_text(
         "import time, numpy as np\n"

@@ -24,6 +24,11 @@ def test_schemes_by_name(name):
         ({"weights": "mnmax"}, "Unknown weights rule.*Did you mean 'minmax'"),
         ({"granularity": "channel"}, "Unknown granularity.*Did you mean 'per_channel'"),
         ({"dense_granularity": "per_tenser"}, "dense granularity.*Did you mean 'per_tensor'"),
+        ({"weight_bits": 3}, "8, 4 or 2 bits.*Received: weight_bits=3"),
+        ({"weight_bits": 6}, "integers of other widths"),
+        ({"weight_bits": 1}, "One-bit weights come from training"),
+        ({"weight_bits": "4"}, "Received: weight_bits='4'"),
+        ({"weight_bits": True}, "Received: weight_bits=True"),
         ({"input_range": (1.0, -1.0)}, "lo <= 0 <= hi. Received: 1.0,-1.0"),
         ({"input_range": (0.5, 1.0)}, "lo <= 0 <= hi. Received: 0.5,1.0"),
         ({"input_range": (0.0, 0.0)}, "lo <= 0 <= hi"),
@@ -100,3 +105,24 @@ def test_integer_rules_need_an_integer_scheme():
         Config(scheme=get_scheme("float16"), equalization="cross_layer")
     with pytest.raises(UsageError, match=r"Unknown equalization.*Did you mean 'cross_layer'"):
         Config(equalization="cross-layer")
+
+
+@pytest.mark.parametrize("scheme", ["float16", "float32"])
+def test_narrow_weights_need_integer_weights(scheme):
+    with pytest.raises(UsageError, match="weight_bits=4 needs a scheme with integer weights"):
+        Config(scheme=get_scheme(scheme), weight_bits=4)
+    with pytest.raises(UsageError, match="weight_bits=2 needs"):
+        Config(scheme=get_scheme(scheme), rules=(LayerRule(regex="a", weight_bits=2),))
+    assert Config(scheme=get_scheme(scheme)).weight_bits == 8
+
+
+def test_each_choice_is_that_of_the_first_rule_that_makes_it():
+    rules = (
+        LayerRule(regex="conv", weight_bits=4),
+        LayerRule(regex="conv_1", activations="int16", weight_bits=8),
+    )
+    config = Config(weight_bits=2, rules=rules)
+    assert [config.weight_bits_of(n) for n in ("conv_1", "conv_2", "dense")] == [4, 4, 2]
+    assert config.rule_for("conv_1", "activations").activations == "int16"
+    with pytest.raises(UsageError, match="8, 4 or 2 bits"):
+        LayerRule(regex="a", weight_bits=5)
