@@ -1,4 +1,4 @@
-"""tf_keras (Keras 2) models: the calls of `tfq.keras` for the world of tensorflow-model-optimization.
+"""tf_keras (Keras 2) models, the world of tensorflow-model-optimization: the calls of `tfq.keras`.
 
 Quantization-aware training is its own (its wrappers and its graph rewriting), with quantizers that
 correct what is wrong in it; what comes out is a model of its kind, which `tfq.convert_model` takes.

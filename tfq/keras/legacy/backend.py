@@ -1,7 +1,7 @@
 """tensorflow-model-optimization, imported without what its import does to the process.
 
-On import it sets TF_USE_LEGACY_KERAS, and whoever asks for `tf.keras` first thereafter gets Keras 2.
-In this process, and in every process started from it, a Keras 3 script then breaks far from here.
+On import it sets TF_USE_LEGACY_KERAS, and whoever asks for `tf.keras` first then gets Keras 2,
+here and in every process started from here: a Keras 3 script then breaks far from the cause.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CORE = "tensorflow_model_optimization.python.core"
 def _import(name: str) -> Any:
     before = os.environ.get(_FLAG)
     # Settles which Keras `tf.keras` is while the environment is still the user's.
-    tf.keras.__version__  # noqa: B018
+    _ = tf.keras.layers
     try:
         return importlib.import_module(name)
     finally:
