@@ -94,21 +94,6 @@ def test_both_sides_of_a_quantizer_are_outputs(net):
     assert [t.name for t in result.model.main.outputs] == ["t1", "f"]
 
 
-def test_a_transpose_of_weights_carries_their_scales(net):
-    x = net.input(1, 3)
-    w = net.weights(3, 2)
-    w_q = pair(net, w, "int8", [0.01, 0.02], 0, axis=1)
-    order = net.const([1, 0], "int32")
-    turned = net.op("TRANSPOSE", w_q, order, shape=(2, 3))
-    y = net.op("FULLY_CONNECTED", x, turned, net.weights(2), shape=(1, 2))
-    result = prepared(net, y)
-    assert ops(result) == ["FULLY_CONNECTED"]
-    weights = result.model.main.ops[0].inputs[1]
-    np.testing.assert_array_equal(weights.values(), w.values().T)
-    scales = tuple(float(np.float32(s)) for s in (0.01, 0.02))
-    assert result.trained.grids[weights.name] == Grid("int8", scales, (0, 0), 0)
-
-
 def test_two_different_grids_on_one_tensor(net):
     x = net.input(1, 4)
     y = net.op("ADD", fake_quant(net, x, -1, 1, "a"), fake_quant(net, x, -1, 2, "b"))

@@ -142,10 +142,9 @@ def _marked(bits: int, axis: int, narrow: bool) -> Any:
 
     @tf.function(experimental_implements=implements, autograph=False)
     def quantize(x: Any, scale: Any, zero_point: Any) -> Any:
-        return tf.cond(
-            tf.reduce_any(tf.math.is_nan(scale)),
-            lambda: x,
-            lambda: _compute(x, scale, zero_point, bits, axis, narrow),
-        )
+        none = tf.math.is_nan(scale)
+        # Both sides computed: XLA does not differentiate a branch, and this one costs less.
+        y = _compute(x, tf.where(none, 1.0, scale), zero_point, bits, axis, narrow)
+        return tf.where(tf.reduce_any(none), x, y)
 
     return quantize

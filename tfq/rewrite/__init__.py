@@ -120,7 +120,7 @@ _ROUNDS = 50
 
 
 def rewrite(
-    model: Model, *, skip: Collection[str] = (), activations: str = "int8"
+    model: Model, *, skip: Collection[str] = (), activations: str = "int8", on_grid: bool = False
 ) -> tuple[Model, tuple[Applied, ...]]:
     """Applies all rewrites to a float model until none applies any more.
 
@@ -128,6 +128,7 @@ def rewrite(
       model: left as it is.
       skip: names of rewrites to leave out.
       activations: what the model will compute in, "int8" or "int16".
+      on_grid: weights are on the grid that training gave each channel, and must stay on one.
 
     Returns:
       The rewritten copy, computing the same up to float rounding under the same tensor names at
@@ -152,7 +153,7 @@ def rewrite(
             if s.graph == i
             for t in (*s.inputs.values(), *s.outputs.values())
         ]
-        view = View(graph, [*graph.inputs, *kept])
+        view = View(graph, [*graph.inputs, *kept], on_grid=on_grid)
         for _ in range(_ROUNDS):
             done = [a for run in runs for a in run(view)]
             if not done:

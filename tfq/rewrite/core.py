@@ -89,10 +89,12 @@ class View:
     Args:
       graph: edited in place.
       kept: tensors beyond the graph's outputs that must survive (those signatures name).
+      on_grid: each output channel of the weights is on a grid, and must stay on one.
     """
 
-    def __init__(self, graph: Graph, kept: Iterable[Tensor] = ()):
+    def __init__(self, graph: Graph, kept: Iterable[Tensor] = (), *, on_grid: bool = False):
         self.graph = graph
+        self.on_grid = on_grid
         self._kept = {*graph.outputs, *kept}
         self._producers = graph.producers()
         self._readers: dict[Tensor, list[Op]] = {}

@@ -64,6 +64,8 @@ def check(op: Op, view: View) -> _Match | No:
     values = per_channel(const, x.shape[-1])
     if values is None:
         return No("the constant varies along more than the channels")
+    if view.on_grid and before.name == "MUL" and np.ptp(values) > 0:
+        return No("training put the weights on a grid, which a factor for each input breaks")
     if before.name == "ADD" and _pads(op):
         return No("it pads with zeros, which the shift would have changed")
     return _Match(op, x, values, before.name == "MUL")

@@ -12,6 +12,7 @@ from tfq.graph.optable import Kind, spec
 from tfq.rewrite import if_to_select, rewrite, unroll_lstm, unroll_while
 from tfq.rewrite.core import Applied
 from tfq.rewrite.trained_ranges import Trained, take_trained_ranges
+from tfq.rewrite.trained_weights import find_weights, take_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +44,13 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
       integer: False for schemes that compute in float: loops, ops and trained quantizers stay.
 
     Raises:
-      ModelError: the source is damaged, or its trained ranges contradict each other.
+      ModelError: the source is damaged, its trained ranges contradict each other, or trained
+        weights got lost.
     """
     model = Model.from_bytes(source)
     applied: tuple[Applied, ...] = ()
     left: tuple[tuple[str, str], ...] = ()
+    records = take_records(model)
     if integer:
         whiles = unroll_while.apply(model)
         lstms = unroll_lstm.apply(model)
@@ -63,11 +66,14 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
             )
             for where in done
         )
-        model, applied = rewrite(model, activations=activations)
+        records += take_records(model)  # A loop's weights are constants now.
+        model, applied = rewrite(model, activations=activations, on_grid=bool(records))
         applied = (*unrolled, *applied)
     unique_names(model.main)
-    trained = take_trained_ranges(model) if integer else Trained({})
+    trained = Trained({})
     if integer:
+        grids = take_trained_ranges(model).grids
+        trained = Trained({**grids, **find_weights(model.main, records, grids)})
         add_biases(model.main)
     data = model.to_bytes()
     # Read back, so that the graph has exactly the tensor order of the bytes that are run.

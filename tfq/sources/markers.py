@@ -37,7 +37,7 @@ _FURTHER = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Record:
     """The grid and the integers of one quantized constant.
 
@@ -65,6 +65,12 @@ class Record:
         q = np.rint(data / steps).astype(np.int8)
         return Record(name, bits, axis, np.asarray(scales, np.float32).reshape(-1), q), data
 
+    @staticmethod
+    def from_json(said: Mapping[str, Any]) -> Record:
+        q = np.frombuffer(base64.b64decode(said["integers"]), np.int8).reshape(said["shape"])
+        scales = np.array(said["scales"], np.float32)
+        return Record(said["name"], said["bits"], said["axis"], scales, q)
+
     def as_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -72,7 +78,7 @@ class Record:
             "axis": self.axis,
             "scales": [float(s) for s in self.scales],
             "shape": list(self.integers.shape),
-            "integers": base64.b64encode(np.ascontiguousarray(self.integers)).decode(),
+            "integers": base64.b64encode(self.integers.tobytes()).decode(),
         }
 
 
@@ -198,6 +204,13 @@ def _check(scale: np.ndarray, zero: np.ndarray, layer: str) -> None:
     if bad.any() or not np.isfinite(zero).all():
         where = f" in {int(bad.sum())} of {scale.size} channels" if scale.size > 1 else ""
         worst = float(scale.reshape(-1)[np.argmax(bad.reshape(-1))])
+        if np.isnan(worst):
+            raise ModelError(
+                f"Training left {layer} without a range: its scale is nan{where}. It has seen no "
+                "data, still observes, or training diverged. Train it in the 'train' phase, with "
+                "a lower learning rate or gradients clipped, or leave the layer out of "
+                "quantization."
+            )
         raise ModelError(
             f"Training collapsed the range of {layer}: its scale is {worst:g}{where}. {_FURTHER}"
         )

@@ -67,9 +67,9 @@ def fold_weights(graph: Any) -> list[Record]:
     nodes = {n.name: n for n in graph.node}
     constant = _constants(graph.node)
     for name in constant:  # What is constant need not wait for the input.
-        data = [i for i in nodes[name].input if not i.startswith("^")]
+        before = [i for i in nodes[name].input if not i.startswith("^")]
         del nodes[name].input[:]
-        nodes[name].input.extend(data)
+        nodes[name].input.extend(before)
     wanted: dict[str, tuple[str, ...]] = {}
     for node in graph.node:
         quantizes = _is_carrier(node) or node.op in _FAKE_QUANT
@@ -81,9 +81,10 @@ def fold_weights(graph: Any) -> list[Record]:
     records: list[Record] = []
     done: dict[tuple[Any, ...], str] = {}
     for name in wanted:
-        record, data = _record(nodes[name], [values[i] for i in wanted[name]])
-        if record is None:
+        found = _record(nodes[name], [values[i] for i in wanted[name]])
+        if found is None:
             continue
+        record, data = found
         # A layer that is called twice marks its kernel twice; it stays one constant.
         key = (wanted[name], record.bits, record.axis)
         if key not in done:
@@ -177,7 +178,7 @@ def _evaluate(
     return {t: v.numpy() for t, v in zip(tensors, pruned(), strict=True)}, shapes
 
 
-def _record(node: Any, inputs: list[np.ndarray]) -> tuple[Record | None, np.ndarray]:
+def _record(node: Any, inputs: list[np.ndarray]) -> tuple[Record, np.ndarray] | None:
     """The record and the value on the grid of a quantized constant.
 
     None for a constant that is no weight: one on an activation's grid.
@@ -186,29 +187,29 @@ def _record(node: Any, inputs: list[np.ndarray]) -> tuple[Record | None, np.ndar
     if _is_carrier(node):
         bits, axis = node.attr["num_bits"].i, node.attr["axis"].i
         if not node.attr["narrow_range"].b:
-            return None, x
+            return None
         scales = checked_scales(inputs[1], inputs[2], bits, f"layer {_scope(node.name)!r}")
         return Record.of(_scope(node.name), x, scales, bits, axis)
     return _fake_quant_record(node, inputs)
 
 
-def _fake_quant_record(node: Any, inputs: list[np.ndarray]) -> tuple[Record | None, np.ndarray]:
+def _fake_quant_record(node: Any, inputs: list[np.ndarray]) -> tuple[Record, np.ndarray] | None:
     """As TensorFlow's kernel: the scale is (max - min) / (q_max - q_min), in float32; the value is
     floor((x - min) / scale + 1/2) steps above the minimum."""
     x = inputs[0].astype(np.float32)
     bits, narrow = node.attr["num_bits"].i, node.attr["narrow_range"].b
     if len(inputs) == 1:
-        low, high = np.float32(node.attr["min"].f), np.float32(node.attr["max"].f)
+        low, high = (np.array(node.attr[k].f, np.float32) for k in ("min", "max"))
     else:
         low, high = inputs[1].astype(np.float32), inputs[2].astype(np.float32)
     steps = np.float32(2**bits - 1 - int(narrow))
     scales = np.asarray((high - low) / steps, np.float32)
     if bits not in (4, 8) or not narrow or not np.allclose(low, -high, rtol=1e-5):
-        return None, x
+        return None
     # A channel whose range is 0 holds zeros on any grid.
     flat = scales.reshape(-1)
     if not np.isfinite(flat).all():
-        return None, x
+        return None
     scales = np.where(scales > 0, scales, flat.max() if flat.max() > 0 else np.float32(1))
     axis = x.ndim - 1 if node.op.endswith("PerChannel") else -1
     lowest = -np.float32(steps / 2) * scales
