@@ -26,7 +26,7 @@ def conv():
     x = tf_keras.layers.DepthwiseConv2D(3, name="dw")(inputs)
     x = tf_keras.layers.SeparableConv2D(8, 3, name="sep")(x)
     x = tf_keras.layers.Conv2DTranspose(6, 2, name="up")(x)
-    x = tf_keras.layers.Reshape((49, 6))(x)
+    x = tf_keras.layers.Reshape((25, 6))(x)
     return tf_keras.Model(inputs, tf_keras.layers.LSTM(4, name="memory")(x))
 
 

@@ -105,12 +105,14 @@ class Distiller(tf_keras.Model):
     ) -> None:
         super().__init__(name=name)
         self.student = student
-        # In a tuple of its own class Keras does not find it: its weights are not the distiller's.
+        # Where Keras does not find it: its weights are not the distiller's.
         self._teacher = _Hidden(teacher)
         self.temperature = temperature
         self.student_loss_weight = student_loss_weight
         self.outputs_loss = outputs_loss
         self.from_logits = from_logits
+        # Keras reports the labels' loss alone under this name, unless a later metric has it.
+        self._total = tf_keras.metrics.Mean(name="loss")
         self.built = True
 
     def call(self, inputs: Any, training: Any = None) -> Any:
@@ -120,10 +122,11 @@ class Distiller(tf_keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None
     ) -> Any:
         share = self.student_loss_weight
-        taught = self._difference(self._teacher.model(x, training=False), y_pred)
-        if share == 0:
-            return taught
-        return share * super().compute_loss(x, y, y_pred, sample_weight) + (1 - share) * taught
+        total = (1 - share) * self._difference(self._teacher.model(x, training=False), y_pred)
+        if share:
+            total += share * super().compute_loss(x, y, y_pred, sample_weight)
+        self._total.update_state(total)
+        return total
 
     def _difference(self, teacher: Any, student: Any) -> Any:
         teacher, student = tf.cast(teacher, tf.float32), tf.cast(student, tf.float32)
