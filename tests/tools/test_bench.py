@@ -6,7 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+import small_models
+from ai_edge_litert.interpreter import Interpreter
 from scipy import stats as scipy_stats
+
+import tfq
 
 BENCH = pathlib.Path(__file__).parents[2] / "tools" / "bench"
 
@@ -155,3 +159,41 @@ def test_grid_snaps_onto_its_points(bench):
     x = np.array([-100.0, -0.2, 0.3, 62.1, 400.0])
     np.testing.assert_array_equal(grid.snap(x), [-65.5, 0.0, 0.5, 62.0, 62.0])
     np.testing.assert_array_equal(grid.snap(grid.snap(x)), grid.snap(x))
+
+
+def test_zeros_of_kernels_are_counted_in_the_file(bench, tmp_path):
+    data = small_models.draw(small_models.cnn(), 4)
+    emitted = tfq.convert_model(small_models.cnn(), data, bias_correction="none")
+    emitted.save(tmp_path / "model.tflite")
+    found = bench("litert_model").weight_zeros(tmp_path / "model.tflite")
+    interpreter = Interpreter(model_content=emitted.model)
+    interpreter.allocate_tensors()
+    tensors = {d["index"]: d for d in interpreter.get_tensor_details()}
+    expected = []
+    for op in interpreter._get_ops_details():
+        if op["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            kernel = interpreter.get_tensor(tensors[op["inputs"][1]]["index"])
+            expected.append((op["op_name"], kernel.size, int((kernel == 0).sum())))
+    assert len(found) >= 2
+    assert found == expected
+
+
+def test_training_results_of_another_recipe_are_not_taken(bench, tmp_path, monkeypatch):
+    training = bench("training")
+    monkeypatch.setattr(training.models, "CACHE", tmp_path)
+    cache = training.Cache(quick=False)
+    cache.put(1, "tfmot/int8", {"top1": 90.5})
+    assert training.Cache(quick=False).get(1, "tfmot/int8") == {"top1": 90.5}
+    assert training.Cache(quick=True).get(1, "tfmot/int8") is None
+    monkeypatch.setattr(training.task, "RECIPE", (2,))
+    assert training.Cache(quick=False).get(1, "tfmot/int8") is None
+
+
+def test_training_says_how_long_the_rest_takes(bench, tmp_path, monkeypatch):
+    training = bench("training")
+    monkeypatch.setattr(training.models, "CACHE", tmp_path)
+    cache = training.Cache(quick=False)
+    whole = training._seconds(cache, range(3), training.PARTS)
+    assert 1800 < whole < 3600
+    cache.put(0, "w4a8", {})
+    assert training._seconds(cache, range(3), training.PARTS) == whole - training.OURS["w4a8"]

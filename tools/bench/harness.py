@@ -22,6 +22,8 @@ _WORKERS = {
     "tensorflow": "worker_tf.py",
     "litert-quantizer": "worker_lq.py",
     "judge": "worker_judge.py",
+    "training": "worker_train.py",
+    "tfmot": "worker_tfmot.py",
 }
 _HERE = pathlib.Path(__file__).parent
 # One thread wherever a library would take more, so that per-sample times can be compared.

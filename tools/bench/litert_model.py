@@ -60,6 +60,24 @@ def kinds(path: pathlib.Path) -> Kinds:
     return Kinds(dict(float_ops), tensors)
 
 
+def weight_zeros(path: pathlib.Path) -> list[tuple[str, int, int]]:
+    """The op, elements and zeros of every constant int8 kernel, in the file's order."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    found = []
+    for graph in model.subgraphs:
+        for op in graph.operators or []:
+            opcode = model.operatorCodes[op.opcodeIndex]
+            name = _OP_NAMES[max(opcode.builtinCode, opcode.deprecatedBuiltinCode)]
+            if name not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+                continue
+            kernel = graph.tensors[op.inputs[1]]
+            data = model.buffers[kernel.buffer].data
+            if kernel.type == _T.INT8 and data is not None:
+                values = np.asarray(data, np.uint8)
+                found.append((name, int(values.size), int((values == 0).sum())))
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """real = (q - zero_point) * scale for q in [low, high]."""

@@ -1,4 +1,4 @@
-"""The environments that the three converters run in, made on first use and then reused.
+"""The environments that tfq and its peers run in, made on first use and then reused.
 
 tfq runs in the Python that runs the benchmark; each peer in a virtual environment of its own, under
 `~/.cache/tfq-bench/venvs` or `$TFQ_BENCH_VENVS`. An existing one is taken as it is when the peer's
@@ -19,7 +19,10 @@ import venv
 PEERS = {
     "tensorflow": ("tensorflow", "2.21.0"),
     "litert-quantizer": ("litert-quantizer", "0.11.0"),
+    "tfmot": ("tensorflow-model-optimization", "0.8.1"),
 }
+# What a peer needs beside its package, and does not ask for itself.
+_WITH = {"tfmot": ["tensorflow==2.21.0", "tf_keras==2.21.0"]}
 _DEFAULT = "~/.cache/tfq-bench/venvs"
 
 
@@ -43,7 +46,8 @@ def python_of(name: str) -> pathlib.Path:
     if not (python.exists() and _has(python, package, version)):
         print(f"installing {package}=={version} in {folder}", file=sys.stderr)
         venv.create(folder, with_pip=True)
-        command = [str(python), "-m", "pip", "install", "-q", f"{package}=={version}"]
+        wanted = [f"{package}=={version}", *_WITH.get(name, [])]
+        command = [str(python), "-m", "pip", "install", "-q", *wanted]
         subprocess.run(command, check=True)
     return python
 

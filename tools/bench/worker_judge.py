@@ -86,6 +86,30 @@ def score(job: jobs.Job) -> dict:
     return {"counts": np.array(counts, int).tolist()}
 
 
+def classify(job: jobs.Job) -> dict:
+    """Whether the only output's largest value is the label, for each test sample: bits as hex."""
+    model = litert_model.LiteRtModel(pathlib.Path(job["out"]))
+    (name,) = model.input_grids
+    with np.load(job["data"]) as file:
+        x, y = file["x0"][: job.get("samples")], file["y"][: job.get("samples")]
+    right = []
+    for i, label in enumerate(y):
+        (scores,) = model.run({name: x[i : i + 1]}).values()
+        right.append(int(scores.argmax()) == int(label))
+    kinds = litert_model.kinds(pathlib.Path(job["out"]))
+    return {
+        "right": np.packbits(right).tobytes().hex(),
+        "cases": len(right),
+        "bytes": model.size,
+        "integer_inside": kinds.integer_inside,
+    }
+
+
+def zeros(job: jobs.Job) -> dict:
+    """Elements and zeros of the weights of each convolution and fully connected layer."""
+    return {"weights": litert_model.weight_zeros(pathlib.Path(job["out"]))}
+
+
 def latency(job: jobs.Job) -> dict:
     """Milliseconds per invocation with a new sample each time; `out` is the model."""
     model = litert_model.LiteRtModel(pathlib.Path(job["out"]))
@@ -155,6 +179,8 @@ if __name__ == "__main__":
     actions = {
         "one_by_one": one_by_one,
         "float_time": float_time,
+        "classify": classify,
+        "zeros": zeros,
         "errors": errors,
         "score": score,
         "latency": latency,
