@@ -17,9 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfq.errors import UsageError, unknown_option
+from tfq.keras.layers import QuantizedWeights
 from tfq.keras.pruning import channels, masks
 from tfq.keras.pruning.kernels import Kernel, find_kernels, select
 from tfq.keras.pruning.schedules import ConstantSparsity, PolynomialDecay, Schedule, check_fraction
+from tfq.keras.quantizers.binary import Binary
 
 _Chooser = Callable[[np.ndarray, float], np.ndarray]
 
@@ -107,6 +109,12 @@ def prune(
                 "tfq.keras.channel_groups(model) says why."
             )
     masked: list[_Masked] = []
+    binary = [k.name for k, c in resolved if c.sparsity and _is_binary(k.layer)]
+    if binary:
+        raise UsageError(
+            f"Binary weights have no zero, so they cannot be pruned: {', '.join(binary)}. Leave "
+            'them out with a rule of "sparsity" 0, or train them ternary.'
+        )
     for kernel, choice in resolved:
         if choice.pattern != "channels" and choice.sparsity:
             masked.append(_masked(kernel, choice, (block[0], block[1])))
@@ -307,6 +315,10 @@ class Pruning(keras.callbacks.Callback):
                 "was reached. Train longer, or end the schedule sooner.",
                 stacklevel=2,
             )
+
+
+def _is_binary(layer: Any) -> bool:
+    return isinstance(layer, QuantizedWeights) and isinstance(layer.weight_quantizer, Binary)
 
 
 def _values(variable: Any) -> np.ndarray:

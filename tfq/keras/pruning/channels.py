@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from tfq.errors import UsageError, unknown_option
+from tfq.keras.layers import QuantizedWeights
 from tfq.keras.pruning import trace as tracing
 from tfq.keras.pruning.masks import round_half_up
 from tfq.keras.pruning.trace import Trace
@@ -57,7 +58,7 @@ class ChannelPlan:
     """
 
     def __init__(self, model: Any) -> None:
-        if any(type(layer).__name__ == "QuantizedLayer" for layer in model._flatten_layers()):
+        if any(isinstance(layer, QuantizedWeights) for layer in model._flatten_layers()):
             raise UsageError(
                 f"The model {model.name!r} is quantized. Channels are removed before: "
                 "remove_channels, then quantize."

@@ -2,7 +2,7 @@
 
 The kernels of convolutions, dense, einsum and recurrent layers; those of depthwise convolutions and
 embedding tables only where a rule names them, since they are small or read row by row. Biases and
-normalizations never. Layers inside wrappers are found too (`tfq.keras.quantize`'s among them).
+normalizations never. Layers inside other layers are found too, and quantized ones.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def find_kernels(model: Any) -> list[Kernel]:
 
 def _kernel(layer: Any, variable: Any) -> Kernel:
     rank = len(variable.shape)
-    kind = type(layer).__name__
+    kind = type(layer).__name__.removeprefix("Quantized")
     name, default = layer.name, variable.name != "embeddings"
     if variable.name in ("recurrent_kernel", "depthwise_kernel", "pointwise_kernel"):
         name = f"{layer.name}/{variable.name}"

@@ -104,7 +104,11 @@ def _rebuilt(model: Any, plan: ChannelPlan, gone: set[int]) -> keras.Model:
             made[id(op)] = _remade(op, plan, stays, names)
         return made[id(op)](*args, **kwargs)
 
-    inputs = [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in graph.inputs]
+    # A tensor's own name is an internal one; users and files know the input layer's.
+    inputs = [
+        keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t._keras_history.operation.name)
+        for t in graph.inputs
+    ]
     names.update(t.name for t in inputs)
     outputs = walk(graph, inputs, visit)
     structure = keras.tree.pack_sequence_as(graph._inputs_struct, inputs)
