@@ -330,6 +330,7 @@ class Run:
             fit,
             dtypes=self._layout(prepared).dtypes,
             per_tensor=lambda op: self.config.granularity_of(op.name, op.key) == "per_tensor",
+            weight_bits=lambda op: self.config.weight_bits_of(op.key),
             every=always,
             progress=lambda done, total: self.progress("Measuring channels", done, total),
         )
@@ -459,9 +460,7 @@ class Run:
     ) -> dict[str, Any]:
         if proof.collapsed and not data.made_up:
             names = {a.tensor_name: a.name for a in data.interface.outputs}
-            self.warnings.append(
-                collapse_warning(proof, names, loaded.layer_names, self.config)
-            )
+            self.warnings.append(collapse_warning(proof, names, loaded.layer_names, self.config))
         return make_summary(
             config=self.config,
             source=loaded,

@@ -39,6 +39,7 @@ def choose(prepared, *, dtypes=None, per_tensor=False, groups=None):
         draw(prepared.model, 16),
         dtypes=layout.dtypes if dtypes is None else dtypes,
         per_tensor=lambda op: per_tensor,
+        weight_bits=lambda op: 8,
     )
 
 
@@ -121,6 +122,7 @@ def test_only_what_is_worth_it():
             draw(prepared.model, 16),
             dtypes=layout.dtypes,
             per_tensor=lambda op: False,
+            weight_bits=lambda op: 8,
             every=every,
         )
 
@@ -128,7 +130,7 @@ def test_only_what_is_worth_it():
     assert found(0) == {}
 
 
-def reader(op_name="CONV_2D"):
+def reader(op_name="CONV_2D", bits=8):
     """A reader with made-up weights and values; the op, the values [n, 3] and the reader."""
     rng = np.random.default_rng(0)
     net = Net()
@@ -137,13 +139,15 @@ def reader(op_name="CONV_2D"):
     values = rng.normal(0, 1, (4000, 3)) * [1, 4, 0.25]
     low, high = values.min(axis=0), values.max(axis=0)
     seen = Seen(low, high, np.mean(values**2, axis=0), np.ones(3))
-    layer = Layer(Use(net.ops[0], np.arange(3)), per_tensor=False)
+    layer = Layer(Use(net.ops[0], np.arange(3)), per_tensor=False, bits=bits)
     return net.ops[0], values, Reader(layer, np.arange(3), seen, 255.0)
 
 
-@pytest.mark.parametrize("op_name", ["CONV_2D", "DEPTHWISE_CONV_2D"])
-def test_predicted_noise_is_that_of_rounding(op_name):
-    op, values, r = reader(op_name)
+@pytest.mark.parametrize(
+    ("op_name", "bits"), [("CONV_2D", 8), ("CONV_2D", 4), ("DEPTHWISE_CONV_2D", 8)]
+)
+def test_predicted_noise_is_that_of_rounding(op_name, bits):
+    op, values, r = reader(op_name, bits)
     t = np.array([2.0, 0.5, 4.0])
     w = op.inputs[1].values().astype(np.float64)
     if op_name == "CONV_2D":
@@ -157,7 +161,7 @@ def test_predicted_noise_is_that_of_rounding(op_name):
     x_q = np.round(x / step) * step
     relative = []
     for row in w / t:
-        delta = np.abs(row).max() / 127
+        delta = np.abs(row).max() / (2 ** (bits - 1) - 1)
         error = np.sum(x_q * np.round(row / delta) * delta - x * row, axis=(1, 2))
         relative.append(np.mean(error**2) / np.sum(row**2 * np.mean(x**2, axis=0)))
     rough = 0.15 if op_name == "CONV_2D" else 0.5  # Nine weights are few to average over.

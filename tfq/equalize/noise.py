@@ -1,4 +1,4 @@
-"""How much noise 8 bits add to the outputs of a layer, when its channels are scaled.
+"""How much noise few bits add to the outputs of a layer, when its channels are scaled.
 
 The formulas are those of `scales`. All noise is relative to the output's power.
 """
@@ -14,7 +14,6 @@ from tfq.equalize.measure import Seen
 from tfq.rewrite.match import WEIGHTED
 
 LEVELS = {"int8": 255.0, "int16": 65535.0}
-_WEIGHT_LEVELS = 127.0
 
 # Relative to the signal: 120 dB below.
 _NO_NOISE = 1e-12
@@ -35,13 +34,15 @@ class Layer:
     Args:
       use: the op.
       per_tensor: whether its weights will have one scale.
+      bits: of the weights.
       most: rows to look at, spread evenly; noise is an average over them.
     """
 
-    def __init__(self, use: Use, per_tensor: bool, most: int | None = None):
+    def __init__(self, use: Use, per_tensor: bool, bits: int = 8, most: int | None = None):
         op, w = use.op, use.weights
         self.depthwise = op.name == "DEPTHWISE_CONV_2D"
         self.per_tensor = per_tensor
+        self.levels = 2.0 ** (bits - 1) - 1
         count = w.shape[WEIGHTED[op.name][3]]
         few = most is not None and not self.depthwise
         self.rows = np.arange(0, count, -(-count // most) if few and most else 1)
@@ -67,7 +68,7 @@ class Layer:
           t: scale of each column; square: its mean square before; v: scale of each row.
         """
         largest = (self.largest * v[:, None] / t).max(axis=1)
-        steps = (largest.max(initial=0.0) if self.per_tensor else largest) / _WEIGHT_LEVELS
+        steps = (largest.max(initial=0.0) if self.per_tensor else largest) / self.levels
         power = np.sum(np.broadcast_to(t * t * square, self.squares.shape), axis=1) * self.taps
         return _ratio(steps**2 / 12 * power, v * v * self.power(square))
 

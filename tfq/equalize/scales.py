@@ -4,7 +4,7 @@ A layer y_o = sum_c w_oc x_c that reads channels x_c scaled by t_c (and weights 
 two kinds of rounding noise, each of a uniform error with variance step^2 / 12:
 
     of x        (R / levels)^2 / 12  sum_c w_oc^2 / t_c^2        R: range of all t_c x_c together
-    of weights  (max_c |w_oc| / t_c / 127)^2 / 12  sum_c t_c^2 E[x_c^2]
+    of weights  (max_c |w_oc| / t_c / top)^2 / 12  sum_c t_c^2 E[x_c^2]     top: 127 for 8 bits
 
 The first wants every channel to span the whole grid, t_c = 1 / max |x_c|; the second wants columns
 of like size, t_c = max_o |w_oc|. As in SmoothQuant (Xiao et al. 2023) the candidates lie between,
@@ -80,6 +80,7 @@ def choose_scales(
     *,
     dtypes: Mapping[Tensor, str],
     per_tensor: Callable[[Op], bool],
+    weight_bits: Callable[[Op], int],
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Choice]:
     """Measures the channels on samples and chooses scales for each group.
@@ -90,6 +91,7 @@ def choose_scales(
       samples: input tensor name -> float values.
       dtypes: what each tensor will be held in.
       per_tensor: whether the weights of an op will have one scale.
+      weight_bits: how many bits they will have.
       progress: called with (samples run, samples in all).
 
     Returns:
@@ -100,7 +102,7 @@ def choose_scales(
     if not groups or not samples:
         return {}
     seen = measure(graph, model, groups, samples, progress)
-    problems = _problems(groups, seen, dtypes, per_tensor)
+    problems = _problems(groups, seen, dtypes, per_tensor, weight_bits)
     alone = not any(per_tensor(u.op) for g in groups for u in (*g.writers, *g.readers))
     for _ in range(1 if alone else _SWEEPS):
         if max(p.improve() for p in problems) < _SETTLED:
@@ -118,6 +120,7 @@ def imbalances(
     *,
     dtypes: Mapping[Tensor, str],
     per_tensor: Callable[[Op], bool],
+    weight_bits: Callable[[Op], int],
     every: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, tuple[float, ...]]:
@@ -140,6 +143,7 @@ def imbalances(
             samples[:count],
             dtypes=dtypes,
             per_tensor=per_tensor,
+            weight_bits=weight_bits,
             progress=progress,
         )
         least = 1.0 if every else _WORTH
@@ -232,6 +236,7 @@ def _problems(
     seen: Mapping[Tensor, Seen],
     dtypes: Mapping[Tensor, str],
     per_tensor: Callable[[Op], bool],
+    weight_bits: Callable[[Op], int],
 ) -> list[_Problem]:
     problems = []
     readers: dict[Op, tuple[Reader, Factors]] = {}
@@ -241,14 +246,16 @@ def _problems(
         problems.append(problem)
         for use in g.readers:
             x = use.data
-            layer = Layer(use, per_tensor(use.op), _ROWS)
+            layer = Layer(use, per_tensor(use.op), weight_bits(use.op), _ROWS)
             reader = Reader(layer, use.channels, seen[x], LEVELS[dtypes[x]])
             readers[use.op] = (reader, problem.factors)
             problem.readers.append(reader)
         for use in g.writers:
             writers[use.op] = problem.factors
             if per_tensor(use.op):
-                problem.writers.append(Writer(Layer(use, True), readers.get(use.op)))
+                problem.writers.append(
+                    Writer(Layer(use, True, weight_bits(use.op)), readers.get(use.op))
+                )
     for op, (reader, _) in readers.items():
         reader.after = writers.get(op)
     return problems
