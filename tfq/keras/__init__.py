@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tfq.keras import layers, quantizers
+from tfq.keras import layers, legacy, quantizers
 
 _HOME = {
     "Schedule": "tfq.keras.schedule",
@@ -30,13 +30,15 @@ _HOME = {
     "simulate": "tfq.keras.simulation",
 }
 
-__all__ = [*sorted(_HOME), "layers", "quantizers"]
+__all__ = [*sorted(_HOME), "layers", "legacy", "quantizers"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'tfq.keras' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
+    if name in legacy.CALLS:
+        value = legacy.sending(value)
     globals()[name] = value
     return value
 

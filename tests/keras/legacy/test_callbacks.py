@@ -113,7 +113,11 @@ def test_kernels_of_all_kinds_and_rules():
     pruning = legacy.prune(model, 0.5, rules=[{"regex": "up", "sparsity": 0}])
     pruning.begin()
     found = pruning.sparsity()
-    assert set(found) == {"sep/pointwise_kernel", "memory", "memory/recurrent_kernel"}
+    assert set(found) == {
+        "sep/pointwise_kernel",
+        "memory/lstm_cell",
+        "memory/lstm_cell/recurrent_kernel",
+    }
     assert all(v == 0.5 for v in found.values())
     assert np.all(model.get_layer("dw").depthwise_kernel.numpy() != 0)
     named = legacy.prune(conv(), 0.5, rules=[{"regex": "dw", "sparsity": 0.25}])
@@ -238,3 +242,23 @@ def test_a_callback_of_another_model_is_refused(data):
     for callback in (legacy.prune(dense(), 0.5), legacy.cluster(dense(), 4)):
         with pytest.raises(UsageError, match="made for the model"):
             dense().fit(*data, verbose=0, callbacks=[callback])
+
+
+def test_the_calls_of_tfq_keras_take_tf_keras_models(data):
+    import keras
+    import tf_keras
+
+    import tfq
+    from tfq.keras import legacy
+
+    model = dense()
+    assert isinstance(tfq.keras.prune(model, 0.5), tf_keras.callbacks.Callback)
+    assert isinstance(tfq.keras.cluster(model, 4), tf_keras.callbacks.Callback)
+    quantized = tfq.keras.quantize(model, data=data[0])
+    assert legacy.is_tf_keras(quantized)
+    assert legacy.is_tf_keras(tfq.keras.distill(model, student=quantized))
+    inputs = keras.Input((16,))
+    new = keras.Model(inputs, keras.layers.Dense(8)(inputs))
+    assert not legacy.is_tf_keras(new)
+    assert isinstance(tfq.keras.prune(new, 0.5), keras.callbacks.Callback)
+    assert tfq.keras.prune.__doc__ == tfq.keras.pruning.prune.__doc__

@@ -8,8 +8,10 @@ since its wrappers for them damage the given model. `docs/from-tfmot.md` lists t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _HOME = {
@@ -20,6 +22,8 @@ _HOME = {
     "scope": "tfq.keras.legacy.quantizing",
 }
 
+CALLS = ("cluster", "distill", "prune", "quantize")
+
 __all__ = [*sorted(_HOME), "is_tf_keras"]
 
 
@@ -27,6 +31,18 @@ def is_tf_keras(model: Any) -> bool:
     """Whether `model` is a tf_keras model; imports nothing, since its owner has imported it."""
     tf_keras = sys.modules.get("tf_keras")
     return tf_keras is not None and isinstance(model, tf_keras.Model)
+
+
+def sending(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, one of CALLS, sent to this package where a model it is given is a tf_keras one."""
+
+    @functools.wraps(call)
+    def either(*args: Any, **options: Any) -> Any:
+        if any(is_tf_keras(x) for x in (*args, *options.values())):
+            return __getattr__(call.__name__)(*args, **options)
+        return call(*args, **options)
+
+    return either
 
 
 def __getattr__(name: str) -> Any:
