@@ -75,7 +75,7 @@ class TestReadSteps:
 
         net = Net()
         net(np.zeros((1, 3), np.float32))
-        with pytest.raises(ModelError, match="variables outside of its layers: .*w"):
+        with pytest.raises(ModelError, match=r"variables outside of its layers: .*w"):
             read_steps(net, plain)
 
     def test_a_model_that_is_not_built_is_refused(self) -> None:

@@ -38,9 +38,7 @@ def initialize_activations(
     quantizers = list(seen)
     probe = keras.Model(model.inputs, [t for q in quantizers for t in seen[q]])
     rules = {q: get_rule(q.range_rule) for q in quantizers}
-    sketches = {
-        q: Sketch("full" if rules[q].needs_histogram else "minmax") for q in quantizers
-    }
+    sketches = {q: Sketch("full" if rules[q].needs_histogram else "minmax") for q in quantizers}
     set_phase(model, "observe")
     for batch in _batches(model, data, samples):
         results = iter(probe([batch[t.name] for t in model.inputs], training=False))

@@ -49,7 +49,7 @@ _NAMES: dict[Kind, str] = {
         GroupedQueryAttention LSTM MultiHeadAttention RNN SimpleRNN TimeDistributed
         GroupNormalization LayerNormalization RMSNormalization UnitNormalization
         LayerNorm RMSNorm DotProductAttention Normalize Var Std
-        Average Dot Einsum Tensordot Normalization Rescaling""",
+        Average Dot Einsum Tensordot Normalization""",
     Kind.OWN: """
         Add Subtract Multiply Divide TrueDivide Matmul PReLU LeakyReLU ELU Embedding
         GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D
@@ -57,7 +57,7 @@ _NAMES: dict[Kind, str] = {
         Mean Sum Square Sqrt Rsqrt Exp Log Absolute Abs Negative Reciprocal Power
         Elu LeakyRelu Gelu Silu Selu Celu Softplus Softsign HardSilu HardSwish HardSigmoid HardTanh
         Mish Swish Sin Cos Floor Ceil Round Clip Relu ReLU SquaredDifference Where Cumsum
-        Activation Glu Prod""",
+        Activation Glu Prod Rescaling""",
     Kind.NORM: "BatchNormalization FreezableBatchNormalization",
     Kind.CLAMP: "Relu6",
     Kind.SAME: """

@@ -4,8 +4,8 @@ The runtime has a quantized tensor wherever one of its ops ends, and an op is mo
 convolution with the BatchNormalization and the ReLU after it is one, a pooling shares the grid of
 what it reads. From the kinds of the steps follows, before any quantizer is made:
 
-  * a weighted op's chain (-> BatchNormalization) (-> ReLU) has one quantizer, at its end, as long as
-    nothing else reads what is between; a sum or product of two takes the ReLU in as well;
+  * a weighted op's chain (-> BatchNormalization) (-> ReLU) has one quantizer, at its end, as long
+    as nothing else reads what is between; a sum or product of two takes the ReLU in as well;
   * tensors that SAME ops bind form a group with one quantizer, which the tensors that enter the
     group pass; what only moves its values needs none, an average is rounded again;
   * outputs that kernels fix (softmax) are rounded to the kernel's grid, which no one trains.
@@ -116,12 +116,11 @@ def _fused(steps: Steps, readers: Mapping[Value, list[Step]]) -> frozenset[Step]
         before = makers.get(x)
         if before is None or not alone(x):
             continue
-        if step.kind is Kind.NORM:
-            if before.kind is Kind.WEIGHTED and _linear(before):
-                fused.add(before)
-        elif before.kind in (Kind.WEIGHTED, Kind.NORM) and _linear(before):
-            fused.add(before)
-        elif type(before.operation).__name__ in _CLAMPING and len(before.inputs) == 2:
+        weighted = before.kind is Kind.WEIGHTED and _linear(before)
+        clamping = before.kind is Kind.NORM or (
+            type(before.operation).__name__ in _CLAMPING and len(before.inputs) == 2
+        )
+        if weighted or (clamping and step.kind is Kind.CLAMP):
             fused.add(before)
     return frozenset(fused)
 

@@ -94,7 +94,7 @@ def quantize(
         names = sorted({type(q).__name__ for q in needing})
         raise UsageError(
             f"The activation quantizers {', '.join(names)} start from representative samples. Give "
-            "some with data=, or use activations=\"moving_average\", which starts from the first "
+            'some with data=, or use activations="moving_average", which starts from the first '
             "batch."
         )
     if data is not None:
@@ -124,8 +124,8 @@ def _check(model: Any) -> None:
         )
     if is_quantized(model):
         raise UsageError(
-            f"The model {model.name!r} has quantizers already. Quantize the float model that it was "
-            "made of, with other rules if need be."
+            f"The model {model.name!r} has quantizers already. Quantize the float model that it "
+            "was made of, with other rules if need be."
         )
     for layer in model._flatten_layers(include_self=False, recursive=True):
         if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
@@ -144,12 +144,12 @@ def _edges(model: Any, choices: Choices) -> frozenset[str]:
 
 
 def _has_kernel(step: Step) -> bool:
-    return step.kind in (Kind.WEIGHTED, Kind.COMPOSITE) and quantized_class(step.operation) is not None
+    return (
+        step.kind in (Kind.WEIGHTED, Kind.COMPOSITE) and quantized_class(step.operation) is not None
+    )
 
 
-def _quantizers(
-    placement: Placement, choices: Choices
-) -> dict[Value, ActivationQuantizer | None]:
+def _quantizers(placement: Placement, choices: Choices) -> dict[Value, ActivationQuantizer | None]:
     """One quantizer a group.
 
     Raises:
@@ -157,22 +157,26 @@ def _quantizers(
     """
     made: dict[Value, ActivationQuantizer | None] = {}
     for root, paths in placement.paths.items():
-        options = {}
+        ruled: dict[str, tuple[str, ActivationQuantizer]] = {}
+        others: list[ActivationQuantizer | None] = []
         for path in dict.fromkeys(paths):
             quantizer = choices.activations_for(path)
-            options.setdefault(_identity(quantizer), (path, quantizer))
-        if len(options) > 1:
-            (a, qa), (b, qb) = list(options.values())[:2]
+            if quantizer is not None and choices.rules_activations(path):
+                ruled.setdefault(_identity(quantizer), (path, quantizer))
+            else:
+                others.append(quantizer)
+        if len(ruled) > 1:
+            (a, qa), (b, qb) = list(ruled.values())[:2]
             raise UsageError(
                 f"Two rules contradict each other: the outputs of layers {a!r} and {b!r} share one "
-                f"grid, but are to have {_shown(qa)} and {_shown(qb)}. Give both the same."
+                f"grid, but are to have a {type(qa).__name__} and a {type(qb).__name__}. Give both "
+                "the same."
             )
-        made[root] = next(iter(options.values()))[1]
+        # What a rule says holds for the group; what one layer leaves out, another may need.
+        made[root] = next(
+            (q for q in [*(q for _, q in ruled.values()), *others] if q is not None), None
+        )
     return made
-
-
-def _shown(quantizer: Any) -> str:
-    return "no quantizer" if quantizer is None else repr(type(quantizer).__name__)
 
 
 def _build(
@@ -226,14 +230,30 @@ def _build(
         rounds = step.kind is Kind.FIXED
         for v, tensor in zip(step.outputs, results, strict=True):
             settle(v, tensor, step.path if rounds or v not in placement.fixed else "")
-    outputs = _structured(steps.model, [tensors[v] for v in steps.outputs])
+    _name_outputs(steps, [tensors[v] for v in steps.outputs])
+    outputs = tree.pack_sequence_as(
+        steps.model._outputs_struct, [tensors[v] for v in steps.outputs]
+    )
     structure = tree.pack_sequence_as(steps.model._inputs_struct, inputs)
     return keras.Model(structure, outputs, name=steps.model.name), seen
 
 
-def _structured(model: Any, outputs: list[Any]) -> Any:
-    """Outputs in the structure of the given model's."""
-    return tree.pack_sequence_as(model._outputs_struct, outputs)
+def _name_outputs(steps: Steps, outputs: list[Any]) -> None:
+    """Gives the last layer of each output the name that the output had.
+
+    Keras names outputs by their last layer, and losses are given by these names. The quantizer that
+    is the last layer now takes the name, and the user's layer gets another.
+    """
+    layers = {s.operation.name: s.operation for s in steps.steps}
+    done: set[int] = set()
+    for name, tensor in zip(steps.model.output_names, outputs, strict=True):
+        last = tensor._keras_history.operation
+        if not isinstance(last, ActivationQuantizer) or id(last) in done:
+            continue
+        done.add(id(last))
+        if name in layers:
+            layers[name].name = f"{name}_layer"
+        last.name = name
 
 
 def _copy(layer: Any, variables: list[Any]) -> None:

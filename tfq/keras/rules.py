@@ -75,8 +75,7 @@ class Rule:
             return given
         if not isinstance(given, Mapping):
             raise UsageError(
-                'A rule is a dict like {"regex": "conv", "weights": "lsq"}. '
-                f"Received: {given!r}."
+                f'A rule is a dict like {{"regex": "conv", "weights": "lsq"}}. Received: {given!r}.'
             )
         for field in given:
             if field not in _FIELDS:
@@ -160,8 +159,9 @@ class Choices:
                     if r.matches(path) and getattr(r, field) is not _UNSET
                 ]
                 if len({_identity(value) for _, value in found}) > 1:
-                    (first, a), (second, b) = found[0], next(
-                        f for f in found if _identity(f[1]) != _identity(found[0][1])
+                    (first, a), (second, b) = (
+                        found[0],
+                        next(f for f in found if _identity(f[1]) != _identity(found[0][1])),
                     )
                     raise UsageError(
                         f"Two rules contradict each other on the {field} of layer {path!r}: "
@@ -178,6 +178,10 @@ class Choices:
     def left(self, path: str) -> bool:
         """Whether rules leave both the weights and the output of a layer to calibration."""
         return self._ruled(path, "weights") is None and self._ruled(path, "activations") is None
+
+    def rules_activations(self, path: str) -> bool:
+        """Whether a rule says what the output of a layer gets."""
+        return self._ruled(path, "activations") is not _UNSET
 
     def weights_for(self, path: str) -> WeightQuantizer | None:
         """A quantizer for the kernels of a layer, or None to leave them."""

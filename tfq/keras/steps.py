@@ -7,7 +7,6 @@ model's are left alone. Layers that are several integer ops become several steps
     SeparableConv        ->  DepthwiseConv, Conv (1x1)
     f(Conv), f no ReLU   ->  Conv, Activation(f)
     Add of n tensors     ->  n - 1 Adds of two; likewise Multiply, Maximum, Minimum
-    Rescaling            ->  a product and a sum
 """
 
 from __future__ import annotations
@@ -194,9 +193,7 @@ class _Reader:
             for node in functional._nodes_by_depth[depth]:
                 if node.is_input:
                     continue
-                args, kwargs = node.arguments.convert(
-                    lambda t: values[id(t)] if isinstance(t, keras.KerasTensor) else t
-                )
+                args, kwargs = node.arguments.fill_in(values)
                 results = self._call(node, args, kwargs, prefix)
                 values |= {id(t): v for t, v in zip(node.outputs, results, strict=True)}
         return [values[id(t)] for t in functional.outputs]
@@ -390,22 +387,6 @@ def _merge(
         total = out[0]
 
 
-def _rescaling(
-    reader: _Reader, source: Any, args: Any, kwargs: Any, outputs: list[Value], path: str
-) -> None:
-    from keras.src.ops.numpy import Add, Multiply
-
-    x = next((v for v in args if isinstance(v, Value)), None)
-    if x is None or not x.is_float:
-        _as_it_is(reader, source, args, kwargs, outputs, path)
-        return
-    shifts = bool(keras.ops.convert_to_numpy(source.offset).any())
-    product = [Value(outputs[0].shape, outputs[0].dtype)] if shifts else outputs
-    reader.add(Multiply(), (x, source.scale), {}, product, path)
-    if shifts:
-        reader.add(Add(), (product[0], source.offset), {}, outputs, path)
-
-
 Lower = Callable[[_Reader, Any, Any, Any, list[Value], str], None]
 _LOWERED: dict[str, Lower] = {
     **dict.fromkeys(
@@ -429,5 +410,4 @@ _LOWERED: dict[str, Lower] = {
     "Multiply": _merge,
     "Maximum": _merge,
     "Minimum": _merge,
-    "Rescaling": _rescaling,
 }
