@@ -11,6 +11,7 @@ from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.rewrite import if_to_select, rewrite, unroll_lstm, unroll_while
 from tfq.rewrite.core import Applied
+from tfq.rewrite.trained_between import grids_between
 from tfq.rewrite.trained_ranges import Trained, take_trained_ranges
 from tfq.rewrite.trained_weights import find_weights, take_records
 
@@ -73,6 +74,7 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
     trained = Trained({})
     if integer:
         grids = take_trained_ranges(model).grids
+        grids = {**grids, **grids_between(model.main, grids)}
         trained = Trained({**grids, **find_weights(model.main, records, grids)})
         add_biases(model.main)
     data = model.to_bytes()
