@@ -7,9 +7,8 @@ before it is remembered with its grid:
 
     x -> QUANTIZE(s, z) -> DEQUANTIZE -> y     becomes     x, with x on the grid (s, z)
 
-Activations: uint8 with zero point z is int8 with z - 128. Weights: uint8 with zero point 128 is
-symmetric int8, uint4 with 8 is symmetric int4. A TRANSPOSE of weights that follows the pair is
-computed at once and carries the scales to their new axis.
+uint8 with zero point z is int8 with z - 128. Weights are gone from here: `trained_weights` takes
+theirs before anything is rewritten.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ def take_trained_ranges(model: Model) -> Trained:
     _take_pairs(graph, grids)
     _take_fake_quant(graph, grids)
     if grids:
-        _fold_weight_transposes(graph, grids)
         graph.prune()
     return Trained({t.name: g for t, g in grids.items()})
 
@@ -110,31 +108,5 @@ def _take_fake_quant(graph: Graph, grids: dict[Tensor, Grid]) -> None:
             continue
         _record(grids, op.input(0), asymmetric_grid(float(op.options.min), float(op.options.max)))
         _bypass(graph, grids, op, op)
-        gone.add(op)
-    graph.ops = [op for op in graph.ops if op not in gone]
-
-
-def _fold_weight_transposes(graph: Graph, grids: dict[Tensor, Grid]) -> None:
-    gone: set[Op] = set()
-    for op in graph.ops:
-        if op.name not in ("TRANSPOSE", "RESHAPE") or not op.input(0).is_const:
-            continue
-        w = op.input(0)
-        if w not in grids:
-            continue
-        grid, out = grids[w], op.outputs[0]
-        if op.name == "TRANSPOSE":
-            order = [int(i) for i in op.input(1).values()]
-            data = np.ascontiguousarray(np.transpose(w.values(), order))
-            axis = None if grid.axis is None else order.index(grid.axis)
-        elif grid.axis is None or (
-            w.shape[grid.axis] == out.shape[-1] and grid.axis == len(w.shape) - 1
-        ):
-            data = w.values().reshape(out.shape)
-            axis = None if grid.axis is None else len(out.shape) - 1
-        else:
-            continue
-        out.data = data
-        grids[out] = dataclasses.replace(grid, axis=axis)
         gone.add(op)
     graph.ops = [op for op in graph.ops if op not in gone]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from pathlib import Path
@@ -79,6 +80,7 @@ def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
     refuses, and files saved by tf_keras may hold layers that Keras 3 has no more."""
     import keras
 
+    _register_layers(path)
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as e:  # Whatever a layer's from_config raises.
@@ -108,6 +110,25 @@ def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
     return trace_keras(model, batch=batch), [
         f"Keras 3 cannot load {shown} ({first.rstrip('.')}); loaded it with tf_keras."
     ]
+
+
+def _register_layers(path: str) -> None:
+    """Imports `tfq.keras` for a file that names its layers: importing it is what tells Keras of
+    them, and files without them need not wait for it. By name, because it stands above this
+    package, which it calls to read its data.
+    """
+    try:
+        content = Path(path).read_bytes() if path.endswith((".h5", ".hdf5")) else _config(path)
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return  # Loading says what is wrong.
+    if b"tfq>" in content:
+        for name in ("tfq.keras", "tfq.keras.batch_norm"):
+            importlib.import_module(name)
+
+
+def _config(path: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        return archive.read("config.json")
 
 
 def _written_by_keras_3(path: str) -> bool:
