@@ -19,14 +19,21 @@ from typing import Any
 from tfq.keras import layers, legacy, quantizers
 
 _HOME = {
+    "ConstantSparsity": "tfq.keras.pruning",
+    "PolynomialDecay": "tfq.keras.pruning",
     "Schedule": "tfq.keras.schedule",
     "check_ranges": "tfq.keras.quantizers",
     "cluster": "tfq.keras.clustering",
     "distill": "tfq.keras.distillation",
+    "freeze_batch_norm": "tfq.keras.batch_norm",
     "is_quantized": "tfq.keras.quantizing",
+    "keep_clusters": "tfq.keras.clustering",
+    "keep_sparsity": "tfq.keras.pruning",
     "prune": "tfq.keras.pruning",
+    "pruning_report": "tfq.keras.pruning",
     "quantize": "tfq.keras.quantizing",
-    "set_phase": "tfq.keras.schedule",
+    "remove_channels": "tfq.keras.pruning",
+    "set_phase": "tfq.keras.quantizers",
     "simulate": "tfq.keras.simulation",
 }
 
@@ -37,6 +44,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'tfq.keras' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)
+    if name in legacy.CALLS:
+        value = legacy.sending(value)
     if name in legacy.CALLS:
         value = legacy.sending(value)
     globals()[name] = value

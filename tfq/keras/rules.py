@@ -122,8 +122,11 @@ class Choices:
         if scheme not in SCHEMES:
             raise unknown_option("scheme", scheme, SCHEMES)
         self.scheme = SCHEMES[scheme]
-        if isinstance(rules, Mapping | str):
-            rules = [rules]
+        if isinstance(rules, Mapping | str) or not isinstance(rules, Sequence):
+            raise UsageError(
+                'rules is a list of dicts like {"regex": "conv", "weights": "lsq"}. '
+                f"Received: {rules!r}."
+            )
         self.rules = [Rule.of(r) for r in rules]
         self.edges = edges
         self._weights = weights
