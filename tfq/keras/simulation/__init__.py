@@ -2,7 +2,7 @@
 
 rounding     multiplying by a real number in integers, the five ways of the kernels
 windows      exact sums over sliding windows
-weighted, arithmetic, softmax, moves, tables, boundary    what the ops compute
+weighted, arithmetic, softmax, resize, comparisons, moves, tables, boundary    what ops compute
 registry     which function computes which op
 model        the layers and the model
 """

@@ -176,30 +176,6 @@ def right_shift(op: Op, values: Values, kernels: str) -> Values:
     return [_as_output(op, tf.bitwise.right_shift(x, bits + tf.zeros_like(x)))]
 
 
-def less(op: Op, values: Values, kernels: str) -> Values:
-    return [as_int64(values[0]) < as_int64(values[1])]
-
-
-def less_equal(op: Op, values: Values, kernels: str) -> Values:
-    return [as_int64(values[0]) <= as_int64(values[1])]
-
-
-def greater(op: Op, values: Values, kernels: str) -> Values:
-    return [as_int64(values[0]) > as_int64(values[1])]
-
-
-def greater_equal(op: Op, values: Values, kernels: str) -> Values:
-    return [as_int64(values[0]) >= as_int64(values[1])]
-
-
-def equal(op: Op, values: Values, kernels: str) -> Values:
-    return [tf.equal(values[0], values[1])]
-
-
-def not_equal(op: Op, values: Values, kernels: str) -> Values:
-    return [tf.not_equal(values[0], values[1])]
-
-
 def cast(op: Op, values: Values, kernels: str) -> Values:
     return [tf.cast(values[0], op.outputs[0].dtype)]
 

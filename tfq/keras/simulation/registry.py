@@ -8,7 +8,16 @@ from types import MappingProxyType
 from typing import Any
 
 from tfq.graph.model import Model, Op
-from tfq.keras.simulation import arithmetic, boundary, moves, resize, softmax, tables, weighted
+from tfq.keras.simulation import (
+    arithmetic,
+    boundary,
+    comparisons,
+    moves,
+    resize,
+    softmax,
+    tables,
+    weighted,
+)
 
 # (op, the values of its inputs, "reference" | "builtin" | "xnnpack") -> the values of its outputs.
 Simulation = Callable[[Op, list[Any], str], list[Any]]
@@ -50,19 +59,19 @@ OPS: Mapping[str, Row] = MappingProxyType(
         "DYNAMIC_UPDATE_SLICE": Row(moves.dynamic_update_slice),
         "ELU": Row(tables.elementwise),
         "EMBEDDING_LOOKUP": Row(moves.embedding_lookup),
-        "EQUAL": Row(moves.equal),
+        "EQUAL": Row(comparisons.equal),
         "EXP": Row(tables.elementwise),
         "EXPAND_DIMS": Row(moves.expand_dims, (1,)),
         "FULLY_CONNECTED": Row(weighted.fully_connected, (2,)),
         "GATHER": Row(moves.gather),
         "GATHER_ND": Row(moves.gather_nd),
         "GELU": Row(tables.elementwise),
-        "GREATER": Row(moves.greater),
-        "GREATER_EQUAL": Row(moves.greater_equal),
+        "GREATER": Row(comparisons.greater),
+        "GREATER_EQUAL": Row(comparisons.greater_equal),
         "HARD_SWISH": Row(tables.elementwise),
         "LEAKY_RELU": Row(tables.elementwise),
-        "LESS": Row(moves.less),
-        "LESS_EQUAL": Row(moves.less_equal),
+        "LESS": Row(comparisons.less),
+        "LESS_EQUAL": Row(comparisons.less_equal),
         "LOG": Row(tables.elementwise),
         "LOGICAL_AND": Row(moves.logical_and),
         "LOGICAL_NOT": Row(moves.logical_not),
@@ -74,7 +83,7 @@ OPS: Mapping[str, Row] = MappingProxyType(
         "MINIMUM": Row(moves.minimum),
         "MIRROR_PAD": Row(moves.mirror_pad, (1,)),
         "MUL": Row(arithmetic.mul),
-        "NOT_EQUAL": Row(moves.not_equal),
+        "NOT_EQUAL": Row(comparisons.not_equal),
         "PACK": Row(moves.pack),
         "PAD": Row(moves.pad, (1,)),
         "PADV2": Row(moves.pad, (1, 2)),
