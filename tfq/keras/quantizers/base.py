@@ -107,6 +107,7 @@ class ActivationQuantizer(Quantizer):
             )
         super().__init__(bits, **kwargs)
         self.seen = self.state("seen", 0, dtype="int32")
+        self.supports_masking = True
 
     @property
     def range_rule(self) -> str:
@@ -158,7 +159,7 @@ class ActivationQuantizer(Quantizer):
 
     def has_grid(self) -> bool:
         """Whether data or training has given a range."""
-        return int(self.seen) > 0
+        return int(value_of(self.seen)) > 0
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         values = tf.cast(x, tf.float32)
@@ -294,6 +295,11 @@ class WeightQuantizer(Quantizer):
             "per_channel": self.per_channel,
             "simulation_only": self.simulation_only,
         }
+
+
+def value_of(variable: Any) -> np.ndarray:
+    """A variable's value, also of one that tf.distribute mirrors."""
+    return np.asarray(tf.convert_to_tensor(variable).numpy())
 
 
 @tf.custom_gradient
