@@ -50,7 +50,8 @@ class FreezableBatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training or not self.trainable:
             return super().call(inputs, training=False, mask=mask)
-        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        x = ops.cast(inputs, dtype if dtype == "float64" else "float32")
         frozen = tf.greater(self.frozen, 0)
         mean, variance = self._moments(x, mask)
         statistics = []

@@ -36,7 +36,7 @@ from tfq.keras.quantizers.arithmetic import (
     largest,
     leading_axes,
 )
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, WeightQuantizer
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, WeightQuantizer, value_of
 
 # The trained ratio stays above this share of the first scale.
 _LEAST_RATIO = 1e-3
@@ -78,17 +78,21 @@ class LSQ(ActivationQuantizer):
         return tf.maximum(scale, MIN_SCALE), tf.convert_to_tensor(self.zero_point)
 
     def train_call(self, x: Tensor) -> Tensor:
-        initial, zero = self._first_grid(tf.stop_gradient(x))
+        initial, zero, known = self._first_grid(tf.stop_gradient(x))
+        skip = self.observing | tf.logical_not(known)
         features = tf.cast(tf.size(x), tf.float32)
         if x.shape.rank:
             features /= tf.cast(tf.maximum(tf.shape(x)[0], 1), tf.float32)
         return _quantize_learned(
-            x, _ratio(self.relative_scale, self.frozen), initial, zero, features, self.observing,
+            x, _ratio(self.relative_scale, self.frozen), initial, zero, features, skip,
             self.bits,
         )  # fmt: skip
 
-    def _first_grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The initial scale and the zero point: from this batch, if nothing set them before."""
+    def _first_grid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The initial scale and the zero point, from this batch if nothing set them before.
+
+        And whether there is a grid.
+        """
         known = tf.greater(self.seen, 0)
         old = tf.convert_to_tensor(self.initial_scale), tf.convert_to_tensor(self.zero_point)
 
@@ -96,18 +100,18 @@ class LSQ(ActivationQuantizer):
             lo, hi = tf.reduce_min(x), tf.reduce_max(x)
             return grid_of_range(tf.minimum(lo, 0.0), tf.maximum(hi, 0.0), self.bits)
 
-        fits = tf.logical_not(known | self.frozen)
+        fits = tf.logical_not(known)
         scale, zero = tf.cond(fits, from_batch, lambda: old)
         use = fits & tf.math.is_finite(scale) & tf.math.is_finite(zero)
         scale, zero = tf.where(use, scale, old[0]), tf.where(use, zero, old[1])
         self.initial_scale.assign(scale)
         self.zero_point.assign(zero)
         self.seen.assign(tf.cast(known | use, tf.int32))
-        return scale, zero
+        return scale, zero, known | use
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if not found and float(self.relative_scale.value) <= _LEAST_RATIO:
+        if not found and float(value_of(self.relative_scale)) <= _LEAST_RATIO:
             found = ["has a step that training drove to zero"]
         return found
 
@@ -198,7 +202,7 @@ class LSQWeights(WeightQuantizer):
     def problems(self) -> list[str]:
         if not self.built:
             return []
-        ratio = np.asarray(self.relative_scale.value)
+        ratio = value_of(self.relative_scale)
         if not np.isfinite(ratio).all():
             return ["has a step that is NaN or infinite"]
         gone = int((ratio <= _LEAST_RATIO).sum())

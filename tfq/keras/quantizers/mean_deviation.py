@@ -18,7 +18,7 @@ from tfq.errors import UsageError
 from tfq.keras.quantizers.arithmetic import count, floored, sums
 from tfq.keras.quantizers.base import Tensor, WeightQuantizer
 
-DEVIATIONS = {2: 1.224, 3: 1.952, 4: 2.474, 5: 2.909, 6: 3.283, 7: 3.611, 8: 3.914}
+DEVIATIONS = {2: 1.224, 3: 1.952, 4: 2.474, 5: 2.899, 6: 3.270, 7: 3.607, 8: 3.921}
 
 
 @keras.saving.register_keras_serializable(package="tfq")

@@ -15,8 +15,8 @@ from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
 class RangeQuantizer(ActivationQuantizer):
     """A range kept as its two ends, which training batches may move.
 
-    The first training batch gives the range where data has not. A batch with a value that is NaN
-    or infinite moves nothing.
+    The first training batch gives the range where data has not, in any phase. A batch with a value
+    that is NaN or infinite moves nothing.
     """
 
     def __init__(self, bits: int = 8, **kwargs: Any):
@@ -34,7 +34,7 @@ class RangeQuantizer(ActivationQuantizer):
         )
 
     def moves(self) -> Tensor:
-        """Boolean scalar: whether this batch may move the range."""
+        """Boolean scalar: whether batches move a range that is known."""
         return tf.logical_not(self.frozen)
 
     def moved(self, old: Tensor, new: Tensor, *, upper: bool) -> Tensor:
@@ -42,21 +42,23 @@ class RangeQuantizer(ActivationQuantizer):
         raise NotImplementedError
 
     def train_call(self, x: Tensor) -> Tensor:
-        lo, hi = self._observe(tf.stop_gradient(x))
-        scale, zero = grid_of_range(lo, hi, self.bits)
-        return fake_quantize_fast(x, *ends(scale, zero, self.bits), self.observing, self.bits)
+        lo, hi, known = self._observe(tf.stop_gradient(x))
+        grid = grid_of_range(lo, hi, self.bits)
+        skip = self.observing | tf.logical_not(known)
+        return fake_quantize_fast(x, *ends(*grid, self.bits), skip, self.bits)
 
-    def _observe(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _observe(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Moves the range by a batch; the range, and whether there is one."""
         old_lo, old_hi = tf.convert_to_tensor(self.minimum), tf.convert_to_tensor(self.maximum)
         # A frozen range costs no pass over the values. Variables are assigned outside of the
         # branches, where replicas can meet.
-        may_move = self.moves()
+        known = tf.greater(self.seen, 0)
+        may_move = self.moves() | tf.logical_not(known)
         lo, hi = tf.cond(
             may_move, lambda: (tf.reduce_min(x), tf.reduce_max(x)), lambda: (old_lo, old_hi)
         )
         finite = tf.math.is_finite(lo) & tf.math.is_finite(hi) & (lo <= hi)
         lo, hi = tf.minimum(lo, 0.0), tf.maximum(hi, 0.0)
-        known = tf.greater(self.seen, 0)
         new_lo = tf.where(known, self.moved(old_lo, lo, upper=False), lo)
         new_hi = tf.where(known, self.moved(old_hi, hi, upper=True), hi)
         use = may_move & finite
@@ -64,7 +66,7 @@ class RangeQuantizer(ActivationQuantizer):
         self.minimum.assign(new_lo)
         self.maximum.assign(new_hi)
         self.seen.assign(tf.cast(known | use, tf.int32))
-        return new_lo, new_hi
+        return new_lo, new_hi, known | use
 
 
 @keras.saving.register_keras_serializable(package="tfq")
@@ -110,7 +112,7 @@ class FittedRange(RangeQuantizer):
     needs_data = True
 
     def moves(self) -> Tensor:
-        return tf.logical_not(self.frozen) & tf.equal(self.seen, 0)
+        return tf.constant(False)
 
     def moved(self, old: Tensor, new: Tensor, *, upper: bool) -> Tensor:
         return old

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfq.errors import UsageError
 from tfq.keras.quantizers.arithmetic import fused, fused_gradients, grid_of_range
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, value_of
 
 _LEAST_ALPHA = 1e-6
 
@@ -61,9 +61,9 @@ class PACT(ActivationQuantizer):
         return grid_of_range(tf.zeros_like(alpha), alpha, self.bits)
 
     def train_call(self, x: Tensor) -> Tensor:
-        alpha = self._known_alpha(tf.stop_gradient(x))
+        alpha, known = self._known_alpha(tf.stop_gradient(x))
         alpha = tf.where(self.frozen, tf.stop_gradient(alpha), alpha)
-        skip, bits = self.observing, self.bits
+        skip, bits = self.observing | tf.logical_not(known), self.bits
 
         @tf.custom_gradient
         def quantize(x: Tensor, alpha: Tensor) -> Any:
@@ -81,20 +81,20 @@ class PACT(ActivationQuantizer):
 
         return quantize(x, alpha)
 
-    def _known_alpha(self, x: Tensor) -> Tensor:
-        """Alpha, with its gradient; in the first batch the largest value."""
+    def _known_alpha(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha, with its gradient, in the first batch the largest value; whether it is known."""
         known, alpha = tf.greater(self.seen, 0), self._bound()
-        fits = tf.logical_not(known | self.frozen)
+        fits = tf.logical_not(known)
         top = tf.cond(fits, lambda: tf.reduce_max(x), lambda: tf.stop_gradient(alpha))
         use = fits & tf.math.is_finite(top)
         alpha = tf.where(use, tf.maximum(top, _LEAST_ALPHA), alpha)
         self.alpha.assign(tf.where(use, tf.stop_gradient(alpha), tf.convert_to_tensor(self.alpha)))
         self.seen.assign(tf.cast(known | use, tf.int32))
-        return alpha
+        return alpha, known | use
 
     def problems(self) -> list[str]:
         found = super().problems()
-        alpha = float(self.alpha.value)
+        alpha = float(value_of(self.alpha))
         if not found and (not np.isfinite(alpha) or alpha <= _LEAST_ALPHA):
             found = [f"has the bound {alpha:g}: it clips all values to 0"]
         return found

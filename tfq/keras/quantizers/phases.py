@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tfq.errors import unknown_option
-from tfq.keras.quantizers.base import PHASES, Quantizer
+from tfq.keras.quantizers.base import PHASES, Quantizer, value_of
 
 
 def quantizers_of(model: Any) -> Iterator[tuple[Any, Quantizer]]:
@@ -60,7 +60,7 @@ def check_ranges(model: Any) -> list[str]:
         if isinstance(layer, Quantizer):
             continue
         for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
-            value = np.asarray(variable.value)
+            value = value_of(variable)
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 found.append(f"{layer.name}/{variable.name} holds NaN or infinite values")
     return found
