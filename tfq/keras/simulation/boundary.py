@@ -1,16 +1,16 @@
 """QUANTIZE and DEQUANTIZE: between real numbers and integers, and from one grid to another.
 
-    from float32    reference  x / scale, halves away from zero (AffineQuantize in
-                               lite/kernels/internal/reference/quantize.h)
-                    built-in   x * (1 / scale), halves to even; the rest of the tensor that fills no
-                               vector of eight: halves away from zero
-                    XNNPACK    x * (1 / scale), halves to even (qs8-f32-vcvt)
-    from integers   reference  (x - z1) times the multiplier s1 / s, rounded twice
-                               (lite/kernels/internal/reference/requantize.h)
-                    built-in   the same, upward in vectors of sixteen of 8-bit types
-                    XNNPACK    the factor s1 / s in 1/256ths, rounded once, upward (qs8-vcvt)
-    to float32      reference  (x - z) * scale, as XNNPACK
-                    built-in   x * scale - z * scale in vectors of eight, each product rounded
+from float32    reference  x / scale, halves away from zero (AffineQuantize in
+                           lite/kernels/internal/reference/quantize.h)
+                built-in   x * (1 / scale), halves to even; what fills no vector of eight at
+                           the tensor's end: x / scale in float64
+                XNNPACK    x * (1 / scale), halves to even (qs8-f32-vcvt)
+from integers   reference  (x - z1) times the multiplier s1 / s, rounded twice
+                           (lite/kernels/internal/reference/requantize.h)
+                built-in   the same, upward in vectors of sixteen of 8-bit types
+                XNNPACK    the factor s1 / s in 1/256ths, rounded once, upward (qs8-vcvt)
+to float32      reference  (x - z) * scale, as XNNPACK
+                built-in   x * scale - z * scale in vectors of eight, each product rounded
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ def quantize(op: Op, values: list[Any], kernels: str) -> list[Any]:
 def _steps(op: Op, x: Any, kernels: str) -> Any:
     s = scale(op.outputs[0])
     if kernels == "reference":
-        steps = _away(x / s)
-    else:
-        steps = x * (np.float32(1) / s)
-        if kernels == "xnnpack":
-            steps = tf.round(steps)
-        else:
-            steps = tf.where(in_vectors(op.input(0), 8), tf.round(steps), _away(steps))
-    return as_int64(tf.clip_by_value(steps, -(2.0**30), 2.0**30))
+        return _bounded(_away(x / s))
+    vector = _bounded(tf.round(x * (np.float32(1) / s)))
+    if kernels == "xnnpack":
+        return vector
+    one_by_one = _bounded(_away(tf.cast(x, tf.float64) / np.float64(s)))
+    return tf.where(in_vectors(op.input(0), 8), vector, one_by_one)
 
 
 def _away(x: Any) -> Any:
     """To nearest, halves away from zero."""
-    return tf.sign(x) * tf.floor(tf.abs(x) + np.float32(0.5))
+    return tf.sign(x) * tf.floor(tf.abs(x) + tf.constant(0.5, x.dtype))
+
+
+def _bounded(steps: Any) -> Any:
+    return as_int64(tf.clip_by_value(steps, -(2.0**30), 2.0**30))
 
 
 def _rescaled(op: Op, value: Any, kernels: str) -> Any:

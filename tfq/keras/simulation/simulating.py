@@ -18,7 +18,7 @@ def simulate(source: Any, *, kernels: str = "xnnpack", **options: Any) -> Simula
         sim = tfq.keras.simulate(qat_model)
         sim(x)                          # real values in and out, as the model's own call
         sim.integers(x)["conv/Relu"]    # the int8 values of a tensor of the file
-        keras.Model(sim.inputs, sim.get_layer("conv").output)
+        keras.Model(sim.input, sim.get_layer("conv").output)
 
     Args:
       source: an integer `.tflite` (path, bytes or `ConversionResult`), or a model that
