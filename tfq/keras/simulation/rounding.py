@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-Multiply = Callable[[Any, np.ndarray], Any]
+# (an int64 tensor, a real multiplier or one per channel) -> int64
+Multiply = Callable[[Any, Any], Any]
 
 
 def fixed_multiplier(real: float) -> tuple[int, int]:
@@ -91,7 +92,7 @@ def divide_by_power_upward(x: Any, bits: Any) -> Any:
     return shift_right(as_int64(x) + half, bits)
 
 
-def twice(acc: Any, real: np.ndarray) -> Any:
+def twice(acc: Any, real: Any) -> Any:
     """acc * real as in the module's table; `real` broadcasts over the last dimension."""
     m, e = fixed_multipliers(real)
     return scaled_twice(acc, m, e)
@@ -104,27 +105,27 @@ def scaled_twice(acc: Any, m: Any, e: Any) -> Any:
     return divide_by_power(high, right)
 
 
-def twice_upward(acc: Any, real: np.ndarray) -> Any:
+def twice_upward(acc: Any, real: Any) -> Any:
     """acc * real as in the module's table."""
     m, e = fixed_multipliers(real)
     high = doubling_high_multiply(as_int64(acc) * (np.int64(1) << np.maximum(e, 0)), m)
     return divide_by_power_upward(high, np.maximum(-e, 0))
 
 
-def once(acc: Any, real: np.ndarray) -> Any:
+def once(acc: Any, real: Any) -> Any:
     """acc * real as in the module's table."""
     m, e = fixed_multipliers(real)
     return divide_by_power_upward(as_int64(acc) * m, 31 - e)
 
 
-def once_reduced(acc: Any, real: np.ndarray) -> Any:
+def once_reduced(acc: Any, real: Any) -> Any:
     """acc * real as in the module's table."""
     m, e = fixed_multipliers(real)
     short = np.where(m < 0x7FFF0000, (m + (1 << 15)) >> 16, 0x7FFF)
     return divide_by_power_upward(as_int64(acc) * short, 15 - e)
 
 
-def in_float32(acc: Any, real: np.ndarray) -> Any:
+def in_float32(acc: Any, real: Any) -> Any:
     """acc * real as in the module's table; `real` must be the float32 that XNNPACK computes."""
     product = tf.cast(as_int64(acc), tf.float32) * np.asarray(real, np.float32)
     return as_int64(tf.round(tf.clip_by_value(product, -(2.0**30), 2.0**30)))

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfq.graph.model import Op
 from tfq.graph.numerics import LIMITS
-from tfq.keras.simulation.grids import scale
+from tfq.keras.simulation.grids import scale, zero
 from tfq.keras.simulation.rounding import (
     as_int64,
     divide_by_power,
@@ -56,7 +56,7 @@ def _float_table(op: Op, x: Any) -> Any:
     table = np.exp(exponents).astype(np.float32)
     terms = tf.gather(tf.constant(table), _differences(x))
     inverse = tf.constant(1.0, tf.float32) / (_sum_in_order(terms) * scale(op.outputs[0]))
-    y = as_int64(tf.round(terms * inverse)) + int(op.outputs[0].quant.zero_point[0])
+    y = as_int64(tf.round(terms * inverse)) + zero(op.outputs[0])
     return saturate(y, *LIMITS[op.outputs[0].dtype], op.outputs[0].dtype)
 
 

@@ -78,7 +78,7 @@ def depthwise_conv_2d(op: Op, values: list[Any], kernels: str) -> list[Any]:
     return _requantized(op, acc, 0, 1, kernels, by)
 
 
-def _upward_in_eights(acc: Any, real: np.ndarray) -> Any:
+def _upward_in_eights(acc: Any, real: Any) -> Any:
     """The built-in kernels that sum first take eight channels at once, and the rest one by one.
 
     Source: Quantize in lite/kernels/internal/optimized/optimized_ops.h.
