@@ -263,6 +263,8 @@ def test_integer_inputs_stay_what_they_are():
 
 # --- schemes that compute in float ----------------------------------------------------------------
 
+FLOAT_SCHEMES = ("dynamic", "weight_only", "float16", "float32")
+
 
 def test_float_schemes_change_weights_only():
     net = Net()
@@ -277,6 +279,14 @@ def test_float_schemes_change_weights_only():
     # Small constants stay: an op to widen them costs more than they do.
     assert 2 not in plan.ops["dw"].edges
     assert plan_of(source, config=config_of("float32")).plan.ops["conv"].edges == {}
+
+
+def test_the_smallest_weights_are_integers_in_dynamic_models_only():
+    net = Net()
+    source = net.bytes(net.dense(net.input(1, 5, name="x"), 1, out="y"))
+    edges = {s: plan_of(source, config=config_of(s)).plan.ops["y"].edges for s in FLOAT_SCHEMES}
+    assert edges["dynamic"][1].dtype == "int8"
+    assert not any(edges[s] for s in FLOAT_SCHEMES if s != "dynamic")
 
 
 def test_plans_are_the_same_in_every_process():

@@ -69,7 +69,10 @@ def _stored_weight_edges(op: Op, config: Config) -> tuple[dict[int, Grid], str]:
     else:
         return {}, ""
     w = op.inputs[i] if i < len(op.inputs) else None
-    if not types or w is None or not w.is_const or w.dtype != "float32" or w.size < _MIN_STORED:
+    if not types or w is None or not w.is_const or w.dtype != "float32":
+        return {}, ""
+    # Kernels of dynamic models read integers as they are, so that the smallest gain too.
+    if not dynamic and w.size < _MIN_STORED:
         return {}, ""
     granularity = config.granularity_of(op.name, op.key)
     # The hybrid depthwise kernel reads a scale for every channel, also where there is but one.
