@@ -15,7 +15,7 @@ from tfq.sources.causes import listed, root_cause
 from tfq.sources.tracing import Entry, holds_state, trace, trace_signature
 
 
-def convert(entry: Entry, scratch: Path) -> bytes:
+def convert(entry: Entry, scratch: Path) -> tuple[bytes, Entry | None]:
     """Converts without optimizations; quantizers become QUANTIZE and DEQUANTIZE pairs, and those of
     weights records (`tfq.sources.markers`).
 
@@ -26,6 +26,11 @@ def convert(entry: Entry, scratch: Path) -> bytes:
     out as VAR_HANDLE and BATCH_MATMUL. When nothing assigns to them they are frozen beforehand,
     which gives FULLY_CONNECTED with constant weights. A loop traced with a free batch holds lists
     whose element shapes are constants with the batch unknown; these get the batch at that point.
+
+    Returns:
+      The file; and for a model with trained grids what its graph computes without those of
+      activations, to compare with: one value that falls to the next step is no fault of the
+      converter, and what comes of it can be large.
 
     Raises:
       ModelError: the converter's root cause.
@@ -39,11 +44,12 @@ def convert(entry: Entry, scratch: Path) -> bytes:
         folder = scratch / "frozen"
         _freeze(entry).save(folder)
         model = _convert_folder(folder, entry.key)
-    return model
+    return model, None
 
 
-def _convert_trained(entry: Entry, folder: Path, scratch: Path) -> bytes:
+def _convert_trained(entry: Entry, folder: Path, scratch: Path) -> tuple[bytes, Entry | None]:
     records: list[markers.Record] = []
+    bare = None
     if not holds_state(entry.function):
         trained_graph.carry_marks(folder)
         loaded = tf.saved_model.load(str(folder))
@@ -55,8 +61,9 @@ def _convert_trained(entry: Entry, folder: Path, scratch: Path) -> bytes:
         _freeze(carried, lambda graph: records.extend(trained_graph.fold_weights(graph))).save(
             folder
         )
+        bare = _freeze(carried, trained_graph.unquantize)
     model = _convert_folder(folder, entry.key, marked=True)
-    return markers.without_marks(model, entry.layers, records)
+    return markers.without_marks(model, entry.layers, records), bare
 
 
 def restore_names(model: bytes, entry: Entry) -> bytes:

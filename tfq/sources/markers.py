@@ -157,6 +157,26 @@ def _replace(
     graph.prune()
 
 
+def without_pairs(data: bytes) -> bytes:
+    """The same file without QUANTIZE and DEQUANTIZE pairs: activations are not rounded."""
+    model = Model.from_bytes(data)
+    for graph in model.graphs:
+        producers = graph.producers()
+        for op in [op for op in graph.ops if op.name == "DEQUANTIZE"]:
+            before = producers.get(op.input(0))
+            if before is None or before.name != "QUANTIZE" or before.input(0).dtype != "float32":
+                continue
+            x, y = before.input(0), op.outputs[0]
+            if y in graph.outputs and (x in graph.outputs or x not in producers):
+                continue  # Nothing but the pair makes the output.
+            op.inputs = [x]
+            _pass_on(op, graph)
+            graph.ops.remove(op)
+            producers = graph.producers()
+        graph.prune()
+    return model.to_bytes()
+
+
 def on_grid(values: np.ndarray, scale: np.ndarray, bits: int, axis: int) -> np.ndarray:
     """float32(q * scale), with q of `values` as the marker computes it: in float32, half to even.
 

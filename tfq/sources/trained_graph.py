@@ -24,9 +24,9 @@ from tfq.sources.markers import NAME, Record, checked_scales, on_grid
 
 _CARRIER = "QuantizeAndDequantizeV4"
 _FAKE_QUANT = {
-    "FakeQuantWithMinMaxArgs": 0,
-    "FakeQuantWithMinMaxVars": -1,
-    "FakeQuantWithMinMaxVarsPerChannel": -1,
+    "FakeQuantWithMinMaxArgs",
+    "FakeQuantWithMinMaxVars",
+    "FakeQuantWithMinMaxVarsPerChannel",
 }
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 # Constant at all times, or what passes a constant on is not for certain.
@@ -106,6 +106,18 @@ def fold_weights(graph: Any) -> list[Record]:
             node.input[0] = f"{call.name}:output:0"
             function.node_def.append(call)
     return records
+
+
+def unquantize(graph: Any) -> None:
+    """Leaves a frozen GraphDef its quantized weights only: activations are not rounded."""
+    fold_weights(graph)  # The marks it leaves compute nothing.
+    for node in [*graph.node, *(n for f in graph.library.function for n in f.node_def)]:
+        if node.op in _FAKE_QUANT:
+            name, x = node.name, node.input[0]
+            node.Clear()
+            node.name, node.op = name, "Identity"
+            node.input.append(x)
+            node.attr["T"].type = tf.float32.as_datatype_enum
 
 
 def _implemented(function: Any) -> dict[str, int] | None:

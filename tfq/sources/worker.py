@@ -53,16 +53,17 @@ class Stages:
 def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
     """Loads, converts, compares, writes the file; returns the answer."""
     stages.enter("import", "Starting TensorFlow")
-    from tfq.sources import compare, convert_float, loading  # These import TensorFlow.
+    from tfq.sources import compare, convert_float, loading, widen  # These import TensorFlow.
 
     stages.enter("load", "Loading the model")
     entry, warnings = loading.load(request)
     entry.layers = request.get("layers") or entry.layers
     stages.enter("convert", "Converting to float .tflite")
-    model = convert_float.convert(entry, Path(request["scratch"]))
+    entry = widen.widen(entry, Path(request["scratch"]))
+    model, bare = convert_float.convert(entry, Path(request["scratch"]))
     stages.enter("compare", "Comparing with the source")
     entry.rename(request.get("input_names") or {}, request.get("output_names") or {})
-    checks, notes = compare.compare(entry, model)
+    checks, notes = compare.compare(entry, model, bare)
     model = convert_float.restore_names(model, entry)
     Path(request["output"]).write_bytes(model)
     stages.leave()
