@@ -73,6 +73,23 @@ class Quantizer(keras.layers.Layer):
         """Boolean scalar: whether the grid stays as it is."""
         return tf.equal(self.phase, FREEZE)
 
+    def trained(self) -> list[tuple[Any, Any]]:
+        """Pairs of a trained variable and the one that keeps its value while frozen."""
+        return []
+
+    def set_phase(self, phase: int) -> None:
+        """Changes the phase. What is trained is kept apart while frozen.
+
+        A gradient of zero would not hold it: Adam's momentum and weight decay go on.
+        """
+        before = int(value_of(self.phase))
+        for variable, kept in self.trained():
+            if phase == FREEZE != before:
+                kept.assign(value_of(variable))
+            elif before == FREEZE != phase:
+                variable.assign(value_of(kept))
+        self.phase.assign(phase)
+
     def problems(self) -> list[str]:
         """What is wrong with the range that training arrived at, in words; mostly nothing."""
         return []

@@ -36,15 +36,14 @@ from tfq.keras.quantizers.arithmetic import (
     largest,
     leading_axes,
 )
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, WeightQuantizer, value_of
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, WeightQuantizer
 
 # The trained ratio stays above this share of the first scale.
 _LEAST_RATIO = 1e-3
 
 
-def _ratio(variable: Any, frozen: Tensor) -> Tensor:
-    value = tf.maximum(tf.convert_to_tensor(variable), _LEAST_RATIO)
-    return tf.where(frozen, tf.stop_gradient(value), value)
+def _ratio(variable: Any, kept: Any, frozen: Tensor) -> Tensor:
+    return tf.maximum(tf.where(frozen, kept, tf.convert_to_tensor(variable)), _LEAST_RATIO)
 
 
 @keras.saving.register_keras_serializable(package="tfq")
@@ -62,6 +61,13 @@ class LSQ(ActivationQuantizer):
         self.initial_scale = self.state("initial_scale", 1.0)
         self.zero_point = self.state("zero_point", 0.0)
         self.relative_scale = self.state("relative_scale", 1.0, trainable=True)
+        self.frozen_scale = self.state("frozen_scale", 1.0)
+
+    def trained(self) -> list[tuple[Any, Any]]:
+        return [(self.relative_scale, self.frozen_scale)]
+
+    def _ratio(self) -> Tensor:
+        return _ratio(self.relative_scale, self.frozen_scale, self.frozen)
 
     @property
     def range_rule(self) -> str:
@@ -72,9 +78,10 @@ class LSQ(ActivationQuantizer):
         self.initial_scale.assign(grid.scale[0])
         self.zero_point.assign(float(grid.zero_point[0]))
         self.relative_scale.assign(1.0)
+        self.frozen_scale.assign(1.0)
 
     def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
-        scale = tf.convert_to_tensor(self.initial_scale) * _ratio(self.relative_scale, self.frozen)
+        scale = tf.convert_to_tensor(self.initial_scale) * self._ratio()
         return tf.maximum(scale, MIN_SCALE), tf.convert_to_tensor(self.zero_point)
 
     def train_call(self, x: Tensor) -> Tensor:
@@ -84,7 +91,7 @@ class LSQ(ActivationQuantizer):
         if x.shape.rank:
             features /= tf.cast(tf.maximum(tf.shape(x)[0], 1), tf.float32)
         return _quantize_learned(
-            x, _ratio(self.relative_scale, self.frozen), initial, zero, features, skip,
+            x, self._ratio(), initial, zero, features, skip,
             self.bits,
         )  # fmt: skip
 
@@ -111,7 +118,7 @@ class LSQ(ActivationQuantizer):
 
     def problems(self) -> list[str]:
         found = super().problems()
-        if not found and float(value_of(self.relative_scale)) <= _LEAST_RATIO:
+        if not found and float(self._ratio()) <= 1.01 * _LEAST_RATIO:
             found = ["has a step that training drove to zero"]
         return found
 
@@ -162,20 +169,28 @@ class LSQWeights(WeightQuantizer):
         # Zero: not initialized; then the largest weight decides.
         self.initial_scale = self.state("initial_scale", 0.0, (n,))
         self.relative_scale = self.state("relative_scale", 1.0, (n,), trainable=True)
+        self.frozen_scale = self.state("frozen_scale", 1.0, (n,))
         self.built = True
+
+    def trained(self) -> list[tuple[Any, Any]]:
+        return [(self.relative_scale, self.frozen_scale)] if self.built else []
+
+    def _ratio(self) -> Tensor:
+        return _ratio(self.relative_scale, self.frozen_scale, self.frozen)
 
     def initialize(self, w: np.ndarray) -> None:
         super().initialize(w)
         axis = w.ndim - 1 if self.per_channel else None
         self.initial_scale.assign(weight_scales(w, axis=axis, bits=self.bits, rule="mse"))
-        self.relative_scale.assign(np.ones(self.relative_scale.shape, np.float32))
+        for variable in (self.relative_scale, self.frozen_scale):
+            variable.assign(np.ones(variable.shape, np.float32))
 
     def _initial(self, w: Tensor) -> Tensor:
         stored = tf.convert_to_tensor(self.initial_scale)
         return tf.where(stored > 0, stored, floored(largest(w, self.per_channel) / self.top))
 
     def find_scale(self, w: Tensor) -> Tensor:
-        return floored(self._initial(w) * _ratio(self.relative_scale, self.frozen))
+        return floored(self._initial(w) * self._ratio())
 
     def fake_quantize(self, w: Tensor) -> tuple[Tensor, Tensor]:
         axes = leading_axes(w, self.per_channel)
@@ -196,14 +211,14 @@ class LSQWeights(WeightQuantizer):
             return q * scale, gradient
 
         initial = self._initial(tf.stop_gradient(w))
-        ratio = _ratio(self.relative_scale, self.frozen)
+        ratio = self._ratio()
         return quantize(w, ratio, initial), floored(initial * ratio)
 
     def problems(self) -> list[str]:
         if not self.built:
             return []
-        ratio = value_of(self.relative_scale)
+        ratio = np.asarray(self._ratio())
         if not np.isfinite(ratio).all():
             return ["has a step that is NaN or infinite"]
-        gone = int((ratio <= _LEAST_RATIO).sum())
+        gone = int((ratio <= 1.01 * _LEAST_RATIO).sum())
         return [f"has {gone} of {ratio.size} steps that training drove to zero"] if gone else []

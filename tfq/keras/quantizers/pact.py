@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfq.errors import UsageError
 from tfq.keras.quantizers.arithmetic import fused, fused_gradients, grid_of_range
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, value_of
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
 
 _LEAST_ALPHA = 1e-6
 
@@ -44,6 +44,11 @@ class PACT(ActivationQuantizer):
         regularizer = keras.regularizers.L2(self.decay) if decay else None
         self.alpha = self.state("alpha", 6.0, trainable=True, regularizer=regularizer)
 
+        self.frozen_alpha = self.state("frozen_alpha", 6.0)
+
+    def trained(self) -> list[tuple[Any, Any]]:
+        return [(self.alpha, self.frozen_alpha)]
+
     def set_range(self, lo: float, hi: float) -> None:
         if lo < 0:
             raise UsageError(
@@ -51,10 +56,12 @@ class PACT(ActivationQuantizer):
                 "negative values. Use PACT after ReLU only, and 'lsq' or 'moving_average' "
                 f"elsewhere. Received: a range from {lo:g} to {hi:g}."
             )
-        self.alpha.assign(max(hi, _LEAST_ALPHA))
+        for variable in (self.alpha, self.frozen_alpha):
+            variable.assign(max(hi, _LEAST_ALPHA))
 
     def _bound(self) -> Tensor:
-        return tf.maximum(tf.convert_to_tensor(self.alpha), _LEAST_ALPHA)
+        alpha = tf.where(self.frozen, self.frozen_alpha, tf.convert_to_tensor(self.alpha))
+        return tf.maximum(alpha, _LEAST_ALPHA)
 
     def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
         alpha = self._bound()
@@ -62,7 +69,6 @@ class PACT(ActivationQuantizer):
 
     def train_call(self, x: Tensor) -> Tensor:
         alpha, known = self._known_alpha(tf.stop_gradient(x))
-        alpha = tf.where(self.frozen, tf.stop_gradient(alpha), alpha)
         skip, bits = self.observing | tf.logical_not(known), self.bits
 
         @tf.custom_gradient
@@ -88,14 +94,15 @@ class PACT(ActivationQuantizer):
         top = tf.cond(fits, lambda: tf.reduce_max(x), lambda: tf.stop_gradient(alpha))
         use = fits & tf.math.is_finite(top)
         alpha = tf.where(use, tf.maximum(top, _LEAST_ALPHA), alpha)
-        self.alpha.assign(tf.where(use, tf.stop_gradient(alpha), tf.convert_to_tensor(self.alpha)))
+        for variable in (self.alpha, self.frozen_alpha):
+            variable.assign(tf.where(use, tf.stop_gradient(alpha), tf.convert_to_tensor(variable)))
         self.seen.assign(tf.cast(known | use, tf.int32))
         return alpha, known | use
 
     def problems(self) -> list[str]:
         found = super().problems()
-        alpha = float(value_of(self.alpha))
-        if not found and (not np.isfinite(alpha) or alpha <= _LEAST_ALPHA):
+        alpha = float(self._bound())
+        if not found and (not np.isfinite(alpha) or alpha <= 1.01 * _LEAST_ALPHA):
             found = [f"has the bound {alpha:g}: it clips all values to 0"]
         return found
 

@@ -37,7 +37,7 @@ def set_phase(model: Any, phase: str) -> None:
     if phase not in PHASES:
         raise unknown_option("phase", phase, PHASES)
     for _, quantizer in quantizers_of(model):
-        quantizer.phase.assign(PHASES[phase])
+        quantizer.set_phase(PHASES[phase])
 
 
 def check_ranges(model: Any) -> list[str]:
