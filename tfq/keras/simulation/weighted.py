@@ -110,7 +110,7 @@ def fully_connected(op: Op, values: list[Any], kernels: str) -> list[Any]:
     acc = as_int64(tf.matmul(rows, tf.cast(weights, tf.float64), transpose_b=True))
     if op.options.keepNumDims and len(x.shape) > 1:
         acc = tf.reshape(acc, tf.concat([tf.shape(values[0])[:-1], [w.shape[0]]], 0))
-    by = {"xnnpack": in_float32, "builtin": twice_upward, "reference": once}[kernels]
+    by: Multiply = {"xnnpack": in_float32, "builtin": twice_upward, "reference": once}[kernels]
     if x.dtype == "int16":
         by = _int16_rounding(op, kernels)
     return _requantized(op, _biased(acc, op, 2), 0, 1, kernels, by)
