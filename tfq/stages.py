@@ -113,8 +113,24 @@ class Run:
         activations = self.config.scheme.activations if self.integer else "int8"
         prepared = prepare(loaded.model, integer=self.integer, activations=activations)
         self._check_custom(prepared)
+        if self.integer:
+            self._check_trained(prepared)
         self._timed("prepare", start)
         return prepared
+
+    def _check_trained(self, prepared: Prepared) -> None:
+        """Stops a model on whose trained grids the scheme cannot compute."""
+        computed = {t.name for t in prepared.model.main.tensors() if not t.is_const}
+        grids = {n: g for n, g in prepared.trained.grids.items() if n in computed}
+        dtypes = {g.dtype for g in grids.values()}
+        if not dtypes or self.config.scheme.activations in dtypes:
+            return
+        other = {"int8": "int8", "int16": "int16x8"}[dtypes.pop()]
+        raise UsageError(
+            f"Training quantized the activations for the scheme {other}, and its grids do not fit "
+            f"{self.config.scheme.name}. Convert with --scheme={other}, or train again for "
+            f"{self.config.scheme.name}."
+        )
 
     def _check_custom(self, prepared: Prepared) -> None:
         """Stops before a model with custom ops that would stay float, unless LiteRT has them."""
@@ -157,6 +173,8 @@ class Run:
         if data is None:
             trained = self.integer and self._all_trained(prepared)
             if self.integer and plan is None and statistics is None and not trained:
+                if prepared.trained.grids:
+                    raise self._untrained(loaded, prepared)
                 raise UsageError(
                     f"Scheme {self.config.scheme.name} needs representative samples to choose "
                     "ranges, and the model carries none. Give some with --data=FILE, or use "
@@ -172,6 +190,16 @@ class Run:
                 )
         names = {a.name: a.tensor_name for a in interface.inputs}
         return Samples(stream, interface, names, made_up=data is None)
+
+    def _untrained(self, loaded: Source, prepared: Prepared) -> UsageError:
+        names = sorted(t.name for t in self._layout(prepared).sources)
+        where = dict.fromkeys(loaded.layer_names.get(n, n) for n in names)
+        shown = ", ".join(repr(n) for n in list(where)[:5]) + (", ..." if len(where) > 5 else "")
+        return UsageError(
+            f"Training gave no range to {len(names)} tensors of this model, at {shown}. They are "
+            "calibrated: give representative samples with --data=FILE, or train these layers "
+            "with quantizers too."
+        )
 
     def _all_trained(self, prepared: Prepared) -> bool:
         return bool(prepared.trained.grids) and not self._layout(prepared).sources

@@ -4,11 +4,9 @@ import io
 
 import numpy as np
 import pytest
-
-tf_keras = pytest.importorskip("tf_keras")
-tfmot = pytest.importorskip("tensorflow_model_optimization")
-
 import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras
 
 from tfq.graph.numerics import quantize
 from tfq.rewrite.prepare import prepare

@@ -26,6 +26,7 @@ from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.graph.numerics import Grid, weight_grid
 from tfq.graph.optable import Kind, spec
+from tfq.sources.layers import layer_of
 from tfq.sources.markers import METADATA, Record
 
 _ZERO = {"uint8": (128, 8), "uint4": (8, 4), "int8": (0, 8), "int4": (0, 4)}  # and bits
@@ -97,8 +98,9 @@ def find_weights(
     others = _other_constants(graph, lost, trained, grids)
     lost = [r for r in lost if r not in others]
     if lost:
+        layer = layer_of(f"{lost[0].name}/weights") or lost[0].name
         raise ModelError(
-            f"The trained weights of layer {lost[0].name!r} are in no op of the converted model on "
+            f"The trained weights of layer {layer!r} are in no op of the converted model on "
             "their grid, so they would be rounded again. A layer computes them further (a product "
             "of weights, a normalisation of the kernel): leave it out of quantization with a rule."
         )

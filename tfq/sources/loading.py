@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +102,8 @@ def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
             "install tf_keras."
         ) from None
     try:
-        model = tf_keras.models.load_model(path, compile=False)
+        with _wrappers_known(path):
+            model = tf_keras.models.load_model(path, compile=False)
     except Exception as e:
         second = root_cause(e)
         raise ModelError(
@@ -124,6 +127,23 @@ def _register_layers(path: str) -> None:
     if b"tfq>" in content:
         for name in ("tfq.keras", "tfq.keras.batch_norm"):
             importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _wrappers_known(path: str) -> Iterator[None]:
+    """Lets tf_keras load the wrappers of tensorflow-model-optimization that a file names."""
+    content = Path(path).read_bytes() if path.endswith((".h5", ".hdf5")) else b""
+    if not any(name in content for name in (b"QuantizeWrapper", b"PruneLow", b"ClusterWeights")):
+        yield
+        return
+    import tensorflow_model_optimization as tfmot
+
+    with (
+        tfmot.quantization.keras.quantize_scope(),
+        tfmot.sparsity.keras.prune_scope(),
+        tfmot.clustering.keras.cluster_scope(),
+    ):
+        yield
 
 
 def _config(path: str) -> bytes:
