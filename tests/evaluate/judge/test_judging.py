@@ -411,6 +411,7 @@ def test_few_bits_for_weights_with_tails_want_another_scale(figures_of):
         (finding,) = judge(analysis(t), options=options)
         assert finding.cause == "weights_too_coarse"
         assert finding.remedy.flag is None
+        assert "--weight_bits=REGEX=8" in finding.remedy.text
         assert "quantization in the loop" in finding.remedy.text
 
 

@@ -98,8 +98,12 @@ def done(what: str) -> Remedy:
 def _has_rule(view: View, t: TensorFigures) -> bool:
     """Whether the file was made with 16 bits for this tensor."""
     names = [name for name in (t.layer, t.name) if name]
-    found = (r for r in view.rules if any(re.search(r["regex"], name) for name in names))
-    return next(found, {}).get("activations") == "int16"
+    found = (
+        r["activations"]
+        for r in view.rules
+        if r.get("activations") and any(re.search(r["regex"], name) for name in names)
+    )
+    return next(found, None) == "int16"
 
 
 def _source(rule: Mapping[str, Any]) -> str:

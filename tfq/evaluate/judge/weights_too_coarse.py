@@ -40,6 +40,11 @@ def _remedy(view: View, t: TensorFigures, w: WeightFigures) -> Remedy:
             "mse",
             "Choose the weights' scales by least squared error, not by the largest.",
         )
+    if w.bits < 8:
+        return Remedy(
+            "Give such layers 8-bit weights (--weight_bits=REGEX=8), or train with quantization in "
+            f"the loop: no scale represents these weights well in {w.bits} bits."
+        )
     return Remedy(
         "Train with quantization in the loop: no scale represents these weights well in "
         f"{w.bits} bits."
