@@ -136,8 +136,8 @@ def _wrappers_known(path: str) -> Iterator[None]:
     if not any(name in content for name in (b"QuantizeWrapper", b"PruneLow", b"ClusterWeights")):
         yield
         return
-    import tensorflow_model_optimization as tfmot
-
+    # By name: the package has no types, and mypy would follow it into all of TensorFlow.
+    tfmot: Any = importlib.import_module("tensorflow_model_optimization")
     with (
         tfmot.quantization.keras.quantize_scope(),
         tfmot.sparsity.keras.prune_scope(),

@@ -281,7 +281,8 @@ def _read(op: Op, scale: np.ndarray | None, zero: np.ndarray | None, layer: str)
 
 
 def _layer(op: Op, layers: Mapping[str, str]) -> str:
-    for t in (*op.inputs, *op.outputs):
+    # The value that is quantized is another layer's, if it is no weight.
+    for t in (*op.outputs, *op.inputs[1:], op.inputs[0]):
         if t is not None and t.name in layers:
             return f"layer {layers[t.name]!r}"
     return f"tensor {op.outputs[0].name!r}"

@@ -8,6 +8,7 @@ with safe names, and the user's own are put back into the `.tflite` signature af
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -175,6 +176,7 @@ def trace_keras(model: Any, *, batch: int) -> Entry:
     Raises:
       ModelError: the model was never built, or tracing it fails.
     """
+    model = _without_wrappers(model)
     structure, names, spread = _keras_inputs(model)
     flat = tf.nest.flatten(structure)
     specs = {
@@ -198,6 +200,22 @@ def trace_keras(model: Any, *, batch: int) -> Entry:
         raise ModelError(
             f"The Keras model {model.name!r} cannot be traced with static shapes: {root_cause(e)}"
         ) from None
+
+
+def _without_wrappers(model: Any) -> Any:
+    """A tf_keras model without the pruning and clustering wrappers of
+    tensorflow-model-optimization, which assign to variables at inference too.
+    """
+    if not type(model).__module__.startswith("tf_keras"):
+        return model
+    wrappers = {type(layer).__name__ for layer in model._flatten_layers(include_self=False)}
+    if "PruneLowMagnitude" in wrappers:
+        sparsity: Any = importlib.import_module("tensorflow_model_optimization").sparsity
+        model = sparsity.keras.strip_pruning(model)
+    if "ClusterWeights" in wrappers:
+        clustering: Any = importlib.import_module("tensorflow_model_optimization").clustering
+        model = clustering.keras.strip_clustering(model)
+    return model
 
 
 def name_outputs(results: Any, known: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
