@@ -31,6 +31,8 @@ METADATA = "tfq_trained_weights"
 # What states the shape of a mark's result while a graph is converted.
 SHAPES = frozenset({"EnsureShape", "FlexEnsureShape"})
 
+_LARGEST = 1e30
+
 _FURTHER = (
     "Train again from the last good weights with a lower learning rate or with gradients clipped, "
     "or leave the layer out of quantization."
@@ -220,7 +222,8 @@ def checked_scales(scale: np.ndarray, zero: np.ndarray, bits: int, layer: str) -
 
 
 def _check(scale: np.ndarray, zero: np.ndarray, layer: str) -> None:
-    bad = ~(np.isfinite(scale) & (scale > 0))
+    # TensorFlow's converter makes the largest float of an infinity.
+    bad = ~(np.isfinite(scale) & (scale > 0) & (scale < _LARGEST))
     if bad.any() or not np.isfinite(zero).all():
         where = f" in {int(bad.sum())} of {scale.size} channels" if scale.size > 1 else ""
         worst = float(scale.reshape(-1)[np.argmax(bad.reshape(-1))])
