@@ -47,6 +47,13 @@ class FreezableBatchNormalization(keras.layers.BatchNormalization):
             aggregation="only_first_replica",
         )
 
+    def add_weight(self, *args: Any, **kwargs: Any) -> Any:
+        # Keras lets every replica of a strategy keep its own statistics and saves the first's.
+        # What all of them freeze, and what ships, is one: the mean.
+        if str(kwargs.get("name")).startswith("moving_"):
+            kwargs.setdefault("aggregation", "mean")
+        return super().add_weight(*args, **kwargs)
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training or not self.trainable:
             return super().call(inputs, training=False, mask=mask)

@@ -45,8 +45,8 @@ class Schedule(keras.callbacks.Callback):
         for name, value in (("observe", observe), ("freeze", freeze)):
             if value is None and name == "freeze":
                 continue
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (whole and value >= 0) and not (isinstance(value, float) and 0 <= value <= 1):
+            epochs = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            if not epochs and not (isinstance(value, float) and 0 <= value <= 1):
                 raise UsageError(
                     f"{name} is a number of epochs (an int) or a share of them (a float from 0 to "
                     f"1). Received: {value!r}."
