@@ -41,6 +41,7 @@ from tfq.quantize.bias import (
     output_error,
 )
 from tfq.quantize.emit import Emitted, emit
+from tfq.refusals import check_trained, refused, untrained
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner
 from tfq.sources import Source, load_source
@@ -114,23 +115,9 @@ class Run:
         prepared = prepare(loaded.model, integer=self.integer, activations=activations)
         self._check_custom(prepared)
         if self.integer:
-            self._check_trained(prepared)
+            check_trained(prepared, self.config.scheme)
         self._timed("prepare", start)
         return prepared
-
-    def _check_trained(self, prepared: Prepared) -> None:
-        """Stops a model on whose trained grids the scheme cannot compute."""
-        computed = {t.name for t in prepared.model.main.tensors() if not t.is_const}
-        grids = {n: g for n, g in prepared.trained.grids.items() if n in computed}
-        dtypes = {g.dtype for g in grids.values()}
-        if not dtypes or self.config.scheme.activations in dtypes:
-            return
-        other = {"int8": "int8", "int16": "int16x8"}[dtypes.pop()]
-        raise UsageError(
-            f"Training quantized the activations for the scheme {other}, and its grids do not fit "
-            f"{self.config.scheme.name}. Convert with --scheme={other}, or train again for "
-            f"{self.config.scheme.name}."
-        )
 
     def _check_custom(self, prepared: Prepared) -> None:
         """Stops before a model with custom ops that would stay float, unless LiteRT has them."""
@@ -174,14 +161,20 @@ class Run:
             trained = self.integer and self._all_trained(prepared)
             if self.integer and plan is None and statistics is None and not trained:
                 if prepared.trained.grids:
-                    raise self._untrained(loaded, prepared)
+                    raise untrained(loaded, self._layout(prepared))
                 raise UsageError(
                     f"Scheme {self.config.scheme.name} needs representative samples to choose "
                     "ranges, and the model carries none. Give some with --data=FILE, or use "
                     "--scheme=dynamic, which needs none, or say --data=synthetic for ranges from "
                     "random numbers (not calibrated: fit for timing only)."
                 )
-            stream = synthetic(interface.inputs, count=4)
+            grids = prepared.trained.grids
+            ranges = {
+                a.name: grids[a.tensor_name].range()
+                for a in interface.inputs
+                if a.tensor_name in grids
+            }
+            stream = synthetic(interface.inputs, count=4, ranges=ranges)
         else:
             stream = open_data(data, interface.inputs, options=options, limit=samples)
             if stream.synthetic and self.integer:
@@ -190,16 +183,6 @@ class Run:
                 )
         names = {a.name: a.tensor_name for a in interface.inputs}
         return Samples(stream, interface, names, made_up=data is None)
-
-    def _untrained(self, loaded: Source, prepared: Prepared) -> UsageError:
-        names = sorted(t.name for t in self._layout(prepared).sources)
-        where = dict.fromkeys(loaded.layer_names.get(n, n) for n in names)
-        shown = ", ".join(repr(n) for n in list(where)[:5]) + (", ..." if len(where) > 5 else "")
-        return UsageError(
-            f"Training gave no range to {len(names)} tensors of this model, at {shown}. They are "
-            "calibrated: give representative samples with --data=FILE, or train these layers "
-            "with quantizers too."
-        )
 
     def _all_trained(self, prepared: Prepared) -> bool:
         return bool(prepared.trained.grids) and not self._layout(prepared).sources
@@ -309,7 +292,7 @@ class Run:
                         f"The plan's model does not run: {str(e).partition('. Export or')[0]}. "
                         "Undo the last edit, or make a new plan with --plan_out."
                     ) from None
-                raise TfqError(_refused(str(e), prepared, plan)) from None
+                raise TfqError(refused(str(e), plan)) from None
         self._timed("emit", start)
         return emitted
 
@@ -506,17 +489,3 @@ class Run:
             warnings=self.warnings,
             notes=self.notes,
         )
-
-
-def _refused(message: str, prepared: Prepared, plan: Plan) -> str:
-    widest = max(
-        (t for t in plan.tensors.items() if t[1].grid.scale),
-        key=lambda t: max(t[1].grid.scale),
-        default=None,
-    )
-    text = message.removesuffix(" Export or copy it again.").replace(": it is damaged.", ".")
-    if widest is not None:
-        lo, hi = widest[1].grid.range()
-        text += f" The widest range is that of {widest[0]!r}, {lo:.3g} to {hi:.3g}:"
-        text += " are the samples as large as the model's real inputs?"
-    return f"{text} Nothing was written."

@@ -52,7 +52,9 @@ class TestModels:
         compiled(quantized).fit(X, Y, epochs=1, verbose=0)
         for a, b in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
-        assert not np.array_equal(model.get_layer("conv").kernel, quantized.get_layer("conv").kernel)
+        assert not np.array_equal(
+            model.get_layer("conv").kernel, quantized.get_layer("conv").kernel
+        )
 
     def test_outputs_keep_names_and_structure(self) -> None:
         x = {"a": keras.Input((4,), name="a"), "b": keras.Input((4,), name="b")}

@@ -46,8 +46,6 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOME[name]), name)
     if name in legacy.CALLS:
         value = legacy.sending(value)
-    if name in legacy.CALLS:
-        value = legacy.sending(value)
     globals()[name] = value
     return value
 

@@ -217,7 +217,7 @@ QUANTIZED: dict[str, type] = {name: _make(name) for name in _BASES.split()}
 globals().update({cls.__name__: cls for cls in QUANTIZED.values()})
 
 
-def quantized_class(layer: Any) -> type | None:
+def quantized_class(layer: Any) -> Any:
     """The quantized class for a layer of Keras's, or None where it has no kernels to quantize."""
     if not type(layer).__module__.startswith("keras."):
         return None

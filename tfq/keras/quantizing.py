@@ -56,7 +56,9 @@ def quantize(
       samples: use at most so many of them.
 
     Returns:
-      A new Functional model with the same names, weights, inputs and outputs, not compiled.
+      A new Functional model with the same weights, inputs and outputs, not compiled. Layers keep
+      their names, but for the last one of an output: that is now a quantizer, which takes the name
+      since Keras calls the output by it, and the user's layer gets "_layer" behind its own.
 
     Raises:
       UsageError: the model is not built or quantized already, has layers that cannot be trained
@@ -207,7 +209,9 @@ def _build(
         """Gives a value its tensor: on its grid, where it has one."""
         if v in placement.fixed and path:
             scale, zero_point = placement.fixed[v]
-            fixed = Fixed(scale=scale, zero_point=zero_point, bits=bits, name=named(path))
+            fixed = Fixed(
+                scale=scale, zero_point=zero_point, bits=bits, by_kernel=True, name=named(path)
+            )
             tensor = fixed(tensor)
         elif v in placement.marked:
             root = placement.groups[v]

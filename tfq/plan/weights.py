@@ -94,15 +94,18 @@ def plan_weights(
 ) -> tuple[Grid, str]:
     """The grid of the constant weights of an integer op, and what is unusual about it."""
     types = row.weight_types[beside.activations]
+    reason = ""
     if w.name in trained:
-        return _trained(op, types, w, beside, trained[w.name])
+        if not any(trained[w.name].zero_point):
+            return _trained(op, types, w, beside, trained[w.name])
+        reason = "training's weights have a zero point, which no kernel takes: rounded anew"
     granularity = config.granularity_of(op.name, op.key)
     axis = row.axis if granularity == "per_channel" else None
     bits = config.weight_bits_of(op.key)
-    dtype, reason = stored_type(op.name, types, beside.activations, bits)
+    dtype, wider = stored_type(op.name, types, beside.activations, bits)
     scales = weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
     scales = np.maximum(scales, beside.floor(dtype, scales.size > 1))
-    return weight_grid(scales, dtype, axis, bits), reason
+    return weight_grid(scales, dtype, axis, bits), wider or reason
 
 
 def _trained(

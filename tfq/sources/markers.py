@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -117,8 +118,21 @@ def without_marks(data: bytes, layers: Iterable[str], records: Iterable[Record] 
     invariants = _loop_invariants(model)
     for graph in model.graphs:
         _replace(graph, invariants, named, found)
+        _shorten_names(graph)
     model.metadata[METADATA] = json.dumps([r.as_json() for r in found]).encode()
     return model.to_bytes()
+
+
+# What freezing puts before the name of an op for each function it was in.
+_CALLS = re.compile(r"\b(?:Stateful)?PartitionedCall(?:_\d+)?/")
+
+
+def _shorten_names(graph: Graph) -> None:
+    """Takes the calls that freezing resolved out of the names inside the graph."""
+    border = {*graph.inputs, *graph.outputs}
+    for t in graph.tensors():
+        if t not in border:
+            t.name = _CALLS.sub("", t.name) or t.name
 
 
 def _replace(

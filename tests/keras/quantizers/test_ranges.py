@@ -144,13 +144,15 @@ def test_dtype_is_kept():
         assert layer(tf.cast(BATCHES[0], tf.float16), training=training).dtype == tf.float16
 
 
-def test_fixed_is_the_kernels_grid():
-    layer = quantizers.Fixed(scale=1 / 256, zero_point=-128)
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_fixed_is_one_grid(by_kernel):
+    layer = quantizers.Fixed(scale=1 / 256, zero_point=-128, by_kernel=by_kernel)
     x = np.random.default_rng(0).random((4, 9)).astype(np.float32)
     expected = np.clip(np.rint(x * 256), 0, 255) / 256
     np.testing.assert_array_equal(layer(x), expected)
     np.testing.assert_allclose(layer(x, training=True), expected, atol=1e-7)
-    np.testing.assert_array_equal(tf.function(layer.__call__, autograph=False)(x), x)
+    traced = tf.function(layer.__call__, autograph=False)(x)
+    np.testing.assert_array_equal(traced, x if by_kernel else expected)
     assert layer.grid() == (1 / 256, -128)
 
 

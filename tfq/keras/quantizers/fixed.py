@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq.errors import UsageError
-from tfq.keras.marker import fake_quantize
+from tfq.keras.marker import fake_quantize, mark
 from tfq.keras.quantizers.arithmetic import ends, fake_quantize_fast
 from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
 
@@ -18,19 +18,25 @@ from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
 class Fixed(ActivationQuantizer):
     """One grid, given and never learnt.
 
-    It is not marked in graphs, since the kernel needs no telling: inference in a graph (predict,
-    evaluate, export) passes values on as they are.
-
     Args:
       scale: the step, above 0.
       zero_point: on the signed grid.
       bits: 8 or 16.
+      by_kernel: the kernel gives this grid untold, as that of softmax does. Inference in a graph
+        (predict, evaluate, export) then passes values on as they are.
 
     Raises:
       UsageError: another width, or no such grid.
     """
 
-    def __init__(self, scale: float, zero_point: int = 0, bits: int = 8, **kwargs: Any):
+    def __init__(
+        self,
+        scale: float,
+        zero_point: int = 0,
+        bits: int = 8,
+        by_kernel: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(bits, **kwargs)
         lo, hi = self.limits
         if not (np.isfinite(scale) and scale > 0 and lo <= zero_point <= hi):
@@ -39,6 +45,7 @@ class Fixed(ActivationQuantizer):
                 f"Received: scale {scale!r}, zero point {zero_point!r}."
             )
         self.scale, self.zero_point = float(np.float32(scale)), int(zero_point)
+        self.by_kernel = bool(by_kernel)
 
     def set_range(self, lo: float, hi: float) -> None:
         pass
@@ -54,9 +61,11 @@ class Fixed(ActivationQuantizer):
         return fake_quantize_fast(x, lo, hi, self.observing, self.bits)
 
     def infer(self, x: Tensor) -> Tensor:
-        if not tf.executing_eagerly() or bool(self.observing):
-            return x
-        return fake_quantize(x, *self.scale_and_zero_point(), self.bits)
+        if tf.executing_eagerly():
+            grid = self.scale_and_zero_point()
+            return x if bool(self.observing) else fake_quantize(x, *grid, self.bits)
+        return x if self.by_kernel else mark(x, *self.scale_and_zero_point(), self.bits)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scale": self.scale, "zero_point": self.zero_point}
+        own = {"scale": self.scale, "zero_point": self.zero_point, "by_kernel": self.by_kernel}
+        return {**super().get_config(), **own}
