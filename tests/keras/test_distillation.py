@@ -8,6 +8,8 @@ from scipy.special import log_softmax, softmax
 
 from tfq.errors import UsageError
 from tfq.keras.distillation import distill
+from tfq.keras.quantizing import quantize
+from tfq.keras.schedule import Schedule
 
 pytestmark = pytest.mark.slow
 
@@ -300,6 +302,33 @@ def test_own_loop_may_call_the_student():
     through = distiller.compute_loss(x, y, distiller(x), training=False)
     direct = distiller.compute_loss(x, y, student(x), training=False)
     assert float(through) == pytest.approx(float(direct), rel=1e-6)
+
+
+@pytest.mark.parametrize("end", ["logits", "dense", "layer"])
+def test_quantized_student_is_compared_by_the_logits_before_its_softmax(end):
+    x, y = _data(64)
+    teacher = _model(end)
+    student = quantize(teacher, "w4a8", data=x)
+    for layer in student.layers:
+        if hasattr(layer, "bias"):  # Something to learn.
+            layer.bias.assign(np.random.default_rng(1).normal(0, 1, layer.bias.shape))
+    distiller = distill(teacher, student, temperature=2.0, student_loss_weight=0.0)
+    name = distiller.distillation_losses[0].student_key
+    shown = keras.Model(student.input, student.output)
+    if end != "logits":
+        tapped = next(op for op in student.operations if op.name == name)
+        shown = keras.Model(student.input, tapped.output)
+    s = shown(x, training=False).numpy()
+    assert np.abs(s.sum(1) - 1).max() > 0.1  # No probabilities.
+    distiller.compile(keras.optimizers.Adam(0.03))
+    got = distiller.evaluate(x, y, batch_size=len(x), verbose=0, return_dict=True)
+    expected = _divergence(_logits(teacher, x), s, 2.0)
+    assert got["distillation_loss"] == pytest.approx(expected, rel=1e-3)
+    before = teacher.get_weights()
+    history = distiller.fit(x, y, epochs=10, verbose=0, callbacks=[Schedule()]).history
+    assert history["distillation_loss"][-1] < 0.7 * got["distillation_loss"]
+    for a, b in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def _wrong():
