@@ -62,7 +62,8 @@ class TestReadSteps:
 
         net = Net()
         net(np.zeros((1, 3), np.float32))
-        assert [p for _, p, _ in names(net)] == ["a", "relu", "b"]
+        kinds = [k for _, _, k in names(net)]
+        assert kinds == [Kind.WEIGHTED, Kind.CLAMP, Kind.WEIGHTED]
 
     def test_a_subclassed_model_with_variables_of_its_own_is_refused(self) -> None:
         class Net(keras.Model):

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -347,13 +349,20 @@ def test_bad_input_is_one_clear_error(build, options, error, says):
 
 
 def test_importing_it_does_not_turn_tf_keras_into_keras_2():
-    import tensorflow as tf
-
-    from tfq.keras.legacy import backend
-
-    assert backend.tf_keras.__version__.startswith("2.")
-    assert tf.keras.__version__.startswith("3.")
-    assert "TF_USE_LEGACY_KERAS" not in os.environ
+    # In a process of its own: which Keras it is, is settled once.
+    code = """
+import os
+import tensorflow as tf
+from tfq.keras.legacy import backend
+assert backend.tf_keras.__version__.startswith("2.")
+assert tf.keras.__version__.startswith("3.")
+assert "TF_USE_LEGACY_KERAS" not in os.environ
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def run(path, x):
