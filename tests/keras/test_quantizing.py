@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from keras import ops
 import tfq
 from tfq.errors import DataError, UsageError
 from tfq.keras.layers import QuantizedWeights
-from tfq.keras.quantizers import MovingAverage, quantizers_of
+from tfq.keras.quantizers import ActivationQuantizer, MovingAverage, quantizers_of
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +67,38 @@ class TestModels:
         assert quantized.output_names == model.output_names == ["left", "right"]
         given = {"a": X[:2, 0, :4, 0], "b": X[:2, 1, :4, 0]}
         assert set(quantized(given)) == {"one", "two"}
+
+    def test_every_output_has_a_name_of_its_own(self) -> None:
+        x = keras.Input((4,), name="x")
+        a, b = L.Dense(3, name="a")(x), L.Dense(3, name="b")(x)
+        c = L.Concatenate(name="c")([a, b])
+        inside = keras.Input((6,))
+        body = keras.Model(inside, L.Reshape((2, 3))(L.Dense(6)(inside)), name="body")
+        taken = L.Dense(2, name="a_layer")(c)
+        model = keras.Model(x, [a, b, c, body(c), taken, x])
+        quantized = tfq.keras.quantize(model, data=X[:, 0, :4, 0])
+        assert quantized.output_names[:5] == ["a", "b", "c", "body", "a_layer"]
+        for mine, given in zip(quantized(X[:, 0, :4, 0]), model(X[:, 0, :4, 0]), strict=True):
+            np.testing.assert_allclose(mine, given, atol=0.05)
+
+    def test_constants_are_within_the_range(self) -> None:
+        x = keras.Input((4, 4))
+        y = ops.pad(ops.maximum(x, 3.0), ((0, 0), (1, 1), (0, 0)), constant_values=-9.0)
+        model = keras.Model(x, y)
+        quantized = tfq.keras.quantize(model, data=X[:, 0, :4, 0:1] * np.ones((1, 1, 4)))
+        given = X[:2, 0, :4, 0:1] * np.ones((1, 1, 4), np.float32)
+        np.testing.assert_allclose(quantized(given), model(given), atol=0.05)
+
+    def test_activations_that_are_objects_are_ops_of_their_own(self) -> None:
+        x = keras.Input((4,))
+        model = keras.Model(x, L.Dense(3, activation=L.LeakyReLU(0.1), name="d")(x))
+        quantized = tfq.keras.quantize(model)
+        assert [type(v).__name__ for v in quantized.layers[2:]] == [
+            "QuantizedDense",
+            "MovingAverage",
+            "Activation",
+            "MovingAverage",
+        ]
 
     def test_subclassed_sequential_and_nested_models(self) -> None:
         class Net(keras.Model):
@@ -172,6 +206,17 @@ class TestTraining:
         for a, b in zip(quantized.variables, again.variables, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_saved_models_load_in_another_process(self, tmp_path: Path) -> None:
+        tfq.keras.quantize(cnn(), data=X).save(tmp_path / "model.keras")
+        code = "import sys, keras, tfq.keras; keras.models.load_model(sys.argv[1])"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "model.keras")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+
     def test_ranges_come_from_data(self) -> None:
         quantized = tfq.keras.quantize(cnn(), data=X, activations="minmax")
         entry = quantized.get_layer("image_quantizer")
@@ -234,6 +279,26 @@ class TestRules:
     def test_wrong_rules(self, rules: Any, message: str) -> None:
         with pytest.raises(UsageError, match=message):
             tfq.keras.quantize(cnn(), rules=rules)
+
+    def test_schemes_of_few_bits_keep_their_edges(self) -> None:
+        quantized = tfq.keras.quantize(cnn(), "w2a8", weights="mse", data=X)
+        bits = [
+            x.weight_quantizer.bits for x in quantized.layers if isinstance(x, QuantizedWeights)
+        ]
+        assert bits == [8, 8, 8]
+        rules = [{"regex": "conv", "weights": "lsq"}]
+        quantized = tfq.keras.quantize(cnn(), "binary", rules=rules, data=X)
+        assert quantized.get_layer("conv").weight_quantizer.bits == 2
+
+    def test_activations_have_one_width(self) -> None:
+        with pytest.raises(UsageError, match="Give it bits=16"):
+            tfq.keras.quantize(cnn(), "int16x8", activations=MovingAverage())
+
+    def test_nothing_but_weights(self) -> None:
+        rules = [{"regex": ".", "activations": None}]
+        quantized = tfq.keras.quantize(cnn(), rules=rules, data=X)
+        found = [x for _, x in quantizers_of(quantized) if isinstance(x, ActivationQuantizer)]
+        assert [type(x).__name__ for x in found] == ["Fixed"]  # Of the softmax.
 
 
 class TestRefusals:

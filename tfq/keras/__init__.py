@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from tfq.keras import layers, legacy, quantizers
+from tfq.keras import batch_norm, layers, legacy, quantizers
 
 _HOME = {
     "ConstantSparsity": "tfq.keras.pruning",
@@ -37,7 +37,7 @@ _HOME = {
     "simulate": "tfq.keras.simulation",
 }
 
-__all__ = [*sorted(_HOME), "layers", "legacy", "quantizers"]
+__all__ = [*sorted(_HOME), "batch_norm", "layers", "legacy", "quantizers"]
 
 
 def __getattr__(name: str) -> Any:

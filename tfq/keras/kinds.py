@@ -86,6 +86,7 @@ FIXED_GRIDS: dict[str, dict[int, tuple[float, int]]] = {
     "sigmoid": {8: (1 / 256, -128), 16: _SIXTEEN},
     "tanh": {8: (1 / 128, 0), 16: _SIXTEEN},
     "log_softmax": {8: (16 / 256, 127)},
+    "unit_norm": {8: (1 / 128, 0)},
 }
 _FIXED_NAMES = {
     "Softmax": "softmax",
@@ -142,4 +143,6 @@ def fixed_grid(operation: Any, bits: int) -> tuple[float, int] | None:
     """
     name = type(operation).__name__
     function = _function(operation) if name == "Activation" else _FIXED_NAMES.get(name, "")
+    if name == "UnitNormalization" and operation.axis in (-1, [-1], (-1,)):
+        function = "unit_norm"
     return FIXED_GRIDS.get(function, {}).get(bits)

@@ -16,10 +16,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import keras
+import numpy as np
+from keras import tree
+
 from tfq.keras.kinds import Kind, fixed_grid
 from tfq.keras.steps import Step, Steps, Value
 
 __all__ = ["Placement", "place"]
+
+# Operations that select among tensors and constants; zero is on every grid.
+_WITH_CONSTANTS = ("Append", "Concatenate", "Maximum", "Minimum", "Pad", "Stack")
 
 # A kernel that ends with a clamp takes the ReLU after it in.
 _CLAMPING = ("Add", "Subtract", "Multiply")
@@ -32,14 +39,12 @@ class Placement:
     paths: that value -> the path of the layer whose rules decide, the first that enters the group.
     marked: the values that pass their group's quantizer.
     fixed: value -> (scale, zero point) of the kernel.
-    fused: steps whose result is inside a kernel and not quantized.
     """
 
     groups: Mapping[Value, Value]
     paths: Mapping[Value, list[str]]
     marked: frozenset[Value]
     fixed: Mapping[Value, tuple[float, int]]
-    fused: frozenset[Step]
 
 
 def place(steps: Steps, bits: int) -> Placement:
@@ -77,7 +82,8 @@ def place(steps: Steps, bits: int) -> Placement:
                 continue
             for v in [*free, *outputs]:
                 groups.tie(free[0], v)
-            if step.kind is Kind.AVERAGE or len(free) < len(step.inputs):
+            rounds = step.kind is Kind.AVERAGE or len(free) < len(step.inputs)
+            if rounds or _brings_constants(step):
                 marked.update(dict.fromkeys(outputs, step.path))
             continue
         marked.update(dict.fromkeys(outputs, step.path))
@@ -97,7 +103,7 @@ def place(steps: Steps, bits: int) -> Placement:
     for v, root in found.items():
         if not paths[root]:
             paths[root].append(marked[v])
-    return Placement(found, paths, frozenset(marked), fixed, fused)
+    return Placement(found, paths, frozenset(marked), fixed)
 
 
 def _fused(steps: Steps, readers: Mapping[Value, list[Step]]) -> frozenset[Step]:
@@ -126,8 +132,20 @@ def _fused(steps: Steps, readers: Mapping[Value, list[Step]]) -> frozenset[Step]
 
 
 def _linear(step: Step) -> bool:
-    function = getattr(step.operation, "activation", None)
-    return getattr(function, "__name__", "linear") == "linear"
+    function = getattr(step.operation, "activation", keras.activations.linear)
+    return getattr(function, "__name__", "") == "linear"
+
+
+def _brings_constants(step: Step) -> bool:
+    """Whether numbers of the user's enter the group, which its range then has to hold."""
+    if type(step.operation).__name__ not in _WITH_CONSTANTS:
+        return False
+    constants = [a for a in tree.flatten((step.args, step.kwargs)) if not isinstance(a, Value)]
+    return any(
+        np.any(np.asarray(a, np.float64) != 0)
+        for a in constants
+        if a is not None and not isinstance(a, str | bool)
+    )
 
 
 class _Groups:

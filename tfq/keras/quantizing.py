@@ -67,6 +67,8 @@ def quantize(
       ModelError: a subclassed model cannot be traced.
     """
     _check(model)
+    if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int)):
+        raise UsageError(f"samples is a whole number, or None for all. Received: {samples!r}.")
     plain = Choices(scheme, weights, activations, rules)
     edges = _edges(model, plain) if plain.scheme.edges_8_bits else frozenset()
     choices = Choices(scheme, weights, activations, rules, edges)
@@ -99,7 +101,7 @@ def quantize(
             'some with data=, or use activations="moving_average", which starts from the first '
             "batch."
         )
-    if data is not None:
+    if data is not None and seen:
         initialize_activations(result, seen, data, samples)
     return result
 
@@ -197,13 +199,7 @@ def _build(
     taken = {s.operation.name for s in steps.steps if isinstance(s.operation, keras.layers.Layer)}
 
     def named(path: str) -> str:
-        base = f"{path.replace('/', '_')}_quantizer"
-        name, n = base, 0
-        while name in taken:
-            n += 1
-            name = f"{base}_{n}"
-        taken.add(name)
-        return name
+        return _free(f"{path.replace('/', '_')}_quantizer", taken)
 
     def settle(v: Value, tensor: Any, path: str) -> None:
         """Gives a value its tensor: on its grid, where it has one."""
@@ -234,30 +230,53 @@ def _build(
         rounds = step.kind is Kind.FIXED
         for v, tensor in zip(step.outputs, results, strict=True):
             settle(v, tensor, step.path if rounds or v not in placement.fixed else "")
-    _name_outputs(steps, [tensors[v] for v in steps.outputs])
     outputs = tree.pack_sequence_as(
-        steps.model._outputs_struct, [tensors[v] for v in steps.outputs]
+        steps.model._outputs_struct, _named_outputs(steps, [tensors[v] for v in steps.outputs])
     )
     structure = tree.pack_sequence_as(steps.model._inputs_struct, inputs)
     return keras.Model(structure, outputs, name=steps.model.name), seen
 
 
-def _name_outputs(steps: Steps, outputs: list[Any]) -> None:
-    """Gives the last layer of each output the name that the output had.
+def _named_outputs(steps: Steps, outputs: list[Any]) -> list[Any]:
+    """The outputs, each from a last layer with the name that the output had.
 
-    Keras names outputs by their last layer, and losses are given by these names. The quantizer that
-    is the last layer now takes the name, and the user's layer gets another.
+    Keras names outputs by their last layer, and losses are given by these names. A quantizer that
+    is the last layer now takes the name, and the user's layer gets another; where the quantizer is
+    that of several tensors, or what is last is no layer of its own, a layer that does nothing does.
     """
     layers = {s.operation.name: s.operation for s in steps.steps}
-    done: set[int] = set()
+    taken = {*layers, *(t._keras_history.operation.name for t in outputs)}
+    inputs = {v.name for v in steps.inputs}
+    claimed: dict[str, int] = {}
+    result = []
     for name, tensor in zip(steps.model.output_names, outputs, strict=True):
         last = tensor._keras_history.operation
-        if not isinstance(last, ActivationQuantizer) or id(last) in done:
+        if claimed.get(name) == id(tensor) or name in inputs:
+            result.append(tensor)  # One tensor twice, or an input: nothing to tell apart.
             continue
-        done.add(id(last))
-        if name in layers:
-            layers[name].name = f"{name}_layer"
-        last.name = name
+        if last.name == name and name not in claimed:
+            claimed[name] = id(tensor)
+            result.append(tensor)
+            continue
+        if name in layers and layers[name] is not last:
+            layers[name].name = _free(f"{name}_layer", taken)
+        alone = len(last._inbound_nodes) == 1 and last.name not in claimed
+        if isinstance(last, ActivationQuantizer) and alone:
+            last.name = name
+        else:
+            tensor = keras.layers.Identity(name=name)(tensor)
+        claimed[name] = id(tensor)
+        result.append(tensor)
+    return result
+
+
+def _free(base: str, taken: set[str]) -> str:
+    name, n = base, 0
+    while name in taken:
+        n += 1
+        name = f"{base}_{n}"
+    taken.add(name)
+    return name
 
 
 def _copy(layer: Any, variables: list[Any]) -> None:

@@ -46,6 +46,9 @@ SCHEMES = {
     "binary": Scheme(weights="binary", weight_bits=1, edges_8_bits=True),
 }
 
+# Quantizers by name that take their width from the scheme.
+_RANGED = ("minmax", "mse", "lsq", "mean_deviation")
+
 _FIELDS = ("regex", "weights", "activations")
 _UNSET = object()
 
@@ -105,7 +108,8 @@ class Choices:
       weights, activations: in place of the scheme's: a name, config or object; None for the
         scheme's own.
       rules: for some layers.
-      edges: paths of layers that a scheme with `edges_8_bits` leaves at 8 bits.
+      edges: paths of layers that the scheme leaves at 8 bits; `weights` and rules that are
+        objects bring a width of their own.
 
     Raises:
       UsageError: an unknown scheme or quantizer, or a rule that cannot be read.
@@ -119,7 +123,8 @@ class Choices:
         rules: Sequence[Any],
         edges: frozenset[str] = frozenset(),
     ):
-        if scheme not in SCHEMES:
+        if not isinstance(scheme, str) or scheme not in SCHEMES:
+            scheme = str(scheme)
             raise unknown_option("scheme", scheme, SCHEMES)
         self.scheme = SCHEMES[scheme]
         if isinstance(rules, Mapping | str) or not isinstance(rules, Sequence):
@@ -191,8 +196,9 @@ class Choices:
         ruled = self._ruled(path, "weights") if path else _UNSET
         if ruled is not _UNSET:
             return None if ruled is None else self._weight_quantizer(ruled)
-        if path in self.edges and self.scheme.edges_8_bits and self._weights is None:
-            return get_weight_quantizer("minmax", bits=8)
+        if path in self.edges and (self._weights is None or isinstance(self._weights, str)):
+            named = self._weights if self._weights in _RANGED else "minmax"
+            return get_weight_quantizer(named, bits=8)
         return self._weight_quantizer(
             self.scheme.weights if self._weights is None else self._weights
         )
@@ -206,13 +212,21 @@ class Choices:
         return self._activation_quantizer(given)
 
     def _weight_quantizer(self, given: Any) -> WeightQuantizer:
-        if isinstance(given, str) and given not in ("ternary", "binary"):
-            bits = self.scheme.weight_bits
-            return get_weight_quantizer(given, bits=bits if bits in (8, 4, 2) else 8)
+        if given in _RANGED:
+            # Of the scheme "binary": the narrowest width that has a range.
+            return get_weight_quantizer(given, bits=max(self.scheme.weight_bits, 2))
         return get_weight_quantizer(given)
 
     def _activation_quantizer(self, given: Any) -> ActivationQuantizer:
-        return get_activation_quantizer(given, bits=self.scheme.activation_bits)
+        quantizer = get_activation_quantizer(given, bits=self.scheme.activation_bits)
+        if quantizer.bits != self.scheme.activation_bits:
+            raise UsageError(
+                f"The scheme computes with {self.scheme.activation_bits}-bit activations, which "
+                f"have one width in a model. Received: {type(quantizer).__name__}(bits="
+                f"{quantizer.bits}). Give it bits={self.scheme.activation_bits}, or choose "
+                "another scheme."
+            )
+        return quantizer
 
 
 def _identity(value: Any) -> str:

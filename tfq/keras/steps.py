@@ -140,7 +140,7 @@ def _functional(model: Any) -> Any:
         lambda s: keras.Input(batch_shape=tuple(s.shape), dtype=s.dtype, name=s.name), signature
     )
     arguments = inputs if isinstance(inputs, list | tuple) else [inputs]
-    traced = _trace(model, arguments)
+    traced = _trace(model, arguments, {})
     flat = tree.flatten(inputs)
     return keras.Model(flat[0] if len(flat) == 1 else list(flat), traced, name=model.name)
 
@@ -152,10 +152,10 @@ def _not_built(model: Any) -> UsageError:
     )
 
 
-def _trace(model: Any, arguments: Any) -> Any:
+def _trace(model: Any, arguments: Any, named: dict[str, Any]) -> Any:
     """What a subclassed model's `call` gives for symbolic inputs."""
     try:
-        result = model.call(*arguments)
+        result = model.call(*arguments, **named)
     except Exception as e:  # The user's own code: whatever it raises.
         raise ModelError(
             f"The subclassed model {model.name!r} cannot be traced ({type(e).__name__}: {e}). Its "
@@ -166,7 +166,8 @@ def _trace(model: Any, arguments: Any) -> Any:
             f"The subclassed model {model.name!r} cannot be traced: its call returns "
             f"{type(result).__name__}. It must return tensors computed by Keras layers."
         )
-    graph = keras.Model(arguments, result)
+    flat = tree.flatten((arguments, named))
+    graph = keras.Model([t for t in flat if isinstance(t, keras.KerasTensor)], result)
     known = {id(v) for v in graph.weights}
     lost = [v.path for v in model.weights if id(v) not in known]
     if lost:
@@ -222,9 +223,9 @@ class _Reader:
                     if isinstance(t, keras.KerasTensor)
                     else t
                 ),
-                list(node.arguments.args),
+                (list(node.arguments.args), dict(node.arguments.kwargs)),
             )
-            result = _trace(model, inputs)
+            result = _trace(model, *inputs)
             flat = [t for t in tree.flatten(inputs) if isinstance(t, keras.KerasTensor)]
             self._pieces[key] = [keras.Model(flat, result)]
         return self._pieces[key][0]
@@ -290,7 +291,8 @@ def _same_operation(source: Any) -> Any:
 def _with_activation(
     reader: _Reader, source: Any, args: Any, kwargs: Any, outputs: list[Value], path: str
 ) -> None:
-    function = getattr(source.activation, "__name__", "linear")
+    # An object (a LeakyReLU layer, say) has no name, and a kernel of its own.
+    function = getattr(source.activation, "__name__", "")
     if function in _FUSED:
         _as_it_is(reader, source, args, kwargs, outputs, path)
         return
@@ -349,7 +351,7 @@ def _separable(
             **common,
         )
 
-    fused = getattr(source.activation, "__name__", "linear") in _FUSED
+    fused = getattr(source.activation, "__name__", "") in _FUSED
     spatial = outputs[0].shape[1:-1] if source.data_format == "channels_last" else ()
     first = [Value((outputs[0].shape[0], *spatial, None), outputs[0].dtype)]
     kernels = [source.depthwise_kernel], [source.pointwise_kernel]
