@@ -225,6 +225,14 @@ class TestTraining:
         assert (np.float32(scale), zero) == (np.float32(X.max() / 255), -128)
 
 
+    def test_a_single_quantizer_sees_all_samples(self) -> None:
+        x = keras.Input((8, 8, 3))
+        given = RNG.normal(0, 1, (16, 8, 8, 3)).astype(np.float32)
+        quantized = tfq.keras.quantize(keras.Model(x, L.MaxPooling2D(2)(x)), data=given)
+        ((_, only),) = quantizers_of(quantized)
+        assert (float(only.minimum), float(only.maximum)) == (given.min(), given.max())
+
+
 class TestRules:
     def test_a_rule_changes_its_layers_only(self) -> None:
         rules = [{"regex": "^conv", "weights": tfq.keras.quantizers.LSQWeights(bits=4)}]

@@ -41,7 +41,9 @@ def initialize_activations(
     sketches = {q: Sketch("full" if rules[q].needs_histogram else "minmax") for q in quantizers}
     set_phase(model, "observe")
     for batch in _batches(model, data, samples):
-        results = iter(probe([batch[t.name] for t in model.inputs], training=False))
+        # A model of one output gives a tensor, not a list.
+        given = [batch[t.name] for t in model.inputs]
+        results = iter(keras.tree.flatten(probe(given, training=False)))
         for q in quantizers:
             for _ in seen[q]:
                 values = np.asarray(keras.ops.convert_to_numpy(next(results)), np.float32)
