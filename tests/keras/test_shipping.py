@@ -216,3 +216,11 @@ def test_a_saved_model_gives_the_same_file(shipped: Shipped, tmp_path: Path) -> 
                 np.testing.assert_array_equal(t.quant.zero_point, u.quant.zero_point)
             if t.is_const:
                 np.testing.assert_array_equal(t.values(), u.values())
+
+
+def test_an_activation_with_a_gradient_of_its_own_converts() -> None:
+    x = keras.Input((8,))
+    model = keras.Model(x, L.Dense(4, activation="silu")(x))
+    data = np.random.default_rng(0).normal(0, 1, (16, 8)).astype(np.float32)
+    result = tfq.convert_model(tfq.keras.quantize(model, data=data))
+    assert result.summary["model"]["full_integer"]

@@ -48,7 +48,10 @@ class Entry:
         """Writes a SavedModel whose only signature is this entry."""
         module = tf.Module()
         module.owner = self.owner
-        tf.saved_model.save(module, str(folder), signatures={self.key: self.function})
+        # Nobody trains what is saved here, and gradients of frozen functions cannot be saved.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        signatures = {self.key: self.function}
+        tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
 
     def rename(self, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
         """Gives arguments the user's names, in the order of `inputs` and `outputs`."""
