@@ -2,32 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from tfq.errors import UsageError
-from tfq.plan.layout import Layout
+from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan
-from tfq.plan.scheme import Scheme
+from tfq.plan.scheme import Config
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
 
 __all__ = ["check_trained", "refused", "untrained"]
 
 
-def check_trained(prepared: Prepared, scheme: Scheme) -> None:
+def check_trained(prepared: Prepared, config: Config, layers: Mapping[str, str]) -> None:
     """Stops a model on whose trained grids a scheme cannot compute.
 
+    Args:
+      layers: the source's layer of a tensor, for messages.
+
     Raises:
-      UsageError: training was for another type of activations.
+      UsageError: training was for another width of activations, or for one that no kernel has. A
+        trained int8 tensor that a rule widens, and int16 where the conversion computes in 16 bits,
+        are no obstacle.
     """
-    computed = {t.name for t in prepared.model.main.tensors() if not t.is_const}
-    grids = {n: g for n, g in prepared.trained.grids.items() if n in computed}
-    dtypes = {g.dtype for g in grids.values()}
-    if not dtypes or scheme.activations in dtypes:
+    graph, scheme = prepared.model.main, config.scheme
+    trained = [(t, prepared.trained.grids.get(t.name)) for t in graph.tensors() if not t.is_const]
+    grids = {t: g.dtype for t, g in trained if g is not None}
+    narrow = {t: dtype for t, dtype in grids.items() if dtype not in ("int8", "int16")}
+    if narrow:
+        raise UsageError(
+            f"Training quantized {_named((t.name for t in narrow), layers)} to "
+            f"{', '.join(sorted(set(narrow.values())))}, but kernels take activations of 8 or 16 "
+            "bits. Train again with 8 bits, or with 16."
+        )
+    others = {t: dtype for t, dtype in grids.items() if dtype != scheme.activations}
+    if not others:
         return
-    other = {"int8": "int8", "int16": "int16x8"}[dtypes.pop()]
+    dtypes = make_layout(graph, config, prepared.trained.grids, dict(prepared.left)).dtypes
+    others = {t: dtype for t, dtype in others.items() if dtypes.get(t) == scheme.activations}
+    if not others:
+        return
+    width = next(iter(others.values()))
+    if scheme.activations not in grids.values():
+        other = {"int8": "int8", "int16": "int16x8"}[width]
+        raise UsageError(
+            f"Training quantized the activations for the scheme {other}, and its grids do not fit "
+            f"{scheme.name}. Convert with --scheme={other}, or train again for {scheme.name}."
+        )
     raise UsageError(
-        f"Training quantized the activations for the scheme {other}, and its grids do not fit "
-        f"{scheme.name}. Convert with --scheme={other}, or train again for {scheme.name}."
+        f"Training gave {width} to {_named((t.name for t in others), layers)}, where the scheme "
+        f"{scheme.name} computes in {scheme.activations}. Train again with one width of "
+        f"activations, or keep theirs by a rule: LayerRule(regex=..., activations={width!r})."
     )
+
+
+def _named(tensors: Iterable[str], layers: Mapping[str, str], most: int = 3) -> str:
+    """How many tensors, and the first of them by their layers."""
+    names = sorted(tensors)
+    where = list(dict.fromkeys(layers.get(n, n) for n in names))
+    shown = ", ".join(map(repr, where[:most])) + (", ..." if len(where) > most else "")
+    return f"{len(names)} tensor(s), at {shown},"
 
 
 def untrained(loaded: Source, layout: Layout) -> UsageError:

@@ -114,8 +114,6 @@ class Run:
         activations = self.config.scheme.activations if self.integer else "int8"
         prepared = prepare(loaded.model, integer=self.integer, activations=activations)
         self._check_custom(prepared)
-        if self.integer:
-            check_trained(prepared, self.config.scheme)
         self._timed("prepare", start)
         return prepared
 
@@ -142,6 +140,8 @@ class Run:
         graph, layers = prepared.model.main, loaded.layer_names
         self.config = patterns.resolve(self.config, graph, layers)
         patterns.check_rules(graph, self.config.rules, excluded, layers)
+        if self.integer:
+            check_trained(prepared, self.config, layers)
         self.warnings += patterns.unused_allowances(graph, allowed, layers)
 
     def open(

@@ -31,6 +31,29 @@ def test_phases_of_ten_epochs(schedule, phases):
     assert "".join(schedule.phase_of(e, 10)[0] for e in range(10)) == phases
 
 
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "phases"),
+    [
+        (Schedule(), 1, "t"),
+        (Schedule(), 2, "tf"),
+        (Schedule(), 3, "ttf"),
+        (Schedule(freeze=0.1), 4, "tfff"),
+        (Schedule(freeze=0.0), 2, "ff"),
+        (Schedule(freeze=1.0), 2, "tt"),
+        (Schedule(observe=0.9, freeze=0.9), 3, "oof"),
+    ],
+)
+def test_shares_of_few_epochs(schedule, epochs, phases):
+    assert "".join(schedule.phase_of(e, epochs)[0] for e in range(epochs)) == phases
+
+
+def test_freezing_before_observing_ends_is_refused_in_fit():
+    x, y = digits()
+    model = compiled(network())
+    with pytest.raises(UsageError, match="first 5 observe, but ranges freeze after 3"):
+        model.fit(x[:8], y[:8], epochs=6, verbose=0, callbacks=[Schedule(observe=5, freeze=0.5)])
+
+
 class Watch(keras.callbacks.Callback):
     """What every epoch ended with."""
 

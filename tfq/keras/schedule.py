@@ -27,12 +27,13 @@ class Schedule(keras.callbacks.Callback):
     Args:
       observe: for how long values pass unquantized: epochs (int), or a share of all (float).
       freeze: from when on ranges stay: the number of epochs before it (int), or a share of all
-        (float); None for never.
+        (float); None for never. A share below 1 leaves at least the last epoch, and at least the
+        first one before it; a single epoch is never frozen, unless the share is 0.
       freeze_batch_norm: freeze the statistics of BatchNormalization with the ranges.
 
     Raises:
       UsageError: a negative number, a share above 1, or a freeze that comes before the end of
-        observe.
+        observe; of a share and a number of epochs only `fit` can say so.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Schedule(keras.callbacks.Callback):
 
     def phase_of(self, epoch: int, epochs: int) -> str:
         """The phase of one epoch, counted from 0, of so many."""
-        if self.freeze is not None and epoch >= _epochs(self.freeze, epochs):
+        if self.freeze is not None and epoch >= _first_frozen(self.freeze, epochs):
             return "freeze"
         return "observe" if epoch < _epochs(self.observe, epochs) else "train"
 
@@ -75,6 +76,16 @@ class Schedule(keras.callbacks.Callback):
                 "Schedule found no quantizer in this model. Train what tfq.keras.quantize returned."
             )
         self._warned = set()
+        if self.freeze is None or isinstance(self.freeze, float) == isinstance(self.observe, float):
+            return
+        epochs = self.params["epochs"]
+        end = min(_epochs(self.observe, epochs), epochs)
+        if (start := _first_frozen(self.freeze, epochs)) < end:
+            raise UsageError(
+                f"Of {epochs} epochs the first {end} observe, but ranges freeze after {start}: "
+                "freeze later, or observe for less. "
+                f"Received: observe={self.observe!r}, freeze={self.freeze!r}."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         phase = self.phase_of(epoch, self.params["epochs"])
@@ -94,6 +105,13 @@ class Schedule(keras.callbacks.Callback):
             "use another quantizer there.",
             stacklevel=2,
         )
+
+
+def _first_frozen(freeze: int | float, epochs: int) -> int:
+    if not isinstance(freeze, float) or freeze in (0.0, 1.0):
+        return _epochs(freeze, epochs)
+    # Rounded alone, 0.8 of one or two epochs would be the end.
+    return max(min(_epochs(freeze, epochs), epochs - 1), 1)
 
 
 def _epochs(when: int | float, epochs: int) -> int:

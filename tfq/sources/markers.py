@@ -23,6 +23,7 @@ import numpy as np
 
 from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
+from tfq.graph.numerics import MIN_SCALE
 from tfq.runtime import Runner
 from tfq.sources.layers import layer_names
 
@@ -244,9 +245,9 @@ def _check(scale: np.ndarray, zero: np.ndarray, layer: str) -> None:
         if np.isnan(worst):
             raise ModelError(
                 f"Training left {layer} without a range: its scale is nan{where}. It has seen no "
-                "data, still observes, or training diverged. Train it in the 'train' phase, with "
-                "a lower learning rate or gradients clipped, or leave the layer out of "
-                "quantization."
+                "data, still observes, or training broke it: tfq.keras.check_ranges(model) says "
+                "what is wrong. Train it in the 'train' phase, with a lower learning rate or "
+                "another quantizer, or leave the layer out of quantization."
             )
         raise ModelError(
             f"Training collapsed the range of {layer}: its scale is {worst:g}{where}. {_FURTHER}"
@@ -267,6 +268,10 @@ def _pair(op: Op, mark: _Mark, layer: str) -> list[Op]:
             f"Training gave the activation at {layer} the zero point {zero:g}; "
             "8 bits take whole numbers from -128 to 127, 16 bits take 0. Use an activation "
             "quantizer of tfq.keras.quantizers."
+        )
+    if float(mark.scale.reshape(-1)[0]) <= 1.01 * MIN_SCALE:  # The floor of a range from 0 to 0.
+        raise ModelError(
+            f"Training collapsed the range of {layer}: all values it saw are 0. {_FURTHER}"
         )
     x, y = op.input(0), op.outputs[0]
     y.shape, y.signature = x.shape, x.signature

@@ -59,3 +59,15 @@ def test_the_percentile_is_in_the_rule():
 def test_what_is_no_quantizer(identifier):
     with pytest.raises(UsageError, match=r"Did you mean 'moving_average'|Received"):
         quantizers.get_activation_quantizer(identifier)
+
+
+@pytest.mark.parametrize("cls", [quantizers.MovingAverage, quantizers.LSQWeights])
+def test_an_unknown_option_is_named(cls):
+    with pytest.raises(UsageError, match=r"'bit'.* bits.*Did you mean 'bits'"):
+        cls(bit=4)
+    config = keras.saving.serialize_keras_object(cls())
+    config["config"]["momentun"] = 0.5
+    weights = cls is quantizers.LSQWeights
+    get = quantizers.get_weight_quantizer if weights else quantizers.get_activation_quantizer
+    with pytest.raises(UsageError, match=rf"^Unknown option of the quantizer {cls.__name__} 'mom"):
+        get(config)

@@ -63,3 +63,20 @@ def test_a_collapsed_bound_is_reported():
     layer.initialize(0, 1)
     layer.alpha.assign(-3.0)
     assert "clips all values" in layer.problems()[0]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_negative_values_of_the_first_batch_are_reported(bits):
+    layer = quantizers.PACT(bits)
+    layer(np.array([[-1e-7, 2.0]], np.float32), training=True)  # Rounds to 0.
+    assert layer.problems() == []
+    layer = quantizers.PACT(bits)
+    low = -0.5 if bits == 8 else -2.5  # int16 is symmetric.
+    layer(np.array([[low, 2.0]], np.float32), training=True)
+    assert "negative values, which PACT cuts off" in layer.problems()[0]
+    x = tf.constant([[low, 1.0]])
+    graph = tf.function(lambda x: layer(x), autograph=False)
+    np.testing.assert_array_equal(graph(x), layer(x))
+    layer.initialize(0.0, 2.0)
+    assert layer.problems() == []
+    assert float(graph(x)[0, 0]) > low  # Cut off.

@@ -193,3 +193,5 @@ def test_other_widths_are_refused(make):
 def test_deviations_above_zero():
     with pytest.raises(UsageError, match="deviations"):
         quantizers.MeanDeviation(deviations=0)
+    with pytest.raises(UsageError, match=r"deviations must be .*Received: 'x'"):
+        quantizers.MeanDeviation(deviations="x")

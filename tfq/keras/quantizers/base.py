@@ -10,19 +10,23 @@ tf.distribute, and in saved models:
 Weights are quantized in all of them; "freeze" stops their scales where these are trained.
 
 In inference ranges never move. There, in graphs, values go through `tfq.keras.marker`, by which the
-trained grid reaches the converted file. A quantizer that has no grid (still observing, or without
-a single batch) passes values on and marks them with the scale NaN: such a model does not convert.
+trained grid reaches the converted file. A quantizer without a grid (still observing, without a
+single batch, or broken by training) marks values with the scale NaN, and those of activations pass
+as they are: such a model does not convert.
 """
 
 from __future__ import annotations
 
+import inspect
+import numbers
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfq.errors import UsageError
+from tfq.errors import UsageError, unknown_option
 from tfq.graph.numerics import LIMITS, MIN_SCALE
 from tfq.keras.marker import fake_quantize, mark
 
@@ -38,9 +42,26 @@ class Quantizer(keras.layers.Layer):
     def __init__(self, bits: int = 8, **kwargs: Any):
         # Everything is computed in float32: under mixed_float16, too, nothing is cast on the way.
         kwargs.setdefault("autocast", False)
+        self._check_options(kwargs)
         super().__init__(**kwargs)
         self.bits = bits
         self.phase = self.state("phase", TRAIN, dtype="int32")
+
+    @classmethod
+    def _check_options(cls, given: dict[str, Any]) -> None:
+        """Keras has no such argument either, but would name neither the known nor the nearest."""
+        of_keras = ("name", "dtype", "trainable", "autocast", "activity_regularizer")
+        for option in given:
+            if option not in of_keras:
+                own = {
+                    p.name: None
+                    for c in cls.__mro__
+                    if issubclass(c, Quantizer) and "__init__" in vars(c)
+                    for p in list(inspect.signature(c.__init__).parameters.values())[1:]
+                    if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+                }
+                what = f"option of the quantizer {cls.__name__}"
+                raise unknown_option(what, option, [*own, *of_keras])
 
     def state(
         self,
@@ -120,7 +141,8 @@ class ActivationQuantizer(Quantizer):
     def __init__(self, bits: int = 8, **kwargs: Any):
         if bits not in (8, 16):
             raise UsageError(
-                f"Activations have 8 or 16 bits: no kernel computes with others. Received: {bits}."
+                "Activations have 8 or 16 bits: no kernel computes with others. "
+                f"Received: {bits!r}."
             )
         super().__init__(bits, **kwargs)
         self.seen = self.state("seen", 0, dtype="int32")
@@ -178,6 +200,10 @@ class ActivationQuantizer(Quantizer):
         """Whether data or training has given a range."""
         return int(value_of(self.seen)) > 0
 
+    def usable(self) -> Tensor:
+        """Boolean scalar: whether there is a grid that a file may have."""
+        return tf.greater(self.seen, 0)
+
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         values = tf.cast(x, tf.float32)
         y = self.train_call(values) if training else self.infer(values)
@@ -190,7 +216,7 @@ class ActivationQuantizer(Quantizer):
     def infer(self, x: Tensor) -> Tensor:
         """Quantizes with the range as it is; float32 in and out."""
         scale, zero = self.scale_and_zero_point()
-        ready = tf.logical_and(tf.greater(self.seen, 0), tf.logical_not(self.observing))
+        ready = self.usable() & tf.logical_not(self.observing)
         if tf.executing_eagerly():
             return fake_quantize(x, scale, zero, self.bits) if ready else x
         return mark(x, tf.where(ready, scale, np.nan), zero, self.bits)
@@ -233,7 +259,7 @@ class WeightQuantizer(Quantizer):
     ):
         bits = self.widths[0] if bits is None else bits
         if bits not in self.widths and not (
-            simulation_only and len(self.widths) > 1 and 2 <= bits <= 8
+            simulation_only and len(self.widths) > 1 and bits in range(2, 9)
         ):
             allowed = " or ".join(map(str, self.widths))
             hint = ""
@@ -241,7 +267,7 @@ class WeightQuantizer(Quantizer):
                 hint = " simulation_only=True trains others, in Keras only."
             raise UsageError(
                 f"{type(self).__name__} takes {allowed} bits: no kernel computes with others."
-                f"{hint} Received: {bits}."
+                f"{hint} Received: {bits!r}."
             )
         super().__init__(bits, **kwargs)
         self.per_channel = per_channel
@@ -287,12 +313,16 @@ class WeightQuantizer(Quantizer):
         y, scale = self.fake_quantize(w)
         if training or tf.executing_eagerly():
             return y
-        bits, scale = self.bits, tf.stop_gradient(scale)
+        bits, scale = self.bits, self.marked_scale(w, tf.stop_gradient(scale))
         if self.simulation_only:
             bits, scale = 8, scale * np.nan  # What has no kernel has no grid.
         if self.per_channel:
             return mark(y, scale, 0.0, bits, w.shape.rank - 1, narrow=True)
         return mark(y, scale[0], 0.0, bits, narrow=True)
+
+    def marked_scale(self, w: Tensor, scale: Tensor) -> Tensor:
+        """The scales that the file gets; NaN where training broke one."""
+        return scale
 
     def scales(self, w: np.ndarray) -> np.ndarray:
         """The scales that `call` uses for these weights: float32 [C] or [1]."""
@@ -312,6 +342,18 @@ class WeightQuantizer(Quantizer):
             "per_channel": self.per_channel,
             "simulation_only": self.simulation_only,
         }
+
+
+def number(name: str, value: Any, fits: Callable[[float], bool], wanted: str) -> float:
+    """A number that an option takes.
+
+    Raises:
+      UsageError: it is none, or one that does not fit.
+    """
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not fits(float(value)):
+        raise UsageError(f"{name} must be {wanted}. Received: {value!r}.")
+    return float(value)
 
 
 def value_of(variable: Any) -> np.ndarray:

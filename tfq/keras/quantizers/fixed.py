@@ -8,10 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfq.errors import UsageError
 from tfq.keras.marker import fake_quantize, mark
 from tfq.keras.quantizers.arithmetic import ends, fake_quantize_fast
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, number
 
 
 @keras.saving.register_keras_serializable(package="tfq")
@@ -39,11 +38,9 @@ class Fixed(ActivationQuantizer):
     ):
         super().__init__(bits, **kwargs)
         lo, hi = self.limits
-        if not (np.isfinite(scale) and scale > 0 and lo <= zero_point <= hi):
-            raise UsageError(
-                f"A fixed grid has a positive scale and a zero point from {lo} to {hi}. "
-                f"Received: scale {scale!r}, zero point {zero_point!r}."
-            )
+        number("scale", scale, lambda v: bool(np.isfinite(v)) and v > 0, "a positive scale")
+        whole = f"a whole number from {lo} to {hi}"
+        number("zero_point", zero_point, lambda v: lo <= v <= hi and v == int(v), whole)
         self.scale, self.zero_point = float(np.float32(scale)), int(zero_point)
         self.by_kernel = bool(by_kernel)
 

@@ -72,9 +72,12 @@ def _get(identifier: Any, bits: int, names: Any, base: type, what: str) -> Any:
     if isinstance(identifier, dict):
         try:
             made = keras.saving.deserialize_keras_object(identifier)
-        except TfqError:
-            raise
         except Exception as error:
+            said: BaseException | None = error
+            while said is not None and not isinstance(said, TfqError):
+                said = said.__cause__ or said.__context__  # Keras wraps what a constructor raises.
+            if said is not None:
+                raise said from None
             raise UsageError(
                 f"This config describes no quantizer of {what}: {error}. Received: {identifier!r}."
             ) from error

@@ -69,6 +69,9 @@ class LSQ(ActivationQuantizer):
     def _ratio(self) -> Tensor:
         return _ratio(self.relative_scale, self.frozen_scale, self.frozen)
 
+    def usable(self) -> Tensor:
+        return super().usable() & tf.greater(self._ratio(), 1.01 * _LEAST_RATIO)
+
     @property
     def range_rule(self) -> str:
         return "mse"
@@ -191,6 +194,9 @@ class LSQWeights(WeightQuantizer):
 
     def find_scale(self, w: Tensor) -> Tensor:
         return floored(self._initial(w) * self._ratio())
+
+    def marked_scale(self, w: Tensor, scale: Tensor) -> Tensor:
+        return tf.where(self._ratio() > 1.01 * _LEAST_RATIO, scale, np.nan)
 
     def fake_quantize(self, w: Tensor) -> tuple[Tensor, Tensor]:
         axes = leading_axes(w, self.per_channel)

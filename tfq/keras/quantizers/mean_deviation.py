@@ -14,9 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfq.errors import UsageError
 from tfq.keras.quantizers.arithmetic import count, floored, sums
-from tfq.keras.quantizers.base import Tensor, WeightQuantizer
+from tfq.keras.quantizers.base import Tensor, WeightQuantizer, number
 
 DEVIATIONS = {2: 1.224, 3: 1.952, 4: 2.474, 5: 2.899, 6: 3.270, 7: 3.607, 8: 3.921}
 
@@ -41,8 +40,8 @@ class MeanDeviation(WeightQuantizer):
         deviations: float | None = None,
         **kwargs: Any,
     ):
-        if deviations is not None and not deviations > 0:
-            raise UsageError(f"deviations must be above 0. Received: {deviations!r}.")
+        if deviations is not None:
+            deviations = number("deviations", deviations, lambda v: v > 0, "a number above 0")
         super().__init__(bits, per_channel, simulation_only, **kwargs)
         self.deviations = deviations
 

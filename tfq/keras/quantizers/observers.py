@@ -7,9 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfq.errors import UsageError
 from tfq.keras.quantizers.arithmetic import ends, fake_quantize_fast, grid_of_range
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, number
 
 
 class RangeQuantizer(ActivationQuantizer):
@@ -83,10 +82,9 @@ class MovingAverage(RangeQuantizer):
     """
 
     def __init__(self, bits: int = 8, momentum: float = 0.99, **kwargs: Any):
-        if not 0 <= momentum < 1:
-            raise UsageError(f"momentum must be in [0, 1). Received: {momentum!r}.")
+        momentum = number("momentum", momentum, lambda v: 0 <= v < 1, "a number in [0, 1)")
         super().__init__(bits, **kwargs)
-        self.momentum = float(momentum)
+        self.momentum = momentum
 
     def moved(self, old: Tensor, new: Tensor, *, upper: bool) -> Tensor:
         return old + (1.0 - self.momentum) * (new - old)
@@ -131,10 +129,10 @@ class Percentile(FittedRange):
     """
 
     def __init__(self, bits: int = 8, percentile: float = 99.99, **kwargs: Any):
-        if not 50 < percentile <= 100:
-            raise UsageError(f"percentile must be in (50, 100]. Received: {percentile!r}.")
+        wanted = "a number in (50, 100]"
+        percentile = number("percentile", percentile, lambda v: 50 < v <= 100, wanted)
         super().__init__(bits, **kwargs)
-        self.percentile = float(percentile)
+        self.percentile = percentile
 
     @property
     def range_rule(self) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfq.errors import UsageError
-from tfq.keras.quantizers.arithmetic import fused, fused_gradients, grid_of_range
-from tfq.keras.quantizers.base import ActivationQuantizer, Tensor
+from tfq.keras.quantizers.arithmetic import ends, fused, fused_gradients, grid_of_range
+from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, number, value_of
 
 _LEAST_ALPHA = 1e-6
 
@@ -26,7 +26,8 @@ class PACT(ActivationQuantizer):
     """The range [0, alpha], alpha trained. For values that a ReLU made.
 
     Without data the first training batch's largest value is alpha. Negative values would be
-    clipped to 0: data that holds them is refused.
+    clipped to 0: data that holds them is refused, and if the first batch holds them,
+    `check_ranges` says so and the model does not convert.
 
     Args:
       bits: 8 or 16.
@@ -37,14 +38,13 @@ class PACT(ActivationQuantizer):
     """
 
     def __init__(self, bits: int = 8, decay: float = 0.0, **kwargs: Any):
-        if not decay >= 0:
-            raise UsageError(f"decay must not be negative. Received: {decay!r}.")
+        decay = number("decay", decay, lambda v: v >= 0, "a number that is not negative")
         super().__init__(bits, **kwargs)
-        self.decay = float(decay)
-        regularizer = keras.regularizers.L2(self.decay) if decay else None
+        self.decay = decay
+        regularizer = keras.regularizers.L2(decay) if decay else None
         self.alpha = self.state("alpha", 6.0, trainable=True, regularizer=regularizer)
-
         self.frozen_alpha = self.state("frozen_alpha", 6.0)
+        self.clipped = self.state("clipped", 0, dtype="int32")
 
     def trained(self) -> list[tuple[Any, Any]]:
         return [(self.alpha, self.frozen_alpha)]
@@ -58,6 +58,14 @@ class PACT(ActivationQuantizer):
             )
         for variable in (self.alpha, self.frozen_alpha):
             variable.assign(max(hi, _LEAST_ALPHA))
+        self.clipped.assign(0)
+
+    def usable(self) -> Tensor:
+        return (
+            super().usable()
+            & tf.equal(self.clipped, 0)
+            & tf.greater(self._bound(), 1.01 * _LEAST_ALPHA)
+        )
 
     def _bound(self) -> Tensor:
         alpha = tf.where(self.frozen, self.frozen_alpha, tf.convert_to_tensor(self.alpha))
@@ -91,15 +99,28 @@ class PACT(ActivationQuantizer):
         """Alpha, with its gradient, in the first batch the largest value; whether it is known."""
         known, alpha = tf.greater(self.seen, 0), self._bound()
         fits = tf.logical_not(known)
-        top = tf.cond(fits, lambda: tf.reduce_max(x), lambda: tf.stop_gradient(alpha))
+        low, top = tf.cond(
+            fits,
+            lambda: (tf.reduce_min(x), tf.reduce_max(x)),
+            lambda: (tf.zeros_like(alpha), tf.stop_gradient(alpha)),
+        )
         use = fits & tf.math.is_finite(top)
         alpha = tf.where(use, tf.maximum(top, _LEAST_ALPHA), alpha)
         for variable in (self.alpha, self.frozen_alpha):
             variable.assign(tf.where(use, tf.stop_gradient(alpha), tf.convert_to_tensor(variable)))
+        # Half a step below the grid still rounds to it. int16, symmetric, reaches down to -alpha.
+        step, zero = grid_of_range(tf.zeros_like(low), tf.stop_gradient(alpha), self.bits)
+        cuts = tf.cast(low < ends(step, zero, self.bits)[0] - 0.5 * step, tf.int32)
+        self.clipped.assign(tf.where(use, cuts, tf.convert_to_tensor(self.clipped)))
         self.seen.assign(tf.cast(known | use, tf.int32))
         return alpha, known | use
 
     def problems(self) -> list[str]:
+        if int(value_of(self.clipped)):
+            return [
+                "has negative values, which PACT cuts off: use another quantizer behind anything "
+                "but ReLU"
+            ]
         found = super().problems()
         alpha = float(self._bound())
         if not found and (not np.isfinite(alpha) or alpha <= 1.01 * _LEAST_ALPHA):
