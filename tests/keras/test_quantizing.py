@@ -224,7 +224,6 @@ class TestTraining:
         scale, zero = entry.grid()
         assert (np.float32(scale), zero) == (np.float32(X.max() / 255), -128)
 
-
     def test_a_single_quantizer_sees_all_samples(self) -> None:
         x = keras.Input((8, 8, 3))
         given = RNG.normal(0, 1, (16, 8, 8, 3)).astype(np.float32)
