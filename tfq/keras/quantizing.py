@@ -56,7 +56,8 @@ def quantize(
       samples: use at most so many of them.
 
     Returns:
-      A new Functional model with the same weights, inputs and outputs, not compiled. Layers keep
+      A new Functional model with the same weights, inputs and outputs, not compiled; what a
+      subclassed model overrides besides `call` (`train_step`) is not part of it. Layers keep
       their names, but for the last one of an output: that is now a quantizer, which takes the name
       since Keras calls the output by it, and the user's layer gets "_layer" behind its own.
 
