@@ -59,8 +59,11 @@ def test_a_full_integer_run_names_the_state_and_the_ways_out(source):
 def test_float_schemes_keep_the_state(source, scheme):
     model = convert_model(source, scheme=scheme).model
     before, after = Runner(source), Runner(model)
+    # Dynamic-range weights are integers, of a layer that feeds back into itself.
+    atol = 0.01 if scheme == "dynamic" else 0.0
     for x in SAMPLES[:4]:
-        np.testing.assert_allclose(after.run({"x": x[None]})["y"], before.run({"x": x[None]})["y"])
+        expected = before.run({"x": x[None]})["y"]
+        np.testing.assert_allclose(after.run({"x": x[None]})["y"], expected, atol=atol)
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])
