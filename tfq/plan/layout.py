@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+import numpy as np
 
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.graph.numerics import Grid, activation_grid
+from tfq.graph.numerics import LIMITS, Grid, activation_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.lookup import Chain, find_chains
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
@@ -20,6 +22,9 @@ from tfq.plan.power import REASON as POWER
 from tfq.plan.power import find_powers, linear_before
 from tfq.plan.precision import wide_ops
 from tfq.plan.scheme import Config
+
+# Of ops that share a grid: their results lie between the steps of the integers that they read.
+_AVERAGES = {"AVERAGE_POOL_2D", "RESIZE_BILINEAR"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +86,15 @@ class Layout:
     dtypes: computed float tensor -> dtype it is produced in ("int8", "int16", "float32").
     groups: tensors that share a grid.
     sources: tensors whose statistics a group's range is made of.
+    integers: tensors on the grid of integers as they are (scale 1), of which they may hold a few:
+      what CAST makes of integers or bools, and what only moves or selects among such values.
     """
 
     choices: Mapping[Op, Choice]
     dtypes: Mapping[Tensor, str]
     groups: Groups
     sources: frozenset[Tensor]
+    integers: frozenset[Tensor] = frozenset()
 
     @property
     def observed(self) -> set[str]:
@@ -138,10 +146,13 @@ def make_layout(
                 config.input_type == "float32" and widths == {"int16"}
             )
             dtypes[t] = "int16" if base == "int8" and finer else base
+    integers: set[Tensor] = set()
     for op in graph.ops:
         choice = choices[op]
         s = spec(op.name)
-        if choice.mode == INTEGER and s is not None and s.kind is Kind.SAME and not choice.reason:
+        averages = op.name in _AVERAGES and op.input(0) in integers
+        same = choice.mode == INTEGER and s is not None and s.kind is Kind.SAME
+        if same and s is not None and not choice.reason and not averages:
             # What only moves values keeps the width they were computed in.
             widths = {
                 dtypes.get(t, choice.activations)
@@ -154,8 +165,35 @@ def make_layout(
                 choices[op] = choice
         for t in float_outputs(op):
             dtypes[t] = "float32" if choice.mode == KEEP_FLOAT else choice.activations
-    groups = _tie(graph, config, choices, dtypes, trained)
-    return Layout(choices, dtypes, groups, _sources(graph, choices, groups))
+        if choice.mode == INTEGER and _stays_integers(op, choice, dtypes, integers):
+            integers.update(float_outputs(op))
+    groups = _tie(graph, config, choices, dtypes, trained, integers)
+    return Layout(choices, dtypes, groups, _sources(graph, choices, groups), frozenset(integers))
+
+
+def _stays_integers(
+    op: Op, choice: Choice, dtypes: Mapping[Tensor, str], integers: Collection[Tensor]
+) -> bool:
+    """Whether the values of an op's result are integers as they are, on the grid of scale 1."""
+    s = spec(op.name)
+    if op.name == "CAST":
+        return True
+    if s is None or s.kind is not Kind.SAME or op.name in _AVERAGES:
+        return False
+    data = [op.input(i) for i in data_inputs(op, s)]
+    computed = [t for t in data if not t.is_const]
+    return bool(computed) and all(
+        _are_integers(t, choice.activations)
+        if t.is_const
+        else t in integers and dtypes.get(t) == choice.activations
+        for t in data
+    )
+
+
+def _are_integers(const: Tensor, dtype: str) -> bool:
+    values = const.values()
+    low, high = LIMITS[dtype]
+    return bool(np.all((values == np.rint(values)) & (values >= low) & (values <= high)))
 
 
 def _choose(
@@ -280,6 +318,7 @@ def _tie(
     choices: Mapping[Op, Choice],
     dtypes: Mapping[Tensor, str],
     trained: Mapping[str, Grid],
+    integers: Collection[Tensor],
 ) -> Groups:
     groups = Groups()
     for t in graph.tensors():
@@ -311,14 +350,25 @@ def _tie(
         for t in outs[1:]:
             groups.tie(outs[0], t)
         data = [op.input(i) for i in data_inputs(op, s)]
+        consts = [t for t in data if t.is_const]
         data = [t for t in data if not t.is_const and dtypes.get(t) == choice.activations]
+        if outs[0] not in integers:
+            data = [t for t in data if t not in integers]
         pins = [groups.pinned.get(groups.find(t)) for t in data]
         alike = len({p[0] for p in pins if p is not None}) == 1 and None not in pins
+        alike &= all(_holds(p[0], c) for p in pins if p is not None for c in consts)
         for t, pin in zip(data, pins, strict=True):
             # A sigmoid's fixed grid would cut off what it is concatenated with: it is requantized.
             if pin is None or alike or len(op.inputs) == 1:
                 groups.tie(t, outs[0])
     return groups
+
+
+def _holds(grid: Grid, const: Tensor) -> bool:
+    """Whether the values of a constant lie on a grid's range, or but a step beyond."""
+    (lo, hi), step = grid.range(), grid.scale[0]
+    values = const.values()
+    return bool(np.all((values >= lo - step) & (values <= hi + step)))
 
 
 def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> frozenset[Tensor]:

@@ -146,15 +146,7 @@ class _PlanMaker:
             return own
         if dtype == "float32":
             return FLOAT
-        return activation_grid(*self._held_range(t), dtype)
-
-    def _held_range(self, t: Tensor) -> tuple[float, float]:
-        """What a narrower or wider grid of `t` must hold."""
-        op = self._producers.get(t)
-        if op is not None and op.name == "CAST" and t in self.layout.sources:
-            # Its own grid is that of all integers, of which it may have a few.
-            return self._ranges.observed(t, "int8")
-        return self._ranges.real(t)
+        return activation_grid(*self._ranges.held(t), dtype)
 
     def boundary(self, t: Tensor, wanted: str | None) -> Grid:
         """The grid of a graph input or output as the user sees it."""
@@ -172,7 +164,7 @@ class _PlanMaker:
             return base
         if dtype == "uint8" and base.dtype == "int8":
             return Grid("uint8", base.scale, (base.zero_point[0] + 128,))
-        return activation_grid(*self._held_range(t), dtype)
+        return activation_grid(*self._ranges.held(t), dtype)
 
     # --- operators ------------------------------------------------------------------------------
 
@@ -291,7 +283,7 @@ class _PlanMaker:
         else:
             # Computed weights: the kernel wants them symmetric.
             own = self.tensor(w).grid
-            lo, hi = own.range() if own.is_integer else self._ranges.real(w)
+            lo, hi = own.range() if own.dtype == "int8" else self._ranges.held(w)
             grid = symmetric_grid(max(-lo, hi), "int8")
         if w.is_const or grid != self.tensor(w).grid:
             edges[s.weights] = grid

@@ -59,6 +59,7 @@ class Ranges:
         self.weight_scale = weight_scale
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self.hulls: dict[Tensor, tuple[float, float]] = {}
+        self._held = self._integers_held()
         self.masks = find_masks(graph, layout, self._mask_range)
         self._make_hulls()
 
@@ -130,7 +131,7 @@ class Ranges:
                     if t.size and (op, i) not in masked.consts:
                         self._widen(out, float(t.values().min()), float(t.values().max()))
                 elif groups.find(t) is not groups.find(out):
-                    self._widen(out, *self.real(t))
+                    self._widen(out, *self.held(t))
         self._keep_multipliers()
         self._keep_softmax()
 
@@ -148,7 +149,8 @@ class Ranges:
             x = op.input((s.data or (0,))[0])
             if x.is_const:
                 continue
-            in_lo, in_hi = self.real(x)
+            same = self._dtype(x) == choice.activations
+            in_lo, in_hi = self.real(x) if same else self.held(x)
             levels = 2 ** (16 if choice.activations == "int16" else 8)
             product = (in_hi - in_lo) / levels * self.weight_scale(op, w)
             span = product / _MAX_MULTIPLIER[choice.activations] * levels
@@ -188,7 +190,7 @@ class Ranges:
             return (float(t.values().min()), float(t.values().max())) if t.size else None
         pinned = self.layout.groups.pinned.get(self.layout.groups.find(t))
         if pinned is not None:
-            return pinned[0].range()
+            return self.held(t)
         sketch = None if self.statistics is None else self.statistics.get(t.name)
         if sketch is None:
             return None
@@ -204,6 +206,41 @@ class Ranges:
             return self.hulls[root]
         return self.observed(t, "int8")
 
+    def held(self, t: Tensor) -> tuple[float, float]:
+        """The real range that a grid of its own would have to span for `t`.
+
+        That of the grid of `t`, but for integers as they are: those are a few of all integers.
+        """
+        return self._held[t] if t in self._held else self.real(t)
+
+    def _integers_held(self) -> dict[Tensor, tuple[float, float]]:
+        """What the tensors on the grid of integers hold, followed from the CAST on."""
+        held: dict[Tensor, tuple[float, float]] = {}
+        for op in self.graph.ops:
+            outs = [t for t in op.outputs if t in self.layout.integers]
+            s = spec(op.name)
+            if not outs or s is None:
+                continue
+            if op.name == "CAST":
+                ends = [self._cast_range(outs[0])]
+            else:
+                data = [op.input(i) for i in data_inputs(op, s)]
+                ends = [(_extremes(t) if t.is_const else held[t]) for t in data]
+            lo, hi = min(e[0] for e in ends), max(e[1] for e in ends)
+            held.update(dict.fromkeys(outs, (lo, hi)))
+        return held
+
+    def _cast_range(self, t: Tensor) -> tuple[float, float]:
+        lo, hi = self.observed(t, "int8") if t in self.layout.sources else (0.0, 1.0)
+        # A mask whose samples are all zero has a one some day.
+        return (lo, hi) if lo < hi else (0.0, 1.0)
+
     def _dtype(self, t: Tensor) -> str:
         dtype = self.layout.dtypes.get(t, "int8")
         return "int8" if dtype == "float32" else dtype
+
+
+def _extremes(const: Tensor) -> tuple[float, float]:
+    """The range of a constant, zero among it."""
+    values = const.values()
+    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
