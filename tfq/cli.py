@@ -41,6 +41,7 @@ from absl import flags
 
 from tfq.errors import TfqError, UsageError, nearest, unknown_option
 from tfq.files import check_output, explain, write_atomic
+from tfq.temporary import sweep
 
 __all__ = ["Command", "Progress", "check_output", "help_text", "run", "say", "write_atomic"]
 
@@ -78,6 +79,7 @@ def run(command: Command, argv: Sequence[str] | None = None) -> int:
         if any(a in ("--help", "-h", "-help", "--helpfull", "-?") for a in _before_dashes(argv)):
             say(help_text(command))
             return 0
+        sweep()
         return command.run(_parse(command, argv))
     except TfqError as e:
         _complain(str(e))

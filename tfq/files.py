@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from tfq.errors import TfqError, UsageError
+from tfq.temporary import temporary_file
 
 
 @contextmanager
@@ -17,8 +17,9 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` when the block ends without an exception.
 
     The bytes go to a temporary name in the same folder, are flushed to the disk and renamed. On any
-    failure, Ctrl-C among them, the temporary file is removed and what was at `path` stays. A link
-    stays a link: the file that it leads to is replaced.
+    failure, Ctrl-C among them, the temporary file is removed and what was at `path` stays; one that
+    a killed process left is removed by the next that writes there. A link stays a link: the file
+    that it leads to is replaced.
 
     Raises:
       UsageError: `path` is a folder or a device, or its folder does not exist.
@@ -27,23 +28,14 @@ def atomic_writer(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     target = os.path.realpath(os.fspath(path))
     folder = _folder_of(target)
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{os.path.basename(target)[:80]}.", suffix=".tmp", dir=folder
-        )
-    except OSError as e:
-        raise TfqError(f"Cannot write {path}: {explain(e)}") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary_file(folder, os.path.basename(target)) as (file, temporary):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's own mode is private to the user.
-        os.replace(temporary, target)
-    except BaseException as e:
-        os.unlink(temporary)
-        if isinstance(e, OSError):
-            raise TfqError(f"Cannot write {path}: {explain(e)}") from None
-        raise
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # It was private to the user.
+            os.replace(temporary, target)
+    except OSError as e:
+        raise TfqError(f"Cannot write {path}: {explain(e)}") from None
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
@@ -60,8 +52,9 @@ def check_output(path: str | os.PathLike[str]) -> None:
       TfqError: the folder does not take files.
     """
     try:
+        target = os.path.realpath(os.fspath(path))
         # os.access would say yes to root on a read-only disk; a real file is the only proof.
-        with tempfile.TemporaryFile(dir=_folder_of(os.path.realpath(os.fspath(path)))):
+        with temporary_file(_folder_of(target), os.path.basename(target)):
             pass
     except OSError as e:
         raise TfqError(f"Cannot write {path}: {explain(e)}") from None

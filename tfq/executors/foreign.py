@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import os
 import pickle
-import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from tfq.errors import TfqError, UsageError
 from tfq.executors.remote import Failure, WorkFile, pack, run_packed
 from tfq.executors.shards import Session, Shard, WorkerDiedError
 from tfq.executors.workers import Work, Workers
+from tfq.temporary import temporary_folder
 
 
 @contextlib.contextmanager
@@ -74,10 +74,11 @@ class ForeignWorkers(Workers):
         name = type(executor).__name__
         super().__init__(count, threads, f"{name}, {count} worker{'s' * (count > 1)}")
         self._executor = executor
-        self._folder = tempfile.mkdtemp(prefix="tfq_workers_")
+        self._open = contextlib.ExitStack()
+        self._folder = self._open.enter_context(temporary_folder("workers"))
 
     def close(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._open.close()
 
     @contextlib.contextmanager
     def _session(self, work: Work) -> Iterator[Session]:

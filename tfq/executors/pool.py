@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import queue
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from tfq.executors import messages
 from tfq.executors.foreign import FileSession, work_file
 from tfq.executors.shards import Session, WorkerDiedError
 from tfq.executors.workers import Work, Workers
+from tfq.temporary import temporary_folder
 
 _START = (
     "import json, sys; calls, results, folder, path = sys.argv[1:]; sys.path[:] = json.loads(path);"
@@ -187,12 +187,13 @@ class PoolWorkers(Workers):
 
     def __init__(self, count: int):
         super().__init__(count, threads_for(count), f"{count} processes")
-        self._folder = tempfile.mkdtemp(prefix="tfq_workers_")
+        self._open = contextlib.ExitStack()
+        self._folder = self._open.enter_context(temporary_folder("workers"))
         self._pool = ProcessPool(count, self.threads, self._folder)
 
     def close(self) -> None:
         self._pool.shutdown()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._open.close()
 
     @contextlib.contextmanager
     def _session(self, work: Work) -> Iterator[Session]:

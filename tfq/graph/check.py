@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -20,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tfq.children import end_with_parent, lifeline
 from tfq.errors import ModelError, TfqError
 from tfq.graph.model import Model, numpy_dtype
 from tfq.graph.runnable import runnable
 from tfq.runtime import Runner
+from tfq.temporary import temporary_folder
 
 _KERNELS = ("xnnpack", "builtin")
 # LiteRT counts bytes of one tensor in places with 32 bits.
@@ -175,12 +176,15 @@ def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[i
     sys.stdout.flush()
     sys.stderr.flush()
     reader, writer = os.pipe()
+    life, parents_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         # Nothing may escape from here: the parent's handlers, buffers and tests live in this copy.
         code = 3
         try:
             os.close(reader)
+            os.close(parents_end)
+            end_with_parent(life)
             sink = os.open(os.devnull, os.O_WRONLY)
             os.dup2(sink, 1)
             os.dup2(sink, 2)
@@ -191,6 +195,7 @@ def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[i
         finally:
             os._exit(code)
     os.close(writer)
+    os.close(life)
     try:
         deadline = time.monotonic() + time_limit
         ready, _, _ = select.select([reader], [], [], time_limit)
@@ -204,6 +209,7 @@ def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[i
         return None, ""
     finally:
         os.close(reader)
+        os.close(parents_end)
         if pid:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -214,13 +220,13 @@ def _in_subprocess(
 ) -> tuple[int | None, str]:
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    with tempfile.TemporaryDirectory(prefix="tfq_check_") as folder:
+    with temporary_folder("check") as folder, lifeline() as life:
         file = Path(folder) / "model.tflite"
         file.write_bytes(model)
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "tfq.graph.check", str(file), *kernels],
-                stdin=subprocess.DEVNULL,
+                stdin=life,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 timeout=time_limit + 10,  # Starting Python and LiteRT takes part of it.
@@ -233,6 +239,7 @@ def _in_subprocess(
 
 
 def _main() -> int:
+    end_with_parent()
     code, said = _child(Path(sys.argv[1]).read_bytes(), sys.argv[2:])
     sys.stdout.write(said)
     return code

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from tfq.graph.check import check_runs
 from tfq.graph.model import Model
 from tfq.sources import client, flatbuffer, memory, static_shapes
 from tfq.sources.layers import layer_names, layer_of
+from tfq.temporary import temporary_folder
 
 __all__ = ["REPRESENTATIVE_DATA", "Source", "layer_of", "load_source"]
 
@@ -191,7 +191,7 @@ def _convert(
 ) -> Source:
     if scratch is not None and not os.access(scratch, os.W_OK):
         raise UsageError(f"Cannot write to the scratch folder {scratch}.")
-    with tempfile.TemporaryDirectory(prefix="tfq_", dir=scratch) as name:
+    with temporary_folder("source", scratch) as name:
         folder = Path(name)
         if source is not None:
             if progress is not None:

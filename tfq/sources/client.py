@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tfq.errors
+from tfq.children import lifeline
 from tfq.errors import ModelError, TfqError
 from tfq.sources.causes import last_errors, signal_name
 
@@ -39,13 +40,13 @@ def run_worker(
     )
     request_path.write_text(json.dumps(request))
     stage = "starting"
-    with open(log_path, "wb") as log:
+    with open(log_path, "wb") as log, lifeline() as life:
         worker = subprocess.Popen(
             [*_COMMAND, str(request_path), str(answer_path)],
-            stdin=subprocess.PIPE,  # Its end tells the worker that this process is gone.
+            stdin=life,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=_environment(),
+            env=_environment(folder),
             start_new_session=os.name == "posix",  # Ctrl-C comes to this process, which decides.
             text=True,
         )
@@ -67,11 +68,12 @@ def run_worker(
     raise _died(code, stage, log_path.read_text("utf-8", "replace"))
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     package_root = str(Path(tfq.errors.__file__).resolve().parent.parent)
     paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {
         **os.environ,
+        "TMPDIR": str(folder),  # TensorFlow's own temporary files, which a killed one leaves.
         "PYTHONPATH": os.pathsep.join(paths),
         "TF_CPP_MIN_LOG_LEVEL": "2",  # Errors stay: they are the root cause if the worker dies.
         "CUDA_VISIBLE_DEVICES": "",
@@ -89,9 +91,8 @@ def _end(worker: subprocess.Popen) -> None:
         else:
             worker.kill()
         worker.wait()
-    for pipe in (worker.stdin, worker.stdout):
-        if pipe is not None:
-            pipe.close()
+    if worker.stdout is not None:
+        worker.stdout.close()
 
 
 def _died(code: int, stage: str, log: str) -> TfqError:

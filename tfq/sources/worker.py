@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any, TextIO
@@ -77,6 +76,7 @@ def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
+    from tfq.children import end_with_parent
     from tfq.errors import ModelError, TfqError
     from tfq.sources.causes import root_cause
 
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> int:
     # stdout speaks to the parent; what libraries print goes to the log.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    end_with_parent()
     stages = Stages(channel)
     try:
         answer = run(request, stages)
@@ -102,13 +102,6 @@ def main(argv: list[str]) -> int:
     channel.close()
     sys.stderr.flush()
     os._exit(0)
-
-
-def _leave_with_parent() -> None:
-    """Ends this process when the parent is gone: its end of stdin closes then."""
-    while sys.stdin.buffer.read(1):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,15 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from tfq.children import end_with_parent, lifeline
 from tfq.errors import ModelError, TfqError
 from tfq.runtime import Runner
+from tfq.temporary import temporary_folder
 
 _FAILED = 3
 
@@ -38,7 +39,7 @@ def run_apart(
     """
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    with tempfile.TemporaryDirectory(prefix="tfq_apart_") as name:
+    with temporary_folder("apart") as name, lifeline() as life:
         folder = Path(name)
         (folder / "model.tflite").write_bytes(model)
         names = list(inputs)
@@ -47,7 +48,7 @@ def run_apart(
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "tfq.verify.apart", name, kernels],
-                stdin=subprocess.DEVNULL,
+                stdin=life,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 timeout=time_limit,
@@ -71,6 +72,7 @@ def run_apart(
 
 
 def _main(folder: Path, kernels: str) -> int:
+    end_with_parent()
     names = (folder / "names").read_text(encoding="utf-8").split("\0")
     with np.load(folder / "inputs.npz") as file:
         inputs = {n: file[f"arr_{i}"] for i, n in enumerate(names)} if names != [""] else {}
