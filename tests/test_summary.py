@@ -106,10 +106,17 @@ def test_exact_outputs_are_said_to_be_exact():
 
 def test_a_correction_that_helps_nothing_is_said(summary):
     changed = copy.deepcopy(summary)
-    changed["bias_correction"] |= {"layers": 0}
-    assert "not corrected" in rows(changed)["bias"]
-    changed["bias_correction"] |= {"layers": 1, "error_before": 4.0, "error_after": 1.0}
-    assert rows(changed)["bias"].startswith("1 layer corrected; output error power 75% lower")
+    change = {"output": "a", "part": "", "before_db": 30.0, "after_db": 33.0}
+    gain = {**change, "loss_db": -3.0, "loses": False, "gains": True}
+    loss = {**change, "part": "[..., 4:6]", "loss_db": 3.1, "loses": True, "gains": False}
+    for outputs, layers, text in (
+        ([], 0, "not corrected: no output would gain on unseen samples"),
+        ([gain, loss], 0, "not corrected: a[..., 4:6] would lose 3.1 dB on unseen samples"),
+        ([gain], 1, "1 layer corrected; a gains 3.0 dB on unseen samples"),
+        ([gain, gain], 2, "2 layers corrected; a gains 3.0 dB on unseen samples, none loses"),
+    ):
+        changed["bias_correction"] |= {"layers": layers, "outputs": outputs}
+        assert rows(changed)["bias"] == text
 
 
 @pytest.mark.parametrize(

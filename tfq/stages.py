@@ -38,14 +38,15 @@ from tfq.quantize.bias import (
     affordable,
     correct_biases,
     drop_idle_biases,
-    output_error,
 )
 from tfq.quantize.emit import Emitted, emit
+from tfq.quantize.output_errors import output_errors
 from tfq.refusals import check_trained, refused, untrained
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner
 from tfq.sources import Source, load_source
 from tfq.summary import collapse_warning, make_summary
+from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
 from tfq.verify.proof import Proof, check_full_integer, prove, same_model
 
@@ -353,11 +354,12 @@ class Run:
                     raise
         if found is not None:
             was, now = (
-                output_error(p.model, p.bytes, e, check)
+                output_errors(p.model, p.bytes, e, check)
                 for p, e in ((prepared, emitted), (found[0], found[2]))
             )
-            kept = always or now < was
-            self.equalization = Equalization(len(scales) if kept else 0, was, now)
+            verdict = judge_change(was, now)
+            kept = always or verdict.kept
+            self.equalization = Equalization(len(scales) if kept else 0, verdict.changes)
             if kept:
                 prepared, plan, emitted = found
         # The stages it went through again have counted their own time.

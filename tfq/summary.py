@@ -24,6 +24,7 @@ from tfq.plan.weights import WEIGHT_WIDTHS, WIDER_WEIGHTS
 from tfq.quantize.bias import Correction
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
+from tfq.trial import Change
 from tfq.verify.accuracy import Accuracy
 from tfq.verify.proof import Proof
 
@@ -110,15 +111,19 @@ def make_summary(
             "calibration_samples": calibrated if integer else 0,
             "calibrated": integer and not data.synthetic,
         },
-        "equalization": None if equalization is None else dataclasses.asdict(equalization),
+        "equalization": None
+        if equalization is None
+        else {
+            "layers": equalization.layers,
+            "outputs": _changes(equalization.changes, names),
+        },
         "bias_correction": None
         if correction is None
         else {
             "layers": correction.layers,
             "rounds_kept": correction.rounds[0],
             "rounds_tried": correction.rounds[1],
-            "error_before": correction.error_before,
-            "error_after": correction.error_after,
+            "outputs": _changes(correction.changes, names),
         },
         "proof": {
             "samples": proof.samples,
@@ -194,11 +199,22 @@ def _argument(spec: ArgSpec, tensors: Sequence[Tensor]) -> dict[str, Any]:
     }
 
 
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
+def _finite(record: Any) -> Any:
     """JSON has no infinity: an exact output has no noise to compare with."""
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()
-    }
+    if isinstance(record, dict):
+        return {k: _finite(v) for k, v in record.items()}
+    if isinstance(record, list | tuple):
+        return [_finite(v) for v in record]
+    return None if isinstance(record, float) and not math.isfinite(record) else record
+
+
+def _changes(changes: Sequence[Change], names: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """What a trial did to each part of each output, by the outputs' names."""
+    return [
+        {**_finite(dataclasses.asdict(c)), "output": name}
+        for c in changes
+        for name in names.get(c.output) or [c.output]
+    ]
 
 
 def _version(package: str) -> str | None:
@@ -228,7 +244,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         used = f"; {data['calibration_samples']} calibrated" if data["calibrated"] else ""
         rows.append(("data", data["description"] + used))
     equalization = summary["equalization"]
-    if equalization is not None and equalization["layers"]:
+    if equalization is not None:
         rows.append(("equalized", _equalization(equalization)))
     correction = summary["bias_correction"]
     if correction is not None:
@@ -340,20 +356,49 @@ def _weights(weights: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str
 
 
 def _equalization(e: Mapping[str, Any]) -> str:
+    if not e["layers"]:
+        return f"not rescaled: {_refusal(e['outputs'])}"
     text = f"channels of {e['layers']} layer{'s' * (e['layers'] != 1)} rescaled"
-    if e["error_before"] is None:
+    if not e["outputs"]:
         return f"{text}, as the plan says"
-    change = 10 * math.log10(max(e["error_after"], 1e-30) / max(e["error_before"], 1e-30))
-    direction = "higher" if change > 0 else "lower"
-    return f"{text}; output error {abs(change):.1f} dB {direction} on unseen samples"
+    return f"{text}; {_gain(e['outputs'])}"
 
 
 def _correction(c: Mapping[str, Any]) -> str:
     if not c["layers"]:
-        return "not corrected: it would not lower the error on unseen samples"
-    gain = (1 - c["error_after"] / c["error_before"]) * 100 if c["error_before"] else 0.0
+        return f"not corrected: {_refusal(c['outputs'])}"
     layers = f"{c['layers']} layer{'s' * (c['layers'] != 1)}"
-    return f"{layers} corrected; output error power {gain:.0f}% lower on unseen samples"
+    return f"{layers} corrected; {_gain(c['outputs'])}"
+
+
+def _refusal(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Why a trial was not kept."""
+    losers = [c for c in changes if c["loses"]]
+    if not losers:
+        return "no output would gain on unseen samples"
+    worst = max(losers, key=lambda c: c["loss_db"])
+    others = len({c["output"] for c in losers}) - 1
+    more = f", and {others} other{'s' * (others != 1)} would lose" if others else ""
+    return f"{_where(worst)} would lose {worst['loss_db']:.1f} dB on unseen samples{more}"
+
+
+def _gain(changes: Sequence[Mapping[str, Any]]) -> str:
+    """What a trial that was kept gave."""
+    best = min(changes, key=lambda c: c["loss_db"])
+    losers = [c for c in changes if c["loses"]]
+    text = f"{_where(best)} gains {-best['loss_db']:.1f} dB on unseen samples"
+    if losers:  # It was asked for.
+        worst = max(losers, key=lambda c: c["loss_db"])
+        text += f", {_where(worst)} LOSES {worst['loss_db']:.1f} dB"
+    elif len(changes) > 1:
+        text += ", none loses"
+    return text
+
+
+def _where(change: Mapping[str, Any]) -> str:
+    """An output, and which part of it."""
+    part = change["part"]
+    return change["output"] + (part if part.startswith("[") else f" {part}" if part else "")
 
 
 def _errors(proof: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from tfq.graph.model import Model
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
 from tfq.summary import lines
+from tfq.trial import PartError
 
 SHAPE = (8, 8, 2)
 
@@ -57,7 +58,9 @@ def decibels(result):
 def test_an_imbalance_is_equalized_and_said(source, result):
     done = result.summary["equalization"]
     assert done["layers"] == 2
-    assert done["error_after"] < 0.1 * done["error_before"]
+    (change,) = [c for c in done["outputs"] if not c["part"]]
+    assert change["after_db"] > change["before_db"] + 10
+    assert not any(c["loses"] for c in done["outputs"])
     assert set(result.plan.equalization) == {"a", "b"}
     without = convert_model(source, images(64), equalization="none")
     assert without.summary["equalization"] is None
@@ -65,7 +68,7 @@ def test_an_imbalance_is_equalized_and_said(source, result):
     assert decibels(result) > decibels(without) + 10
     assert decibels(result) > 30
     (line,) = [row for row in lines(result.summary) if "equalized" in row]
-    assert line.startswith("  equalized channels of 2 layers rescaled; output error ")
+    assert line.startswith("  equalized channels of 2 layers rescaled; ")
     assert not any("equalized" in row for row in lines(without.summary))
 
 
@@ -80,11 +83,7 @@ def test_a_replayed_plan_gives_identical_bytes(source, result):
     assert plan.equalization == result.plan.equalization
     replayed = convert_model(source, images(64), plan=plan)
     assert replayed.model == result.model
-    assert replayed.summary["equalization"] == {
-        "layers": 2,
-        "error_before": None,
-        "error_after": None,
-    }
+    assert replayed.summary["equalization"] == {"layers": 2, "outputs": []}
     alone = convert_model(source, plan=plan, bias_correction="none")
     assert alone.model == convert_model(source, images(64), bias_correction="none").model
 
@@ -137,16 +136,18 @@ def test_with_other_settings(source, options):
 
 def test_what_does_not_help_is_not_kept(source, monkeypatch):
     errors = iter([1.0, 2.0])
-    monkeypatch.setattr("tfq.stages.output_error", lambda *_: next(errors))
+    monkeypatch.setattr(
+        "tfq.stages.output_errors",
+        lambda *_: (PartError("y", "", np.full(4, next(errors)), np.full(4, 100.0)),),
+    )
     result = convert_model(source, images(64))
-    assert result.summary["equalization"] == {
-        "layers": 0,
-        "error_before": 1.0,
-        "error_after": 2.0,
-    }
+    (change,) = result.summary["equalization"]["outputs"]
+    assert (change["output"], change["loses"]) == ("y", True)
+    assert result.summary["equalization"]["layers"] == 0
     plain = convert_model(source, images(64), equalization="none")
     assert computing(result.model) == computing(plain.model)
-    assert not any("equalized" in row for row in lines(result.summary))
+    (line,) = [row for row in lines(result.summary) if "equalized" in row]
+    assert line == "  equalized not rescaled: y would lose 3.0 dB on unseen samples"
 
 
 def test_edited_scales_are_checked(source, result):

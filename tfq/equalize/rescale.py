@@ -22,6 +22,7 @@ from tfq.graph.model import Model, Op, Tensor
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared
+from tfq.trial import Change
 
 Scales = Mapping[str, tuple[float, ...]]
 
@@ -37,14 +38,12 @@ class Equalization:
     Attributes:
       layers: how many layers had the channels of their outputs scaled (those that are added up
         count as one); 0 when it was not kept.
-      error_before, error_after: mean squared output error of the integer model without and with
-        it, relative to the output's power, on samples that the scales were not chosen from; None
-        when a plan was replayed.
+      changes: what it does to every part of every output, on samples that the scales were not
+        chosen from; empty when a plan was replayed.
     """
 
     layers: int
-    error_before: float | None = None
-    error_after: float | None = None
+    changes: tuple[Change, ...] = ()
 
 
 def write_scales(model: Model, scales: Scales) -> None:

@@ -12,8 +12,8 @@ measured on the integer kernels instead of a simulation).
 It goes in rounds: the layers are cut into as many stretches as there are rounds, and round k
 corrects stretch k and everything before it, so that later layers are measured on inputs that are
 already corrected. A channel's correction is kept only where it lowers that channel's mean error on
-samples that it was not computed from, and a round only where the model's output error on those
-samples falls. (Of outputs behind a softmax or sigmoid the error is that of its argument.)
+samples that it was not computed from, and a round only where on those samples no output, and no
+part of one, loses and at least one gains (`tfq.trial`).
 
 Cost: rounds + 1 runs of the integer model and one of the float model over the samples.
 """
@@ -21,16 +21,19 @@ Cost: rounds + 1 runs of the integer model and one of the float model over the s
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from tfq.graph.model import Graph, Model, Tensor
-from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.numerics import LIMITS, Grid
 from tfq.graph.optable import Kind, spec
 from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.emit import Emitted
+from tfq.quantize.output_errors import OutputErrors, Watched, affordable_checks, watched
 from tfq.runtime import Runner
+from tfq.trial import Change, PartError, judge_change
 
 # Fewer unclipped outputs than this say little about the channel.
 _MIN_SHARE = 0.1
@@ -52,32 +55,13 @@ class Correction:
     Attributes:
       layers: how many layers had at least one bias changed.
       rounds: rounds kept of rounds tried.
-      error_before, error_after: mean squared output error relative to the output's power, on the
-        samples that corrections were not computed from.
+      changes: what the kept round does to every part of every output, on the samples that
+        corrections were not computed from; where none was kept, what the best of them would do.
     """
 
     layers: int
     rounds: tuple[int, int]
-    error_before: float
-    error_after: float
-
-
-# What only squashes or moves values: an error behind a saturated sigmoid cannot be seen.
-_SQUASHING = {"SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "TRANSPOSE"}
-
-
-@dataclasses.dataclass
-class _Judged:
-    """A tensor on which both models are compared: an output, or what its softmax is of."""
-
-    float_index: int
-    index: int
-    grid: Grid | None  # None for a float output
-    centered: bool  # a softmax does not see what is added to all its arguments
-
-    def read(self, values: np.ndarray) -> np.ndarray:
-        real = values.astype(np.float64)
-        return real - real.mean(axis=-1, keepdims=True) if self.centered else real
+    changes: tuple[Change, ...] = ()
 
 
 @dataclasses.dataclass
@@ -116,7 +100,9 @@ def correct_biases(
     """
     layers = _layers(float_model, emitted)
     if not layers or not fit or not check:
-        return Correction(0, (0, 0), 0.0, 0.0)
+        return Correction(0, (0, 0))
+    targets = watched(float_model, emitted)
+    check = check[: affordable_checks(targets, float_model, check)]
     total = (len(fit) + len(check)) * (rounds + 1) + len(check)
     done = 0
 
@@ -126,25 +112,28 @@ def correct_biases(
         if progress is not None:
             progress(done, total)
 
-    judged = _judged(float_model, emitted)
-    float_means, outputs = _float_means(float_bytes, layers, judged, fit, check, tick)
-    best_error: float | None = None
-    first_error = 0.0
-    kept = 0
-    saved = [layer.bias.values() for layer in layers]
-    best = list(saved)
+    float_means, outputs = _float_means(float_bytes, layers, targets, fit, check, tick)
+    first: tuple[PartError, ...] | None = None
+    best = [layer.bias.values() for layer in layers]
+    best_score, best_touched, kept = math.inf, set[str](), 0
+    tried_score, changes = math.inf, tuple[Change, ...]()
     touched: set[str] = set()
-    best_touched: set[str] = set()
     for r in range(rounds + 1):
         # After the last correction only the error is of interest.
         reach = -(-len(layers) * (r + 1) // rounds) if r < rounds else 0
-        shifts, error = _measure(emitted, layers[:reach], judged, fit, check, outputs, tick)
-        if best_error is None:
-            best_error = first_error = error
-        elif error < best_error:
-            best_error, kept = error, r
-            best = [layer.bias.values() for layer in layers]
-            best_touched = set(touched)
+        shifts, errors = _measure(
+            emitted, layers[:reach], OutputErrors(targets, outputs), fit, check, tick
+        )
+        if first is None:
+            first = errors
+        elif touched:
+            verdict = judge_change(first, errors)
+            if verdict.kept and verdict.score < best_score:
+                best_score, kept, changes = verdict.score, r, verdict.changes
+                best = [layer.bias.values() for layer in layers]
+                best_touched = set(touched)
+            elif not kept and verdict.score < tried_score:
+                tried_score, changes = verdict.score, verdict.changes
         if r == rounds:
             break
         for k, layer in enumerate(layers[:reach]):
@@ -152,16 +141,7 @@ def correct_biases(
                 touched.add(layer.name)
     for layer, bias in zip(layers, best, strict=True):
         layer.bias.data = bias
-    return Correction(len(best_touched), (kept, rounds), first_error, best_error or 0.0)
-
-
-def output_error(
-    float_model: Model, float_bytes: bytes, emitted: Emitted, samples: Sequence[Inputs]
-) -> float:
-    """Mean squared error of the outputs relative to their power, as bias correction judges it."""
-    judged = _judged(float_model, emitted)
-    _, outputs = _float_means(float_bytes, [], judged, (), samples, lambda: None)
-    return _measure(emitted, [], judged, (), samples, outputs, lambda: None)[1]
+    return Correction(len(best_touched), (kept, rounds), changes)
 
 
 # Multiplications over which samples are spent, and how many there are at least. Large models have
@@ -185,26 +165,6 @@ def affordable(
     share = len(check) / max(len(fit) + len(check), 1)
     checks = max(round(count * share), 1)
     return fit[: max(count - checks, 1)], check[:checks]
-
-
-def _judged(float_model: Model, emitted: Emitted) -> list[_Judged]:
-    producers = float_model.main.producers()
-    index = {t: i for i, t in enumerate(emitted.model.main.tensors())}
-    float_index = {t.name: i for i, t in enumerate(float_model.main.tensors())}
-    judged = []
-    for t in float_model.main.outputs:
-        centered = False
-        while (op := producers.get(t)) is not None and op.name in _SQUASHING:
-            before = emitted.tensors.get(op.input(0).name)
-            if before is None or before.quant is None or before not in index:
-                break
-            centered |= op.name == "SOFTMAX"
-            t = op.input(0)
-        e = emitted.tensors.get(t.name)
-        if e is not None and e in index and (e.quant is not None or e.is_float):
-            grid = None if e.quant is None else Grid.of(e.dtype, e.quant)
-            judged.append(_Judged(float_index[t.name], index[e], grid, centered))
-    return judged
 
 
 def _layers(float_model: Model, emitted: Emitted) -> list[_Layer]:
@@ -267,12 +227,12 @@ def _channel_means(values: np.ndarray, channels: int) -> np.ndarray:
 def _float_means(
     float_bytes: bytes,
     layers: Sequence[_Layer],
-    judged: Sequence[_Judged],
+    targets: Sequence[Watched],
     fit: Sequence[Inputs],
     check: Sequence[Inputs],
     tick: Callable[[], None],
 ) -> tuple[list[_Means], list[list[np.ndarray]]]:
-    """Per layer (mean over fit, mean over check) per channel, and the judged values on check."""
+    """Per layer (mean over fit, mean over check) per channel, and the targets' values on check."""
     runner = Runner(float_bytes, keep_intermediates=True)
     sums = [[np.zeros(layer.channels) for layer in layers] for _ in range(2)]
     outputs = []
@@ -281,7 +241,7 @@ def _float_means(
             runner.reset_state()
             runner.run(inputs)
             if part == 1:
-                outputs.append([j.read(runner.tensor(j.float_index)) for j in judged])
+                outputs.append([w.read(runner.tensor(w.float_index)) for w in targets])
             for k, layer in enumerate(layers):
                 values = runner.view(layer.float_index)
                 sums[part][k] += _channel_means(values, layer.channels)
@@ -293,31 +253,23 @@ def _float_means(
 def _measure(
     emitted: Emitted,
     layers: Sequence[_Layer],
-    judged: Sequence[_Judged],
+    outputs: OutputErrors,
     fit: Sequence[Inputs],
     check: Sequence[Inputs],
-    outputs: Sequence[Sequence[np.ndarray]],
     tick: Callable[[], None],
-) -> tuple[list[_Shifts], float]:
-    """Runs the integer model: per layer (fit mean, check mean, unclipped share), and the error."""
+) -> tuple[list[_Shifts], tuple[PartError, ...]]:
+    """Runs the integer model: per layer (fit mean, check mean, unclipped share), and the errors."""
     data = emitted.model.to_bytes()
     runner = Runner(data, keep_intermediates=True)
     feed = InputQuantizer(emitted.model)
     means = [[np.zeros(layer.channels) for layer in layers] for _ in range(2)]
     unclipped = [np.zeros(layer.channels) for layer in layers]
-    error = power = 0.0
     for part, samples in enumerate((fit if layers else (), check)):
         for n, inputs in enumerate(samples):
             runner.reset_state()
             runner.run(feed(inputs))
             if part == 1:
-                for j, expected in zip(judged, outputs[n], strict=True):
-                    values = runner.tensor(j.index)
-                    got = j.read(values if j.grid is None else dequantize(values, j.grid))
-                    # Every output counts alike, whatever its size.
-                    size = max(float(np.sum(expected * expected)), 1e-30)
-                    error += float(np.sum((got - expected) ** 2)) / size
-                    power += 1.0
+                outputs.add(n, runner)
             for k, layer in enumerate(layers):
                 q = runner.view(layer.index).reshape(-1, layer.channels)
                 lo, hi = LIMITS[layer.out.dtype]
@@ -333,7 +285,7 @@ def _measure(
         (means[0][k] / len(fit), means[1][k] / len(check), unclipped[k] / clip_samples)
         for k in range(len(layers))
     ]
-    return shifts, error / max(power, 1e-30)
+    return shifts, outputs.result()
 
 
 def _apply(layer: _Layer, measured: _Shifts, expected: _Means) -> bool:

@@ -1,0 +1,89 @@
+"""Slices that hide behind larger ones are found, others are not."""
+
+import numpy as np
+import pytest
+
+from tfq.parts import ChannelSums, channel_axis, find_slices, spreads
+
+
+def names(spread, axis=2, rank=3):
+    return [str(s) for s in find_slices(np.asarray(spread, float), axis, rank)]
+
+
+@pytest.mark.parametrize(
+    ("spread", "expected"),
+    [
+        ([640, 600, 300, 320, 1, 0.9, 0.5, 0.3], ["[..., 0:4]", "[..., 4:8]"]),
+        ([640, 600, 0, 320, 1, 0, 0.5], ["[..., 0:4]", "[..., 4:7]"]),  # Constant ones go along.
+        ([0, 0, 100, 1], ["[..., 0:3]", "[..., 3:4]"]),
+        ([1, 1, 100, 100, 1], ["[..., 0:2]", "[..., 2:4]", "[..., 4:5]"]),
+        # Rare classes differ among themselves by less than from boxes.
+        ([640, 640, 0.9, 1e-3, 0.02, 2e-3], ["[..., 0:2]", "[..., 2:6]"]),
+        # Landmarks: x, y, visibility.
+        ([224, 200, 1] * 20, ["[..., 0:60:3]", "[..., 1:60:3]", "[..., 2:60:3]"]),
+        ([1, 2, 4, 8, 16, 32, 64], []),  # No gap anywhere.
+        ([5, 7, 6, 3], []),
+        ([50, 40, 1e-5, 60], []),  # A coordinate that is zero by definition.
+        ([5, 0, 0], []),
+        ([0, 0], []),
+    ],
+)
+def test_parts_by_spread(spread, expected):
+    assert names(spread) == expected
+
+
+def test_what_is_in_no_order_has_no_parts():
+    order = np.random.default_rng(0).permutation([1.0] * 50 + [1000.0] * 50)
+    assert names(order) == []
+
+
+def test_another_axis_is_named():
+    assert names([640, 1], axis=1) == ["[..., 0:1, :]", "[..., 1:2, :]"]
+    assert [channel_axis(s) for s in ((1, 84, 8400), (1, 8400, 84), (1, 2000), (4,), (1, 1))] == [
+        1,
+        2,
+        None,
+        None,
+        None,
+    ]
+
+
+def test_float_rounding_is_no_spread():
+    low, high = np.array([100.0, -1.0, 0.0]), np.array([100.0001, 1.0, 0.0])
+    np.testing.assert_array_equal(spreads(low, high), [0, 2, 0])
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 4), (1, 4, 2000), (1, 3), (7,), (1, 3, 2000, 1100)])
+def test_sums_of_blocks_are_those_of_arrays(shape):
+    rng = np.random.default_rng(1)
+    a, b = ChannelSums(shape), ChannelSums(shape)
+    axis = channel_axis(shape)
+    scale = np.ones(shape[axis] if axis is not None else 1)
+    scale[-1] = 1e-3
+    form = [1] * len(shape)
+    if axis is not None:
+        form[axis] = -1
+    blocks = [rng.normal(3, 1, (2, *shape[1:])) * scale.reshape(form) for _ in range(3)]
+    if axis is None:
+        blocks = [rng.normal(3, 1, shape) for _ in range(3)]
+    got = [x + rng.normal(0, 0.01, x.shape) for x in blocks]
+    for x, y in zip(blocks[:2], got[:2], strict=True):
+        a.add(x, y)
+    b.add(blocks[2], got[2])
+    a.merge(b)
+    x, y = np.concatenate(blocks), np.concatenate(got)
+    assert a.power.sum() == pytest.approx((x * x).sum())
+    assert a.error.sum() == pytest.approx(((x - y) ** 2).sum())
+    if axis is None:
+        assert a.parts() == ()
+        return
+    assert len(a.parts()) == 2
+    for p in a.parts():
+        e, g = p.part.of(x), p.part.of(y)
+        others = tuple(i for i in range(e.ndim) if i != axis)
+        varying = e - e.mean(axis=others, keepdims=True)
+        noise = np.square(e - g).sum()
+        assert (p.low, p.high) == (e.min(), e.max())
+        assert p.max_abs == pytest.approx(np.abs(e - g).max())
+        assert p.sqnr_db == pytest.approx(10 * np.log10(np.square(e).sum() / noise))
+        assert p.spread_db == pytest.approx(10 * np.log10(np.square(varying).sum() / noise))

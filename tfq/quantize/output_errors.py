@@ -1,0 +1,193 @@
+"""The error of every output, and of its parts, sample by sample: what a trial is judged by.
+
+Behind a saturated softmax or sigmoid an error cannot be seen, so besides the outputs themselves the
+arguments of what squashes them are compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tfq.graph.model import Model, Tensor
+from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.origin import has_fixed_range
+from tfq.parts import Slice, channel_axis, find_slices, spreads
+from tfq.quantize.boundary import InputQuantizer
+from tfq.quantize.emit import Emitted
+from tfq.runtime import Runner
+from tfq.trial import PartError
+
+Inputs = Mapping[str, np.ndarray]
+
+# What only squashes or moves values.
+_SQUASHING = {"SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "TRANSPOSE"}
+
+# What is kept of the float model's outputs.
+_MOST_BYTES = 256 << 20
+
+
+@dataclasses.dataclass
+class Watched:
+    """A tensor on which both models are compared: an output, or what its softmax is of."""
+
+    output: str
+    argument: str  # "" for the output itself, or "before SOFTMAX"
+    float_index: int
+    index: int
+    grid: Grid | None  # None for a float output
+    step: float  # of the grid that the values were on last
+    counts: bool  # integers that are no real numbers: class numbers, flags
+    centered: bool  # a softmax does not see what is added to all its arguments
+    whole: bool  # kernels fix the range, so that there are no parts
+
+    def read(self, values: np.ndarray) -> np.ndarray:
+        if self.counts:
+            return values
+        real = values.astype(np.float32, copy=False)
+        return real - real.mean(axis=-1, keepdims=True) if self.centered else real
+
+
+def watched(float_model: Model, emitted: Emitted) -> list[Watched]:
+    """All outputs, and the arguments of those that are squashed."""
+    main, graph = float_model.main, emitted.model.main
+    producers, made = main.producers(), graph.producers()
+    index = {t: i for i, t in enumerate(graph.tensors())}
+    float_index = {t: i for i, t in enumerate(main.tensors())}
+    found = []
+
+    def add(output: Tensor, t: Tensor, e: Tensor, argument: str, centered: bool) -> None:
+        inner = e
+        while (op := made.get(inner)) is not None and op.name == "DEQUANTIZE":
+            inner = op.input(0)
+        on_grid = inner.quant is not None and inner.dtype in LIMITS
+        found.append(
+            Watched(
+                output.name,
+                argument,
+                float_index[t],
+                index[e],
+                Grid.of(e.dtype, e.quant) if e.quant is not None and e.dtype in LIMITS else None,
+                float(inner.quant.scale[0]) if inner.quant is not None and on_grid else 0.0,
+                not e.is_float and not on_grid,
+                centered,
+                centered or has_fixed_range(t, producers),
+            )
+        )
+
+    for output, e in zip(main.outputs, graph.outputs, strict=True):
+        if output.is_const or e not in index:
+            continue
+        add(output, output, e, "", False)
+        t, centered, name = output, False, ""
+        while (op := producers.get(t)) is not None and op.name in _SQUASHING:
+            before = emitted.tensors.get(op.input(0).name)
+            if before is None or before.quant is None or before not in index:
+                break
+            centered |= op.name == "SOFTMAX"
+            name = name if op.name in ("RESHAPE", "TRANSPOSE") else op.name
+            t = op.input(0)
+        e = emitted.tensors.get(t.name, e)
+        if name and e in index:
+            add(output, t, e, f"before {name}", centered)
+    return found
+
+
+class OutputErrors:
+    """The errors of one integer model against kept outputs of the float model.
+
+    Args:
+      targets: what is compared.
+      expected: for every sample the values of `targets` in the float model.
+    """
+
+    def __init__(self, targets: Sequence[Watched], expected: Sequence[Sequence[np.ndarray]]):
+        self.targets = targets
+        self.expected = expected
+        self.slices = [
+            _slices(w, [values[k] for values in expected]) for k, w in enumerate(targets)
+        ]
+        self._errors: list[list[list[float]]] = [[[] for _ in s] for s in self.slices]
+        self._powers: list[list[list[float]]] = [[[] for _ in s] for s in self.slices]
+        self._sizes = [[0 for _ in s] for s in self.slices]
+
+    def add(self, n: int, runner: Runner) -> None:
+        """Reads sample `n` from an interpreter that keeps intermediates and just ran it."""
+        for k, w in enumerate(self.targets):
+            values = runner.tensor(w.index)
+            got = w.read(values if w.grid is None else dequantize(values, w.grid))
+            expected = self.expected[n][k]
+            for i, part in enumerate(self.slices[k]):
+                e, g = (expected, got) if part is None else (part.of(expected), part.of(got))
+                if w.counts:
+                    error, power = float(np.sum(e != g)), float(e.size)
+                else:
+                    wide = e.astype(np.float64)
+                    error = float(np.sum((g - wide) ** 2))
+                    power = float(np.sum(wide * wide))
+                self._errors[k][i].append(error)
+                self._powers[k][i].append(power)
+                self._sizes[k][i] = e.size
+
+    def result(self) -> tuple[PartError, ...]:
+        return tuple(
+            PartError(
+                w.output,
+                " ".join(filter(None, (w.argument, "" if part is None else str(part)))),
+                np.array(self._errors[k][i]),
+                np.array(self._powers[k][i]),
+                1.0 if w.counts else self._sizes[k][i] * w.step**2 / 12,
+            )
+            for k, w in enumerate(self.targets)
+            for i, part in enumerate(self.slices[k])
+        )
+
+
+def _slices(w: Watched, expected: Sequence[np.ndarray]) -> list[Slice | None]:
+    """The whole, and its parts."""
+    if w.whole or w.counts or not expected:
+        return [None]
+    shape = expected[0].shape
+    axis = channel_axis(shape)
+    if axis is None or not expected[0].size:
+        return [None]
+    others = tuple(i for i in range(len(shape)) if i != axis)
+    low = np.min([v.min(axis=others) for v in expected], axis=0)
+    high = np.max([v.max(axis=others) for v in expected], axis=0)
+    return [None, *find_slices(spreads(low, high), axis, len(shape))]
+
+
+def affordable_checks(targets: Sequence[Watched], model: Model, check: Sequence[Inputs]) -> int:
+    """How many samples' outputs of the float model are kept: no more than 256 MB, at least 4."""
+    tensors = list(model.main.tensors())
+    size = 4 * sum(tensors[w.float_index].size for w in targets)
+    return min(len(check), max(_MOST_BYTES // max(size, 1), 4))
+
+
+def output_errors(
+    float_model: Model, float_bytes: bytes, emitted: Emitted, samples: Sequence[Inputs]
+) -> tuple[PartError, ...]:
+    """Runs both models on `samples` (tensor name -> float values) and compares their outputs.
+
+    Args:
+      float_model, float_bytes: the prepared float model.
+      emitted: the quantized one.
+    """
+    targets = watched(float_model, emitted)
+    samples = samples[: affordable_checks(targets, float_model, samples)]
+    reference = Runner(float_bytes, keep_intermediates=True)
+    expected = []
+    for inputs in samples:
+        reference.reset_state()
+        reference.run(inputs)
+        expected.append([w.read(reference.tensor(w.float_index)) for w in targets])
+    errors = OutputErrors(targets, expected)
+    runner = Runner(emitted.model.to_bytes(), keep_intermediates=True)
+    feed = InputQuantizer(emitted.model)
+    for n, inputs in enumerate(samples):
+        runner.reset_state()
+        runner.run(feed(inputs))
+        errors.add(n, runner)
+    return errors.result()

@@ -1,0 +1,139 @@
+"""Whether a change to a quantized model is kept: nothing loses, and something gains.
+
+Both models run on the same samples, which the change was not made from. For one part of one output
+and sample n let e_n be the error power before and e'_n after, neither counted as less than what
+rounding to the part's grid makes (step^2 / 12 a value): below that a difference is luck. With
+
+    r_n = 10 log10(e'_n / e_n)      each sample counts alike
+    d_n = e'_n - e_n                what the part's decibels are made of
+
+and m the mean, s the standard error of the mean over samples, the part
+
+    loses   if m(r) > 0.1 dB and m(r) > s(r), or the same of d
+    gains   if it does not lose, and m(r) < -0.1 dB and m(r) < -2 s(r), or the same of d
+
+(of d, 0.1 dB is asked of 10 log10(sum e' / sum e)). So a loss needs less proof than a gain. A mean
+over outputs does not do: one output may be ruined while four gain a little.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfq.parts import decibel
+
+# What nobody would notice, in dB.
+_NOTICED = 0.1
+
+# Standard errors that a mean is away from zero.
+_SURE_OF_LOSS, _SURE_OF_GAIN = 1.0, 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class PartError:
+    """The error of one part of one output, sample by sample.
+
+    Attributes:
+      output: name of the output tensor.
+      part: which part, or "" for all of it.
+      errors: [samples], sums of (y - y_q)^2.
+      powers: [samples], sums of y^2.
+      floor: what rounding makes of `errors` of one sample; 0 where there is no grid.
+    """
+
+    output: str
+    part: str
+    errors: np.ndarray
+    powers: np.ndarray
+    floor: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What a change does to one part of one output.
+
+    Attributes:
+      output, part: as of `PartError`.
+      before_db, after_db: signal to noise ratios over all samples; inf where exact.
+      loss_db: how many dB are lost, negative where they are gained: the larger of m(r) and that of
+        the sums.
+      loses, gains: whether that is beyond noise.
+    """
+
+    output: str
+    part: str
+    before_db: float
+    after_db: float
+    loss_db: float
+    loses: bool
+    gains: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Attributes:
+    kept: whether something gains and nothing loses.
+    changes: of every part.
+    score: mean of m(r) over the parts, in dB; lower is better.
+    """
+
+    kept: bool
+    changes: tuple[Change, ...]
+    score: float
+
+    @property
+    def worst(self) -> Change | None:
+        """The part that loses most, if one does."""
+        losers = [c for c in self.changes if c.loses]
+        return max(losers, key=lambda c: c.loss_db, default=None)
+
+
+def judge_change(before: Sequence[PartError], after: Sequence[PartError]) -> Verdict:
+    """Whether a change is kept.
+
+    Args:
+      before, after: errors of the same parts on the same samples, in the same order.
+    """
+    changes, scores = [], []
+    for b, a in zip(before, after, strict=True):
+        change, score = _change(b, a)
+        changes.append(change)
+        scores.append(score)
+    kept = any(c.gains for c in changes) and not any(c.loses for c in changes)
+    return Verdict(kept, tuple(changes), float(np.mean(scores)) if scores else 0.0)
+
+
+def _change(before: PartError, after: PartError) -> tuple[Change, float]:
+    floor = max(before.floor, after.floor, 1e-30)
+    e = np.maximum(before.errors, floor)
+    f = np.maximum(after.errors, floor)
+    # A change that makes the output infinite or NaN must lose.
+    f = np.where(np.isfinite(f), f, 1e30)
+    ratios, differences = 10 * np.log10(f / e), f - e
+    summed = float(10 * np.log10(f.sum() / e.sum()))
+    signs = [
+        (float(ratios.mean()), float(ratios.mean()), _standard_error(ratios)),
+        (summed, float(differences.mean()), _standard_error(differences)),
+    ]
+    loses = any(db > _NOTICED and mean > _SURE_OF_LOSS * s for db, mean, s in signs)
+    gains = any(db < -_NOTICED and mean < -_SURE_OF_GAIN * s for db, mean, s in signs)
+    change = Change(
+        before.output,
+        before.part,
+        decibel(float(before.powers.sum()), float(before.errors.sum())),
+        decibel(float(after.powers.sum()), float(after.errors.sum())),
+        max(db for db, _, _ in signs),
+        loses,
+        gains and not loses,
+    )
+    return change, float(ratios.mean())
+
+
+def _standard_error(values: np.ndarray) -> float:
+    """Of the mean; 0 for a single sample, whose word is taken."""
+    if values.size < 2:
+        return 0.0
+    return float(values.std(ddof=1) / np.sqrt(values.size))
