@@ -231,6 +231,53 @@ def test_a_few_samples_are_all_calibrated_and_the_summary_says_so(source):
     assert not proof["held_back"]
 
 
+def test_a_run_of_several_samples_counts_them_all(source):
+    net = Net()
+    x = net.input(4, 6, name="x")
+    model = net.bytes(net.softmax(net.dense(x, 3), out="y"))
+    x = np.random.default_rng(0).normal(0, 1, (230, 6)).astype(np.float32)
+    summary = convert_model(model, (x, np.arange(230) % 3)).summary
+    back = [i for i in range(58) if held_back(i, 58)]
+    assert summary["data"]["calibration_samples"] == 230 - 4 * len(back)
+    assert summary["proof"]["samples"] == 4 * len(back)
+    assert summary["accuracy"]["samples"] == 230
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_sound_without_a_batch_is_one_sample(flat):
+    net = Net()
+    wave = net.reshape(net.input(80, name="wave"), 1, 80)
+    y = net.softmax(net.dense(net.dense(wave, 12, act=ACT.RELU), 4), out="p")
+    source = net.bytes(net.reshape(y, 4, out="flat") if flat else y)
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(64, 80)) * rng.uniform(0.1, 1, (64, 1))).astype(np.float32)
+    runner = Runner(source)
+    y = np.array([next(iter(runner.run({"wave": v}).values())).argmax() for v in x])
+    result = convert_model(source, {"wave": x, "y": y})
+    assert result.statistics.samples == result.summary["data"]["calibration_samples"] == 56
+    assert result.summary["accuracy"]["samples"] == 64
+    assert result.summary["accuracy"]["float_top1"] == 1.0
+    assert result.summary["proof"]["samples"] == 8
+    if flat:
+        few = convert_model(source, {"wave": x, "y": y}, samples=30).summary
+        assert few["data"]["description"] == "data (dict), 30 samples"
+        return
+    models = [source, result.model]
+    report = tfq.evaluate_model(models, {"wave": x, "y": y}, probes=16, layer_samples=4).report
+    assert report["data"]["samples"] == 64
+    (top1,) = [m for m in report["metrics"] if m["name"] == "top1"]
+    assert [v["value"] for v in top1["values"]] == [
+        100.0,
+        pytest.approx(100 * result.summary["accuracy"]["top1"]),
+    ]
+    assert len(report["layers"][0]["tensors"]) >= 3
+    assert {b["name"] for b in report["behaviour"]} >= {"flips_noise", "moved_noise"}
+    longer = Net()
+    other = longer.bytes(longer.dense(longer.reshape(longer.input(90), 1, 90), 4))
+    with pytest.raises(ModelError, match=r"has shape \[90\]"):
+        tfq.evaluate_model([source, other], {"wave": x})
+
+
 # --- the result -----------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ def test_lines_fit_and_say_what_was_done(summary):
     assert "dB" in found["error"]
     assert "8 unseen samples" in found["error"]
     assert "XNNPACK and reference kernels" in found["runs on"]
-    assert "64 samples" in found["accuracy"]
+    assert found["accuracy"].endswith("of 64 samples, 56 of them calibrated on")
     assert found["seconds"]
 
 
@@ -104,16 +104,39 @@ def test_exact_outputs_are_said_to_be_exact():
     json.dumps(summary, allow_nan=False)
 
 
+@pytest.mark.parametrize(("count", "bias"), [(40, "on other samples"), (3, "too few samples")])
+def test_what_was_calibrated_is_not_called_unseen(count, bias):
+    x = np.random.default_rng(0).normal(0, 1, (count, 8, 8, 2)).astype(np.float32)
+    result = convert_model(cnn(), (x, np.arange(count) % 5), equalization="cross_layer")
+    text = " ".join(lines(result.summary))
+    assert "unseen" not in text
+    found = rows(result.summary)
+    assert found["accuracy"].endswith(f"of {count} samples, all calibrated on")
+    assert bias in found["bias"]
+    assert ("its effect not measured" in found["equalized"]) == (count == 3)
+    # What the plan was made from is not known when it is replayed.
+    replayed = rows(convert_model(cnn(), (x, np.arange(count) % 5), plan=result.plan).summary)
+    assert replayed["accuracy"].endswith(f"of {count} samples")
+    assert replayed["data"] == f"data (tuple), {count} samples"
+
+
+def test_without_biases_there_is_nothing_to_correct():
+    net = Net()
+    x = np.random.default_rng(0).normal(0, 1, (60, 4)).astype(np.float32)
+    summary = convert_model(net.bytes(net.op("TANH", net.input(1, 4, name="x"))), x).summary
+    assert rows(summary)["bias"] == "not corrected: no layer has an integer bias"
+
+
 def test_a_correction_that_helps_nothing_is_said(summary):
     changed = copy.deepcopy(summary)
     change = {"output": "a", "part": "", "before_db": 30.0, "after_db": 33.0}
     gain = {**change, "loss_db": -3.0, "loses": False, "gains": True}
     loss = {**change, "part": "[..., 4:6]", "loss_db": 3.1, "loses": True, "gains": False}
     for outputs, layers, text in (
-        ([], 0, "not corrected: no output would gain on unseen samples"),
-        ([gain, loss], 0, "not corrected: a[..., 4:6] would lose 3.1 dB on unseen samples"),
-        ([gain], 1, "1 layer corrected; a gains 3.0 dB on unseen samples"),
-        ([gain, gain], 2, "2 layers corrected; a gains 3.0 dB on unseen samples, none loses"),
+        ([], 0, "not corrected: no output would gain on other samples"),
+        ([gain, loss], 0, "not corrected: a[..., 4:6] would lose 3.1 dB on other samples"),
+        ([gain], 1, "1 layer corrected; a gains 3.0 dB on other samples"),
+        ([gain, gain], 2, "2 layers corrected; a gains 3.0 dB on other samples, none loses"),
     ):
         changed["bias_correction"] |= {"layers": layers, "outputs": outputs}
         assert rows(changed)["bias"] == text

@@ -59,6 +59,8 @@ Progress = Callable[[str, int, int | None], None]
 _RETAINED = 256
 _PROOF = 32
 
+_TOO_FEW = "too few samples to keep one to judge it by"
+
 
 @dataclasses.dataclass
 class Samples:
@@ -70,7 +72,9 @@ class Samples:
     fit: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     check: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
     unseen: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-    seen: int = 0
+    calibrated: int = 0  # Samples that calibration saw, and the runs that they made.
+    runs: int = 0
+    proven: int = 0  # Samples that the proof runs on.
     made_up: bool = False  # Random ones, because the scheme, plan or statistics need none.
 
     def by_tensor(self, sample: Sample) -> dict[str, np.ndarray]:
@@ -87,6 +91,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.warnings: list[str] = []
         self.notes: dict[str, str] = {}
+        self.batch = 1  # As asked for.
         self.equalization: Equalization | None = None
 
     def _timed(self, stage: str, start: float) -> None:
@@ -98,6 +103,7 @@ class Run:
 
     def source(self, source: Any, signature: str | None, batch: int) -> Source:
         start = time.perf_counter()
+        self.batch = batch
         self.progress("Loading the model", 0, None)
         loaded = load_source(
             source,
@@ -155,7 +161,7 @@ class Run:
         plan: Plan | None,
         statistics: object,
     ) -> Samples:
-        interface = read_interface(prepared.model, loaded.signature)
+        interface = read_interface(prepared.model, loaded.signature, self.batch)
         if data is None and loaded.representative_data is not None:
             data = loaded.representative_data
         if data is None:
@@ -241,9 +247,10 @@ class Run:
             if back:
                 unseen.offer(sample)
                 continue
-            data.seen += 1
             kept.offer(sample)
             if calibrating:
+                data.calibrated += sample.real
+                data.runs += 1
                 yield data.by_tensor(sample)
             elif not self.integer and len(kept) >= _RETAINED and len(unseen) >= _PROOF:
                 # Enough for a proof. A replayed plan reads on: it keeps what the first run kept.
@@ -253,6 +260,7 @@ class Run:
         data.check = samples[3::4]
         data.fit = [s for i, s in enumerate(samples) if i % 4 != 3]
         data.unseen = [data.by_tensor(s) for s in unseen.samples]
+        data.proven = sum(s.real for s in unseen.samples or kept.samples[3::4] or kept.samples)
 
     def plan(self, prepared: Prepared, stats: Statistics | None, given: Plan | None) -> Plan:
         start = time.perf_counter()
@@ -353,13 +361,18 @@ class Run:
                 if always:
                     raise
         if found is not None:
-            was, now = (
-                output_errors(p.model, p.bytes, e, check)
-                for p, e in ((prepared, emitted), (found[0], found[2]))
-            )
-            verdict = judge_change(was, now)
-            kept = always or verdict.kept
-            self.equalization = Equalization(len(scales) if kept else 0, verdict.changes)
+            kept = always
+            self.equalization = Equalization(len(scales) if kept else 0)
+            if check:
+                was, now = (
+                    output_errors(p.model, p.bytes, e, check)
+                    for p, e in ((prepared, emitted), (found[0], found[2]))
+                )
+                verdict = judge_change(was, now)
+                kept |= verdict.kept
+                self.equalization = Equalization(len(scales) if kept else 0, verdict.changes)
+            else:
+                self.notes["equalization"] = f"its effect not measured: {_TOO_FEW}"
             if kept:
                 prepared, plan, emitted = found
         # The stages it went through again have counted their own time.
@@ -385,7 +398,7 @@ class Run:
             tensors=set(stats),
             mode=stats.mode,
             workers=self.workers,
-            progress=lambda done: self.progress("Calibrating equalized channels", done, data.seen),
+            progress=lambda done: self.progress("Calibrating equalized channels", done, data.runs),
         )
         self._timed("calibrate", start)
         plan = dataclasses.replace(self.plan(rescaled, other, None), equalization=scales)
@@ -399,6 +412,8 @@ class Run:
             return None
         start = time.perf_counter()
         fit, check = self._affordable(prepared, plan, data)
+        if not check:
+            self.notes["bias_correction"] = f"not corrected: {_TOO_FEW}"
         correction = correct_biases(
             prepared.model,
             prepared.bytes,
@@ -435,7 +450,7 @@ class Run:
             progress=lambda done, total: self.progress("Proving", done, total),
         )
         self._timed("prove", start)
-        return proof
+        return dataclasses.replace(proof, samples=data.proven)
 
     def accuracy(self, prepared: Prepared, model: bytes, data: Samples) -> Accuracy | None:
         if not data.stream.has_labels:
@@ -449,12 +464,13 @@ class Run:
             prepared.bytes,
             model,
             ((data.by_tensor(s), s) for s in data.stream),
+            batched=data.interface.batched,
             progress=lambda done: self.progress("Measuring accuracy", done, total),
         )
         if accuracy is None:
             self.notes["accuracy"] = (
-                "not measured: it takes one output [batch, classes] and labels from 0 to "
-                "classes - 1, one a sample"
+                "not measured: it takes one output with a score for each class, and labels from 0 "
+                "to classes - 1, one a sample"
             )
         self._timed("accuracy", start)
         return accuracy
@@ -482,7 +498,7 @@ class Run:
             emitted=emitted.model,
             model=model,
             data=data.stream,
-            calibrated=data.seen,
+            calibrated=data.calibrated,
             equalization=self.equalization,
             correction=correction,
             proof=proof,

@@ -109,7 +109,7 @@ def make_summary(
         "data": {
             "description": data.description,
             "calibration_samples": calibrated if integer else 0,
-            "calibrated": integer and not data.synthetic,
+            "calibrated": integer and calibrated > 0 and not data.synthetic,
         },
         "equalization": None
         if equalization is None
@@ -240,15 +240,15 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         *(("weights", text) for text in _weights(model["weights"], plan["wider_weights"])),
     ]
     data = summary["data"]
-    if data["calibration_samples"]:
-        used = f"; {data['calibration_samples']} calibrated" if data["calibrated"] else ""
+    used = f"; {data['calibration_samples']} calibrated" if data["calibrated"] else ""
+    if data["calibration_samples"] or not summary["proof"]["random"]:
         rows.append(("data", data["description"] + used))
-    equalization = summary["equalization"]
+    equalization, notes = summary["equalization"], summary["notes"]
     if equalization is not None:
-        rows.append(("equalized", _equalization(equalization)))
+        rows.append(("equalized", _equalization(equalization, notes.get("equalization"))))
     correction = summary["bias_correction"]
     if correction is not None:
-        rows.append(("bias", _correction(correction)))
+        rows.append(("bias", _correction(correction, notes.get("bias_correction"))))
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
     accuracy = summary["accuracy"]
@@ -257,7 +257,8 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
             (
                 "accuracy",
                 f"float {accuracy['float_top1']:.4f}, {scheme} {accuracy['top1']:.4f}; the same "
-                f"answer on {accuracy['agreement']:.1%} of {accuracy['samples']} samples",
+                f"answer on {accuracy['agreement']:.1%} of {accuracy['samples']} samples"
+                + _counted(data, accuracy["samples"]),
             )
         )
     elif "accuracy" in summary["notes"]:
@@ -355,16 +356,30 @@ def _weights(weights: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str
     return [sizes, *(f"{why}: {n} layer{'s' * (n != 1)}" for why, n in wider.items())]
 
 
-def _equalization(e: Mapping[str, Any]) -> str:
+def _counted(data: Mapping[str, Any], samples: int) -> str:
+    """How many of the samples that accuracy counts calibration has seen."""
+    seen = data["calibration_samples"] if data["calibrated"] else 0
+    if not seen:
+        return ""
+    return f", {'all' if seen >= samples else f'{seen} of them'} calibrated on"
+
+
+# Others than a change was computed from. Calibration has seen them.
+_JUDGED_ON = "on other samples"
+
+
+def _equalization(e: Mapping[str, Any], note: str | None) -> str:
     if not e["layers"]:
-        return f"not rescaled: {_refusal(e['outputs'])}"
+        return f"not rescaled: {note or _refusal(e['outputs'])}"
     text = f"channels of {e['layers']} layer{'s' * (e['layers'] != 1)} rescaled"
     if not e["outputs"]:
-        return f"{text}, as the plan says"
+        return f"{text}, {note or 'as the plan says'}"
     return f"{text}; {_gain(e['outputs'])}"
 
 
-def _correction(c: Mapping[str, Any]) -> str:
+def _correction(c: Mapping[str, Any], note: str | None) -> str:
+    if not c["rounds_tried"]:
+        return note or "not corrected: no layer has an integer bias"
     if not c["layers"]:
         return f"not corrected: {_refusal(c['outputs'])}"
     layers = f"{c['layers']} layer{'s' * (c['layers'] != 1)}"
@@ -375,18 +390,18 @@ def _refusal(changes: Sequence[Mapping[str, Any]]) -> str:
     """Why a trial was not kept."""
     losers = [c for c in changes if c["loses"]]
     if not losers:
-        return "no output would gain on unseen samples"
+        return f"no output would gain {_JUDGED_ON}"
     worst = max(losers, key=lambda c: c["loss_db"])
     others = len({c["output"] for c in losers}) - 1
     more = f", and {others} other{'s' * (others != 1)} would lose" if others else ""
-    return f"{_where(worst)} would lose {worst['loss_db']:.1f} dB on unseen samples{more}"
+    return f"{_where(worst)} would lose {worst['loss_db']:.1f} dB {_JUDGED_ON}{more}"
 
 
 def _gain(changes: Sequence[Mapping[str, Any]]) -> str:
     """What a trial that was kept gave."""
     best = min(changes, key=lambda c: c["loss_db"])
     losers = [c for c in changes if c["loses"]]
-    text = f"{_where(best)} gains {-best['loss_db']:.1f} dB on unseen samples"
+    text = f"{_where(best)} gains {-best['loss_db']:.1f} dB {_JUDGED_ON}"
     if losers:  # It was asked for.
         worst = max(losers, key=lambda c: c["loss_db"])
         text += f", {_where(worst)} LOSES {worst['loss_db']:.1f} dB"

@@ -14,7 +14,7 @@ FLOAT, INT64, STRING = 1, 9, 7
 def saved_model(tmp_path):
     """Makes a folder whose `saved_model.pb` has a signature and no graph."""
 
-    def make(**inputs):
+    def make(outputs=(), **inputs):
         message = message_class("saved_model", "SavedModel")()
         graph = message.meta_graphs.add()
         graph.signature_def.add(key="__saved_model_init_op")
@@ -23,6 +23,10 @@ def saved_model(tmp_path):
             info = signature.inputs.add(key=name).value
             info.name = f"serving_default_{name}:0"
             info.dtype = dtype
+            for size in shape:
+                info.tensor_shape.dim.add(size=size)
+        for name, shape in dict(outputs).items():
+            info = signature.outputs.add(key=name).value
             for size in shape:
                 info.tensor_shape.dim.add(size=size)
         folder = tmp_path / "model"
@@ -74,6 +78,25 @@ def test_a_path_and_a_limit(saved_model, tmp_path):
 def test_a_batch_of_four_keeps_only_real_samples(saved_model):
     path = save_representative_dataset(saved_model(x=(FLOAT, (4, 2))), X)
     np.testing.assert_array_equal(stored(path)["x"], X)
+
+
+def test_samples_without_a_batch_dimension(saved_model):
+    folder = saved_model({"p": (1, 4)}, x=(FLOAT, (5, 2)))
+    path = save_representative_dataset(folder, ((row, 1) for row in X.reshape(2, 5, 2)))
+    assert {n: a.shape for n, a in stored(path).items()} == {"x": (2, 5, 2), "y": (2,)}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fewer_samples_than_there_are_is_said(saved_model, batch, monkeypatch):
+    monkeypatch.setattr("tfq.data.saved._MOST", 4)
+    folder = saved_model(x=(FLOAT, (batch, 2)))
+    for data in (X, iter(X), {"x": X[:5]}):
+        with pytest.warns(UserWarning, match=r"more than 4 samples, and 4 are stored.*limit=N"):
+            path = save_representative_dataset(folder, data)
+        np.testing.assert_array_equal(stored(path)["x"], X[:4])
+    save_representative_dataset(folder, X[:4])  # All of them: nothing to say.
+    path = save_representative_dataset(folder, X, limit=5)  # As was asked for.
+    np.testing.assert_array_equal(stored(path)["x"], X[:5])
 
 
 def test_open_sizes_are_those_of_the_samples(saved_model):

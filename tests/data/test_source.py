@@ -102,3 +102,54 @@ def test_exact_shape_dtype_and_layout():
 def test_a_label_missing_later():
     with pytest.raises(DataError, match=r"Sample 1 of .* has no label"):
         list(open_data(iter([(X[0], 1), X[1]]), [ONE]))
+
+
+WAVE = ArgSpec("x", "x", (6,), "float32")
+WAVES = np.arange(24.0, dtype=np.float32).reshape(4, 6)
+LABELS = np.arange(4)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (WAVES, LABELS),
+        {"x": WAVES, "y": LABELS},
+        [WAVES, LABELS],
+        lambda: zip(WAVES, LABELS, strict=True),
+        lambda: iter([(WAVES[:3], LABELS[:3]), (WAVES[3], 3)]),
+    ],
+)
+def test_a_vector_of_a_fixed_length_is_one_sample(data, tmp_path):
+    for form in (data, tmp_path / "d.npz"):
+        if form is not data:
+            np.savez(form, x=WAVES, y=LABELS)
+        source = open_data(form, [WAVE])
+        assert source.count in (4, None)
+        samples = list(source)
+        assert [s.inputs["x"].tolist() for s in samples] == WAVES.tolist()
+        assert [s.label.tolist() for s in samples] == [[i] for i in range(4)]
+        assert {s.real for s in samples} == {1}
+        assert len(list(open_data(form, [WAVE], limit=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arrays"),
+    [
+        ([WAVE], {"x": WAVES[1], "y": [7]}),
+        ([WAVE], {"x": WAVES[1:2], "y": [7]}),
+        ([WAVE, ArgSpec("z", "z", (1, 3), "float32")], {"x": WAVES[1], "z": [[1, 2, 3]], "y": [7]}),
+        ([ArgSpec("x", "x", (6,), "float32", False)], {"x": WAVES[1], "y": [7]}),
+    ],
+)
+def test_the_array_of_one_sample_without_a_batch(inputs, arrays, tmp_path):
+    np.savez(tmp_path / "d.npz", **arrays)
+    for data in (arrays, tmp_path / "d.npz"):
+        source = open_data(data, inputs)
+        assert source.description.endswith(", 1 sample")
+        (sample,) = source
+        for spec in inputs:
+            assert sample.inputs[spec.name].shape == spec.shape
+        np.testing.assert_array_equal(sample.inputs["x"], WAVES[1])
+        assert sample.label.tolist() == [7]
+        (block,) = open_data(data, inputs).blocks(3)
+        assert block.decode().inputs["x"].tolist() == WAVES[1:2].tolist()

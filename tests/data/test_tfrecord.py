@@ -96,6 +96,18 @@ def test_encoded_images(write, kind):
     assert sample.inputs["image"].shape == IMAGE.shape
 
 
+def test_inputs_without_a_batch_are_taken_whole(write):
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(buffer, "png")
+    inputs = [IMAGE, ArgSpec("size", "size:0", (2,), "float32")]
+    path = write(*(example(image=buffer.getvalue(), size=[8.0, i], y=i) for i in range(3)))
+    samples = list(open_data(path, inputs))
+    np.testing.assert_array_equal(samples[1].inputs["image"], pixels[np.newaxis])
+    assert [s.inputs["size"].tolist() for s in samples] == [[8, 0], [8, 1], [8, 2]]
+    assert [s.label.tolist() for s in samples] == [[0], [1], [2]]
+
+
 def test_gzip(write, tmp_path):
     path = tmp_path / "zipped.tfrecord.gz"
     path.write_bytes(gzip.compress(write(example(x=VALUES[0])).read_bytes()))

@@ -3,7 +3,7 @@
 import pytest
 
 from tfq.errors import UsageError
-from tfq.graph.interface import ArgSpec, read_interface, select_signature
+from tfq.graph.interface import ArgSpec, counts_samples, read_interface, select_signature
 from tfq.graph.model import Graph, Model, Op, Signature, Tensor
 
 
@@ -47,3 +47,51 @@ def test_an_unknown_signature_names_the_nearest():
         select_signature(model("serving_default"), "serving")
     with pytest.raises(UsageError, match="it has: none"):
         select_signature(model(), "x")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "batched"),
+    [
+        ([(1, 8, 8, 3)], [(1, 5)], True),
+        ([(1,)], [(1,)], True),
+        ([(-1, 4)], [(-1, 5)], True),
+        ([(4, 8, 8, 3)], [(4, 5)], True),
+        ([(4, 2), (4,)], [(4, 5), ()], True),
+        ([(4, 3)], [(2, 6)], True),
+        ([(4, 2)], [], True),  # Nobody knows what comes out.
+        ([(800,)], [(1, 4)], False),  # A sound.
+        ([(800,)], [(800,)], False),
+        ([(16,), (16,)], [(16, 7)], False),  # Words and their mask.
+        ([(49, 40)], [(1, 12)], False),  # A spectrogram.
+        ([(32, 32, 3)], [(10,)], False),
+        ([(800,), (1, 40)], [(1, 4)], False),
+        ([(), (1, 40)], [(1, 4)], False),
+        ([()], [()], False),
+    ],
+)
+def test_which_leading_dimension_counts_samples(inputs, outputs, batched):
+    assert counts_samples(inputs, outputs) is batched
+    made = [Tensor(f"x{i}", s, "float32") for i, s in enumerate(inputs)]
+    given = [Tensor(f"y{i}", s, "float32") for i, s in enumerate(outputs)]
+    interface = read_interface(Model([Graph("main", [], made, given)], []))
+    assert interface.batched is batched
+    assert all(a.batched is batched for a in (*interface.inputs, *interface.outputs))
+
+
+def test_a_batch_of_numbers_is_one_where_it_was_asked_for():
+    assert counts_samples([(8,)], [(8, 1)], batch=8)
+    assert not counts_samples([(8,)], [(8, 1)])
+
+
+def test_a_batch_that_the_model_puts_before_its_input_is_none():
+    def interface(shape, name="RESHAPE"):
+        x = Tensor("x", (8, 9, 3), "float32")
+        a, b = Tensor("a", x.shape, "float32"), Tensor("b", shape, "float32")
+        y = Tensor("y", (8, 9, 1), "float32")
+        ops = [Op("MUL", [x], [a]), Op(name, [a], [b]), Op("RESHAPE", [b], [y])]
+        return read_interface(Model([Graph("main", ops, [x], [y])], []))
+
+    assert not interface((1, 8, 9, 3)).batched
+    assert not interface((1, 8, 9, 3), "EXPAND_DIMS").batched
+    assert interface((8, 27)).batched
+    assert interface((8, 1, 9, 3)).batched

@@ -147,7 +147,7 @@ def test_what_does_not_help_is_not_kept(source, monkeypatch):
     plain = convert_model(source, images(64), equalization="none")
     assert computing(result.model) == computing(plain.model)
     (line,) = [row for row in lines(result.summary) if "equalized" in row]
-    assert line == "  equalized not rescaled: y would lose 3.0 dB on unseen samples"
+    assert line == "  equalized not rescaled: y would lose 3.0 dB on other samples"
 
 
 def test_edited_scales_are_checked(source, result):

@@ -13,6 +13,7 @@ from tfq.data.blocks import Payload, RawPayload
 from tfq.data.fit import Element, Fitter, RawRows, as_array, bind
 from tfq.data.source import Reading
 from tfq.errors import DataError
+from tfq.graph.interface import ArgSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +86,9 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
       DataError: names, lengths, shapes or dtypes do not fit.
     """
     bound, label = bind(columns, fitter.inputs, what)
+    if _is_one_run({s: columns[bound[s.name]] for s in fitter.inputs}, fitter):
+        keys = [*bound.values(), *([label] if label else [])]
+        columns = {key: _as_row(columns[key]) for key in keys}
     for spec in fitter.inputs:
         column = columns[bound[spec.name]]
         if column.dtype.kind not in "biuf" and column.dtype.name != "bfloat16":
@@ -149,3 +153,24 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
         has_labels=label is not None,
         payloads=payloads if regular else None,
     )
+
+
+def _is_one_run(columns: Mapping[ArgSpec, Column], fitter: Fitter) -> bool:
+    """Whether arrays for inputs without a batch dimension are those of one sample, as they are."""
+    if fitter.batched:
+        return False
+    several = [bool(c.shape) and fitter.split_shape(c.shape[1:], s) for s, c in columns.items()]
+    whole = [c.shape != () and fitter.split_shape(c.shape, s) for s, c in columns.items()]
+    return not all(several) and all(fit and fit[0] is None for fit in whole)
+
+
+def _as_row(column: Column) -> Column:
+    """The whole array as the only row; one along a first axis of 1 already stays."""
+    if column.shape[:1] in ((), (1,)):
+        return column
+    shape = (1, *column.shape)
+
+    def whole() -> np.ndarray:
+        return np.stack([*column.rows()])[np.newaxis]
+
+    return Column(shape, column.dtype, lambda: iter(whole()), lambda cuts: cuts.of(whole()))

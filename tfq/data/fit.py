@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tfq.errors import DataError, nearest
-from tfq.graph.interface import ArgSpec
+from tfq.graph.interface import ArgSpec, share_batch
 
 INPUT_DTYPES = (
     *("float16", "float32", "float64", "bool"),
@@ -154,8 +154,8 @@ def bind(
 class Fitter:
     """Checks elements against the inputs of one model and cuts them into rows.
 
-    The leading dimension that all inputs share is the batch. Inputs that share none are taken
-    whole: a row then has the input's full shape. A dimension of -1 fits any size.
+    A row is an input without its batch dimension (`ArgSpec.batched`). Inputs that share none are
+    taken whole: a row then has the input's full shape. A dimension of -1 fits any size.
 
     Raises:
       DataError: the model takes no input, or one of a type that numbers cannot fill.
@@ -171,8 +171,7 @@ class Fitter:
                     f"data cannot fill. Convert a part of the model that takes numbers."
                 )
         self.inputs = tuple(inputs)
-        leading = {spec.shape[:1] for spec in inputs}
-        self.batched = len(leading) == 1 and () not in leading
+        self.batched = share_batch(inputs)
         self.batch = max(1, inputs[0].shape[0]) if self.batched else 1
 
     def row_shape(self, spec: ArgSpec) -> tuple[int, ...]:

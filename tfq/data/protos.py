@@ -36,7 +36,10 @@ _FILES = {
             "tensor_shape": (3, "TensorShape", "optional"),
         },
         "InputEntry": {"key": (1, "string", "optional"), "value": (2, "TensorInfo", "optional")},
-        "SignatureDef": {"inputs": (1, "InputEntry", "repeated")},
+        "SignatureDef": {
+            "inputs": (1, "InputEntry", "repeated"),
+            "outputs": (2, "InputEntry", "repeated"),
+        },
         "SignatureEntry": {
             "key": (1, "string", "optional"),
             "value": (2, "SignatureDef", "optional"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from tfq.data.protos import message_class
 from tfq.data.source import Sample
 from tfq.errors import DataError, TfqError, UsageError
 from tfq.files import atomic_writer, explain
-from tfq.graph.interface import ArgSpec
+from tfq.graph.interface import ArgSpec, counts_samples
 
 # TensorFlow's DataType enum (types.proto), as far as inputs can be converted.
 _DTYPES = {
@@ -27,13 +28,14 @@ _DTYPES = {
     10: "bool", 17: "uint16", 19: "float16", 22: "uint32", 23: "uint64",
 }  # fmt: skip
 _COPY_BYTES = 1 << 20
+_MOST = 256
 
 
 def save_representative_dataset(
     saved_model_dir: str | os.PathLike[str],
     data: Any,
     *,
-    limit: int = 256,
+    limit: int | None = None,
     inputs: Sequence[str | ArgSpec] | None = None,
 ) -> Path:
     """Writes samples (and their labels) into a SavedModel folder, as `assets.extra/tfq_*.npz`.
@@ -44,7 +46,7 @@ def save_representative_dataset(
     Args:
       saved_model_dir: the folder with `saved_model.pb`.
       data: whatever `tfq.data.open_data` takes.
-      limit: writes at most so many samples.
+      limit: writes at most so many samples; without it 256, with a warning when there are more.
       inputs: names of the inputs in the order of `data` where it goes by order (lists of arrays
         for a model with several inputs), or their full description where the SavedModel has no
         signature.
@@ -62,21 +64,31 @@ def save_representative_dataset(
         what = "has no saved_model.pb" if folder.is_dir() else "is no folder"
         raise UsageError(f"{folder} is not a SavedModel: it {what}. Save the model first.")
     specs = _specs(folder, data, inputs)
-    source = open_data(data, specs, limit=limit)
+    most = limit or _MOST
+    # Without a limit, one more shows that there are more.
+    source = open_data(data, specs, limit=_MOST + 1 if limit is None else limit)
     if source.has_labels and any(s.name == "y" for s in specs):
         raise DataError("Labels are stored as 'y', and an input has that name. Leave them out.")
     path = folder / SAVED_NAME
     batched = Fitter(specs).batched
+    count = 0
     try:
         with _Spools(folder) as spools:
             for sample in source:
                 for name, array in _rows(sample, batched).items():
-                    spools.append(name, array, source.description)
+                    spools.append(name, array[: most - count], source.description)
+                count += sample.real
             path.parent.mkdir(exist_ok=True)
             with atomic_writer(path) as stream:
                 spools.write(stream)
     except OSError as e:  # Readers raise DataErrors, so this is the writing.
         raise TfqError(f"Cannot write {path}: {explain(e)}") from None
+    if count > most:
+        warnings.warn(
+            f"{source.name} has more than {most} samples, and {most} are stored in {path}. "
+            "limit=N stores as many as you say.",
+            stacklevel=2,
+        )
     return path
 
 
@@ -204,12 +216,18 @@ def _signature(folder: Path) -> list[ArgSpec]:
     if not signatures:
         return []
     chosen = signatures.get("serving_default") or next(iter(signatures.values()))
+    shapes = {entry.key: _shape(entry.value) for entry in chosen.inputs}
+    outputs = [_shape(entry.value) for entry in chosen.outputs]
+    batched = counts_samples(list(shapes.values()), outputs)
     specs = []
     for entry in sorted(chosen.inputs, key=lambda e: e.key):
-        info = entry.value
-        shape = [d.size for d in info.tensor_shape.dim]
-        if shape[:1] == [-1]:
-            shape[0] = 1
+        info, shape = entry.value, shapes[entry.key]
         dtype = _DTYPES.get(info.dtype, f"of number {info.dtype} in TensorFlow's types.proto")
-        specs.append(ArgSpec(entry.key, info.name, tuple(shape), dtype))
+        specs.append(ArgSpec(entry.key, info.name, shape, dtype, batched))
     return specs
+
+
+def _shape(info: Any) -> tuple[int, ...]:
+    """The shape in a TensorInfo, with a batch of 1 where it is open."""
+    shape = [d.size for d in info.tensor_shape.dim]
+    return (1, *shape[1:]) if shape[:1] == [-1] else tuple(shape)

@@ -133,7 +133,9 @@ class _Parser:
             values = _values(features[key])
             if _is_image(values) and values_size(spec, shape) != len(values):
                 if key not in self._decoders:
-                    self._decoders[key] = ImageDecoder(shape, self._options)
+                    # An input taken whole may have a batch of 1 in front.
+                    image = shape[1:] if len(shape) == 4 and shape[0] == 1 else shape
+                    self._decoders[key] = ImageDecoder(image, self._options)
                 arrays[spec.name] = self._decoders[key].decode(values, f"in {where}, {key!r}")
             else:
                 arrays[spec.name] = _shaped(values, spec, shape, f"{where}: feature {key!r}")

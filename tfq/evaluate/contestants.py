@@ -252,7 +252,12 @@ def _match(
             f"{name} has other {what}s than {reference}: {_listed(found)} against "
             f"{_listed(wanted)}. Compare models that were made from the same one."
         )
-    pairs = _pairs(wanted, found)
+    batched = any(a.batched for a in wanted)
+
+    def row(a: ArgSpec) -> tuple[int, ...]:
+        return a.shape[1:] if batched else a.shape
+
+    pairs = _pairs(wanted, found, row)
     if pairs is None:
         pairs = list(zip(wanted, found, strict=True))
         shown = ", ".join(f"{b.name} as {a.name}" for a, b in pairs)
@@ -264,7 +269,7 @@ def _match(
             )
         warnings.append(f"The outputs of {name} have other names, and are taken in order: {shown}.")
     for a, b in pairs:
-        if a.shape[1:] != b.shape[1:] or len(a.shape) != len(b.shape):
+        if row(a) != row(b) or len(a.shape) != len(b.shape):
             raise ModelError(
                 f"The {what} {b.name!r} of {name} has shape {list(b.shape)}, and {a.name!r} of "
                 f"{reference} has {list(a.shape)}. Compare models that were made from the same one."
@@ -273,10 +278,12 @@ def _match(
 
 
 def _pairs(
-    wanted: Sequence[ArgSpec], found: Sequence[ArgSpec]
+    wanted: Sequence[ArgSpec],
+    found: Sequence[ArgSpec],
+    row: Callable[[ArgSpec], tuple[int, ...]],
 ) -> list[tuple[ArgSpec, ArgSpec]] | None:
     """What belongs together by name, or by shape where no two are alike."""
-    for names in (lambda a: a.name, lambda a: aliases(a)[-1], lambda a: a.shape[1:]):
+    for names in (lambda a: a.name, lambda a: aliases(a)[-1], row):
         by_name = {names(a): a for a in found}
         keys = [names(a) for a in wanted]
         if len(by_name) == len(set(keys)) == len(wanted) and all(k in by_name for k in keys):

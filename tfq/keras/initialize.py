@@ -61,7 +61,7 @@ def initialize_activations(
 
 def _batches(model: Any, data: Any, samples: int | None) -> Iterator[dict[str, np.ndarray]]:
     specs = [
-        ArgSpec(t.name, t.name, tuple(1 if d is None else d for d in t.shape), t.dtype)
+        ArgSpec(t.name, t.name, tuple(1 if d is None else d for d in t.shape), t.dtype, True)
         for t in model.inputs
     ]
     rows = specs[0].shape[0]

@@ -32,19 +32,31 @@ def measure_accuracy(
     emitted: bytes,
     samples: Iterable[tuple[Mapping[str, np.ndarray], Sample]],
     *,
+    batched: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> Accuracy | None:
     """Runs both models on every labelled sample.
 
+    Args:
+      float_bytes, emitted: the models.
+      samples: inputs by tensor name, and the sample that they are of.
+      batched: whether the leading dimension of inputs counts samples.
+      progress: called with the number of runs done.
+
     Returns:
       None when labels and outputs are not those of a classifier: one output of shape
-      [batch, classes] (or [batch, 1] with labels 0 and 1) and one class number per sample.
+      [batch, classes] (or [batch, 1] with labels 0 and 1), without a batch also [classes], and
+      one class number per sample.
     """
     model = Model.from_bytes(emitted)
-    if len(model.main.outputs) != 1 or len(model.main.outputs[0].shape) != 2:
+    if len(model.main.outputs) != 1:
         return None
-    name = model.main.outputs[0].name
-    classes = model.main.outputs[0].shape[1]
+    name, shape = model.main.outputs[0].name, model.main.outputs[0].shape
+    if not batched and (len(shape) < 2 or shape[0] != 1):
+        shape = (1, *shape)
+    if len(shape) != 2:
+        return None
+    classes = shape[1]
     feed = InputQuantizer(model)
     reference, runner = Runner(float_bytes), Runner(emitted)
     right = float_right = same = count = 0
@@ -54,8 +66,9 @@ def measure_accuracy(
             return None
         if labels.size and (labels.min() < 0 or labels.max() >= max(classes, 2)):
             return None
-        expected = _answer(reference.run(inputs)[name])[: sample.real]
-        got = _answer(dequantized(model, runner.run(feed(inputs)))[name])[: sample.real]
+        expected = _answer(reference.run(inputs)[name].reshape(shape))[: sample.real]
+        got = dequantized(model, runner.run(feed(inputs)))[name].reshape(shape)
+        got = _answer(got)[: sample.real]
         float_right += int(np.sum(expected == labels))
         right += int(np.sum(got == labels))
         same += int(np.sum(got == expected))

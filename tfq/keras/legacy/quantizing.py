@@ -168,7 +168,7 @@ def _batches(model: Any, data: Any, samples: int | None) -> Iterator[Any]:
                 f"Ranges cannot start from data: input {name!r} has free dimensions {shape}. "
                 f"Give the model a static shape, or leave data out."
             )
-        specs.append(ArgSpec(name, name, (shape[0] or 1, *shape[1:]), tensor.dtype.name))
+        specs.append(ArgSpec(name, name, (shape[0] or 1, *shape[1:]), tensor.dtype.name, True))
     free = all(tensor.shape[0] is None for tensor in inputs)
     group: list[Mapping[str, np.ndarray]] = []
 
