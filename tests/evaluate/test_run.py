@@ -348,7 +348,7 @@ def test_few_samples_are_never_called_good():
 def test_mistakes_are_found_before_a_model_is_converted(tmp_path):
     (tmp_path / "net.keras").write_bytes(b"not looked at")
     for options, message in (
-        ({"task": "segmentation"}, "Unknown task"),
+        ({"task": "pose"}, "Unknown task"),
         ({"metrics": "top1,acc"}, "Unknown metric 'acc'"),
         ({"metrics": "no.such:metric"}, "no module"),
     ):

@@ -9,6 +9,7 @@ from typing import Any
 
 NAMES = ["saved_model", "int8.tflite", "int16.tflite", "mixed.tflite", "qat.tflite", "old.tflite"]
 BINS = 64
+OUTPUT = "probabilities"
 
 # Names that a page must show and never run: a tensor may be called anything.
 NASTY = [
@@ -37,18 +38,13 @@ def make_report(
         "data": {"description": "test.npz, 1000 samples", "samples": 1000, "labelled": True},
         "second_data": {"description": "shifted.npz", "samples": 500, "labelled": True},
         "models": [_model(rng, i, n) for i, n in enumerate(names)],
-        "task": {
-            "name": "classification",
-            "output": "probabilities",
-            "classes": classes,
-            "class_names": [f"class {i}" for i in range(classes)],
-            "scores": "probabilities",
-            "data_range": None,
-        },
+        "task": _task(classes),
+        "tasks": [_task(classes)],
         "metrics": _metrics(rng, names),
         "agreement": [
             {
                 "model": n,
+                "output": OUTPUT,
                 "data": d,
                 "samples": samples,
                 "same": 0.967 - 0.01 * i,
@@ -71,12 +67,18 @@ def make_report(
             }
             for i, n in enumerate(others)
         ],
-        "confusion": [{"model": n, "matrix": _confusion(rng, classes)} for n in names],
-        "reliability": [{"model": n, **_reliability(rng, i)} for i, n in enumerate(names)],
+        "confusion": [
+            {"model": n, "output": OUTPUT, "matrix": _confusion(rng, classes)} for n in names
+        ],
+        "segmentation": [],
+        "reliability": [
+            {"model": n, "output": OUTPUT, **_reliability(rng, i)} for i, n in enumerate(names)
+        ],
         "behaviour": [
             {
                 "name": name,
                 "title": title,
+                "output": OUTPUT,
                 "unit": unit,
                 "better": better,
                 "samples": 256,
@@ -117,6 +119,17 @@ def make_report(
     return report
 
 
+def _task(classes: int) -> dict[str, Any]:
+    return {
+        "name": "classification",
+        "output": OUTPUT,
+        "classes": classes,
+        "class_names": [f"class {i}" for i in range(classes)],
+        "scores": "probabilities",
+        "data_range": None,
+    }
+
+
 def bare_report() -> dict[str, Any]:
     """One model, no labels, nothing analysed: null and empty wherever the schema allows it."""
     report = make_report(models=1)
@@ -124,6 +137,7 @@ def bare_report() -> dict[str, Any]:
         "command": None,
         "second_data": None,
         "task": None,
+        "tasks": [],
         "metrics": [],
         "agreement": [],
         "outputs": [],
@@ -145,8 +159,8 @@ def bare_report() -> dict[str, Any]:
 def null_report() -> dict[str, Any]:
     """Every section is there, and everything in it that may be null is null."""
     report = make_report(layers=5)
-    report["task"]["class_names"] = None
-    report["task"] |= {"classes": None, "scores": None}
+    for task in (report["task"], *report["tasks"]):
+        task |= {"classes": None, "scores": None, "class_names": None}
     for model in report["models"]:
         for argument in model["inputs"] + model["outputs"]:
             argument |= {"scale": None, "zero_point": None}
@@ -210,7 +224,8 @@ def nasty_report() -> dict[str, Any]:
     report["title"] = NASTY[0]
     report["command"] = NASTY[2]
     report["warnings"] = list(NASTY)
-    report["task"]["class_names"] = list(NASTY)
+    for task in (report["task"], *report["tasks"]):
+        task["class_names"] = list(NASTY)
     report["verdict"]["text"] = NASTY[1]
     for i, t in enumerate(report["layers"][0]["tensors"]):
         t["name"] = f"{NASTY[i % len(NASTY)]}{i}"
@@ -383,6 +398,7 @@ def _metrics(rng: random.Random, names: list[str]) -> list[dict[str, Any]]:
         {
             "name": name,
             "title": title,
+            "output": OUTPUT,
             "unit": unit,
             "better": better,
             "data": data,

@@ -136,7 +136,7 @@ def test_sections_come_in_order_and_only_with_data(show):
 
 def test_a_difference_that_does_not_matter_is_not_shouted(show):
     report = make_report()
-    report["task"]["scores"] = "logits"
+    report["tasks"][0]["scores"] = "logits"
     metric = report["metrics"][1]
     for v in metric["values"]:
         v |= {"value": 0.45150211, "low": 0.39219235, "high": 0.51}

@@ -76,10 +76,14 @@ def test_what_was_measured_on_what_is_in_the_line_of_the_data():
     report = make_report()
     lines = " ".join(" ".join(console(report)).split())
     assert "classification on output probabilities (scores are probabilities)" in lines
-    report["task"] = {"name": "image", "output": "y", "classes": None, "class_names": None}
+    task = {"name": "image", "output": "y", "classes": None, "class_names": None}
+    report["tasks"] = [task]
     assert "image on output y " in " ".join(" ".join(console(report)).split()) + " "
-    report["task"]["data_range"] = 255.0
+    task["data_range"] = 255.0
     assert "image on output y (range of values 255)" in " ".join(" ".join(console(report)).split())
+    report["tasks"] = [{**task, "name": "segmentation", "data_range": None, "ignore_index": 0}]
+    lines = " ".join(" ".join(console(report)).split())
+    assert "segmentation on output y (label 0 is ignored)" in lines
 
 
 @pytest.mark.parametrize(

@@ -8,24 +8,32 @@ from typing import Any
 import numpy as np
 
 from tfq.evaluate.behaviour import PROBES
-from tfq.evaluate.metrics import Classification, Task
-from tfq.evaluate.scores import Scores
+from tfq.evaluate.metrics import Task
+from tfq.evaluate.scores import Measured
 
 
-def behaviour(task: Task | None, scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Stability under each probe, and the smoothness of the output under noise."""
+def behaviour(
+    task: Task | None, output: str, scores: Measured, names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Stability under each probe, and the smoothness of the output under noise.
+
+    Args:
+      task, output: what was measured.
+      scores: what was found.
+      names: of the models.
+    """
     rows = []
-    classes = isinstance(task, Classification)
+    flips = "" if task is None else task.flips
     for probe in PROBES:
         found = {i: s for (i, name), s in scores.stirred.items() if name == probe.name}
         if not found or not found[0].samples:
             continue
         count = found[0].samples
-        if classes:
+        if flips:
             rows.append(
                 _row(
                     f"flips_{probe.name}",
-                    f"answers that flip under {probe.title}",
+                    f"{flips} under {probe.title}",
                     "%",
                     count,
                     {names[i]: 100 * s.flips / count for i, s in found.items()},
@@ -52,10 +60,10 @@ def behaviour(task: Task | None, scores: Scores, names: Sequence[str]) -> list[d
             )
     if (mean := _confidence(scores, names)) is not None:
         rows.append(mean)
-    return rows
+    return [{**row, "output": output} for row in rows]
 
 
-def _confidence(scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
+def _confidence(scores: Measured, names: Sequence[str]) -> dict[str, Any] | None:
     values = {}
     for i, name in enumerate(names):
         confidences = scores.confidences(i)
@@ -69,14 +77,14 @@ def _confidence(scores: Scores, names: Sequence[str]) -> dict[str, Any] | None:
 def generalisation(
     metrics: Sequence[Mapping[str, Any]],
     names: Sequence[str],
-    scores: tuple[Scores, Scores | None],
+    samples: int,
 ) -> list[dict[str, Any]]:
-    """How much worse each metric is on the second data set."""
-    second = {m["name"]: m for m in metrics if m["data"] == 2}
+    """How much worse each metric is on the second data set, which has so many samples."""
+    second = {(m["output"], m["name"]): m for m in metrics if m["data"] == 2}
     rows = []
     for m in metrics:
-        other = second.get(m["name"])
-        if m["data"] != 1 or other is None or scores[1] is None:
+        other = second.get((m["output"], m["name"]))
+        if m["data"] != 1 or other is None:
             continue
         sign = 1 if m["better"] == "higher" else -1
         here = {v["model"]: v["value"] for v in m["values"]}
@@ -87,7 +95,8 @@ def generalisation(
             if n in here and n in there
         }
         title = f"generalisation: {m['title']} lost on the second data set"
-        rows.append(_row(f"gap_{m['name']}", title, m["unit"], scores[1].rows, gaps))
+        row = _row(f"gap_{m['name']}", title, m["unit"], samples, gaps)
+        rows.append({**row, "output": m["output"]})
     return rows
 
 

@@ -33,15 +33,22 @@ _REFERENCE = _string("reference", None, "what the others are compared with; defa
 _TASK = _string(
     "task",
     None,
-    "classification, regression, image, embedding, detection, signal; default: by the outputs",
+    "classification, segmentation, regression, image, embedding, detection, signal; of several "
+    "outputs OUTPUT:TASK,...; default: by outputs and labels",
 )
 _METRICS = flags.DEFINE_list(
-    "metrics", None, "such as top1,top5,auc, or package.module:callable", flag_values=FLAGS
+    "metrics",
+    None,
+    "such as top1,auc or miou, or package.module:callable; of one of several outputs OUTPUT:top1",
+    flag_values=FLAGS,
 )
 _OUTPUT = _string("output", None, "the output that is measured, where there are several")
 _SCORES = _string("scores", None, "of a classifier: probabilities or logits; default: by values")
 _DATA_RANGE = flags.DEFINE_float(
     "data_range", None, "span of images' values: 1, 2, 255; default: by values", flag_values=FLAGS
+)
+_IGNORE = _integer(
+    "ignore_index", None, "segmentation: label of pixels that do not count; default: 255"
 )
 _SAMPLES = _integer("samples", None, "read at most so many")
 _LAYERS = flags.DEFINE_boolean(
@@ -120,6 +127,7 @@ def _run(args: list[str]) -> int:
             output=_OUTPUT.value,
             scores=_SCORES.value,
             data_range=_DATA_RANGE.value,
+            ignore_index=_IGNORE.value,
             second_data=_SECOND.value,
             data_options=_IMAGES.options(),
             samples=_SAMPLES.value,

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from tfq.evaluate.behaviour import thinned
-from tfq.evaluate.scoring import Distance, Part, Stirred
+from tfq.evaluate.scoring import Distance, Part, Scored, Stirred
 from tfq.evaluate.store import Store
 
 
-@dataclasses.dataclass
-class Scores:
-    """All that is known of a data set's samples.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one scorer found, of all samples.
 
     Attributes:
       rows: how many samples.
-      distances: (model's number, output) -> distance from the reference.
       stirred: (model's number, probe) -> what it did.
     """
 
     rows: int
-    distances: dict[tuple[int, str], Distance]
-    stirred: dict[tuple[int, str], Stirred]
+    stirred: Mapping[tuple[int, str], Stirred]
     _store: Store
-    _retained: list[tuple[int, dict[str, np.ndarray]]]
+    _number: int
 
-    def kept(self, model: int, metric: str) -> dict[str, np.ndarray] | None:
+    def kept(self, model: int, kept_as: str) -> dict[str, np.ndarray] | None:
         """What a metric kept of all samples of a model; None where it was not measured."""
-        prefix = f"kept/{model}/{metric}/"
+        prefix = f"{self._number}/kept/{model}/{kept_as}/"
         keys = [k for k in self._store.names() if k.startswith(prefix)]
         return {k.removeprefix(prefix): self._store.read(k) for k in keys} or None
 
@@ -47,7 +45,28 @@ class Scores:
         return self._read("labels")
 
     def _read(self, key: str) -> np.ndarray | None:
+        key = f"{self._number}/{key}"
         return self._store.read(key) if key in self._store.names() else None
+
+
+@dataclasses.dataclass
+class Scores:
+    """All that is known of a data set's samples.
+
+    Attributes:
+      rows: how many samples.
+      distances: (model's number, output) -> distance from the reference.
+    """
+
+    rows: int
+    distances: dict[tuple[int, str], Distance]
+    _stirred: list[dict[tuple[int, str], Stirred]]
+    _store: Store
+    _retained: list[tuple[int, dict[str, np.ndarray]]]
+
+    def of(self, scorer: int) -> Measured:
+        """What the scorer of that number found."""
+        return Measured(self.rows, self._stirred[scorer], self._store, scorer)
 
     def samples(self, limit: int, seed: int, most_bytes: int) -> list[dict[str, np.ndarray]]:
         """Of the samples that were handed back about `limit`, by argument name.
@@ -71,22 +90,18 @@ class Scores:
 
 def collect(parts: Iterable[Part], progress: Callable[[int], None]) -> Scores:
     """Puts parts together that come in the order of the samples."""
-    scores = Scores(0, {}, {}, Store(), [])
+    scores = Scores(0, {}, [], Store(), [])
     store = scores._store
     try:
         for part in parts:
-            for (model, metric), arrays in part.kept.items():
-                for name, rows in arrays.items():
-                    store.add(f"kept/{model}/{metric}/{name}", rows)
-            for model, answers in part.answers.items():
-                store.add(f"answers/{model}", answers)
-                store.add(f"confidences/{model}", part.confidences[model])
-            if part.labels is not None:
-                store.add("labels", part.labels)
-            for place, distance in part.distances.items():
-                scores.distances.setdefault(place, Distance()).add(distance)
-            for place, stirred in part.stirred.items():
-                scores.stirred.setdefault(place, Stirred()).add(stirred)
+            for number, scored in enumerate(part.scored):
+                if number == len(scores._stirred):
+                    scores._stirred.append({})
+                _add(store, str(number), scored)
+                for place, stirred in scored.stirred.items():
+                    scores._stirred[number].setdefault(place, Stirred()).add(stirred)
+            for where, distance in part.distances.items():
+                scores.distances.setdefault(where, Distance()).add(distance)
             scores._retained += part.retained
             scores.rows += part.rows
             progress(scores.rows)
@@ -94,3 +109,14 @@ def collect(parts: Iterable[Part], progress: Callable[[int], None]) -> Scores:
         scores.close()
         raise
     return scores
+
+
+def _add(store: Store, prefix: str, scored: Scored) -> None:
+    for (model, kept_as), arrays in scored.kept.items():
+        for name, rows in arrays.items():
+            store.add(f"{prefix}/kept/{model}/{kept_as}/{name}", rows)
+    for model, answers in scored.answers.items():
+        store.add(f"{prefix}/answers/{model}", answers)
+        store.add(f"{prefix}/confidences/{model}", scored.confidences[model])
+    if scored.labels is not None:
+        store.add(f"{prefix}/labels", scored.labels)

@@ -15,9 +15,38 @@ from tfq.data import Block
 from tfq.errors import DataError
 from tfq.evaluate.batching import Evaluated, Runnable
 from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance
-from tfq.evaluate.metrics import Classification, Metric, Task
+from tfq.evaluate.metrics import Classification, Labels, Metric, Task
 
 Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """What is measured: one for each output that has labels of its own.
+
+    Attributes:
+      output: the output's name, or None for all outputs together.
+      task: fitted to the reference's outputs; None where there is no label to compare with.
+      metrics: what is measured.
+      field: the name of its labels among those of several outputs; None where labels are its alone.
+    """
+
+    output: str | None
+    task: Task | None = None
+    metrics: tuple[Metric, ...] = ()
+    field: str | None = None
+
+    def outputs(self, outputs: Outputs) -> Outputs:
+        """The outputs that are measured."""
+        return outputs if self.output is None else {self.output: outputs[self.output]}
+
+    def labels(self, labels: Labels) -> Labels:
+        """Its labels among a block's."""
+        if labels is None or self.field is None:
+            return labels
+        if isinstance(labels, np.ndarray):
+            return labels[self.field]
+        return [label[self.field] for label in labels]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +135,13 @@ class Stirred:
 
     Attributes:
       samples: how many were probed.
-      flips: how many gave another answer; 0 where outputs are no classes.
+      flips: sum of the shares of answers that changed; 0 where outputs hold none.
       moved: sum of |dy| / |y|.
       rough: sum of |dy| / |dx|.
     """
 
     samples: int = 0
-    flips: int = 0
+    flips: float = 0.0
     moved: float = 0.0
     rough: float = 0.0
 
@@ -122,27 +151,38 @@ class Stirred:
 
 
 @dataclasses.dataclass(frozen=True)
+class Scored:
+    """What one scorer found in a block.
+
+    Attributes:
+      kept: (model's number, `Metric.kept_as`) -> what the metric keeps.
+      answers: of a classifier, model's number -> int32 [n].
+      labels: class numbers [n] of a classifier, or None.
+      confidences: of a classifier, model's number -> float32 [n].
+      stirred: (model's number, probe) -> what it did.
+    """
+
+    kept: Mapping[tuple[int, str], Mapping[str, np.ndarray]]
+    answers: Mapping[int, np.ndarray]
+    labels: np.ndarray | None
+    confidences: Mapping[int, np.ndarray]
+    stirred: Mapping[tuple[int, str], Stirred]
+
+
+@dataclasses.dataclass(frozen=True)
 class Part:
     """The result of one block.
 
     Attributes:
       rows: samples.
-      kept: (model's number, metric's name) -> what the metric keeps.
-      answers: of a classifier, model's number -> int32 [n].
-      labels: class numbers [n] of a classifier, or None.
-      confidences: of a classifier, model's number -> float32 [n].
+      scored: what each scorer found.
       distances: (model's number, output) -> distance from the reference.
-      stirred: (model's number, probe) -> what it did.
       retained: numbers and inputs of samples for the analysis of layers.
     """
 
     rows: int
-    kept: Mapping[tuple[int, str], Mapping[str, np.ndarray]]
-    answers: Mapping[int, np.ndarray]
-    labels: np.ndarray | None
-    confidences: Mapping[int, np.ndarray]
+    scored: tuple[Scored, ...]
     distances: Mapping[tuple[int, str], Distance]
-    stirred: Mapping[tuple[int, str], Stirred]
     retained: list[tuple[int, dict[str, np.ndarray]]]
 
 
@@ -151,24 +191,15 @@ class ScoreWork:
 
     Args:
       entrants: the models, the reference first.
-      task: fitted to the reference's outputs; None where there is no label to compare with.
-      metrics: what is measured.
-      output: the name of the output that is measured, or None for all.
+      scorers: what is measured; the models are run once for all.
       probing: which samples are probed.
     """
 
     def __init__(
-        self,
-        entrants: tuple[Entrant, ...],
-        task: Task | None,
-        metrics: tuple[Metric, ...],
-        output: str | None,
-        probing: Probing,
+        self, entrants: tuple[Entrant, ...], scorers: tuple[Scorer, ...], probing: Probing
     ):
         self.entrants = entrants
-        self.task = task
-        self.metrics = metrics
-        self.output = output
+        self.scorers = scorers
         self.probing = probing
         self._running: list[Evaluated] = []
         self._threads = 0
@@ -181,38 +212,17 @@ class ScoreWork:
         decoded = block.decode()
         samples = decoded.inputs
         every = [self.run(i, samples) for i in range(len(self.entrants))]
-        measured = [self.measured(outputs) for outputs in every]
-        labels = None
-        answers: dict[int, np.ndarray] = {}
-        confidences: dict[int, np.ndarray] = {}
-        kept: dict[tuple[int, str], Mapping[str, np.ndarray]] = {}
-        if self.task is not None:
-            for i, outputs in enumerate(measured):
-                checked = self.task.check(outputs, decoded.labels, block.start)
-                if i == 0:
-                    labels = checked
-                for metric in self.metrics:
-                    if not metric.needs_labels or labels is not None:
-                        kept[i, metric.name] = metric.keep(outputs, labels, measured[0])
-                if isinstance(self.task, Classification):
-                    answers[i] = self.task.answers(outputs)
-                    confidences[i] = self.task.confidences(outputs)
         distances = {
             (i, name): Distance.between(every[0][name], value)
             for i in range(1, len(every))
             for name, value in every[i].items()
         }
-        stirred, retained = self._probe(block, samples, measured)
-        return Part(
-            block.rows,
-            kept,
-            answers,
-            labels if isinstance(self.task, Classification) else None,
-            confidences,
-            distances,
-            stirred,
-            retained,
+        stirred, retained = self._probe(block, samples, every)
+        scored = tuple(
+            _scored(scorer, every, decoded.labels, block.start, moved)
+            for scorer, moved in zip(self.scorers, stirred, strict=True)
         )
+        return Part(block.rows, scored, distances, retained)
 
     def start(self, threads: int) -> None:
         """Makes the interpreters, if they are not there yet."""
@@ -230,25 +240,25 @@ class ScoreWork:
             _require_finite(outputs, entrant.name)
         return outputs
 
-    def measured(self, outputs: Outputs) -> Outputs:
-        return outputs if self.output is None else {self.output: outputs[self.output]}
-
     def _probe(
         self, block: Block, samples: Mapping[str, np.ndarray], before: list[Outputs]
-    ) -> tuple[dict[tuple[int, str], Stirred], list[tuple[int, dict[str, np.ndarray]]]]:
+    ) -> tuple[list[dict[tuple[int, str], Stirred]], list[tuple[int, dict[str, np.ndarray]]]]:
         p = self.probing
         at = chosen(block.start, block.rows, p.total, p.limit, p.seed)
         few = {name: values[at] for name, values in samples.items()}
-        stirred: dict[tuple[int, str], Stirred] = {}
+        stirred: list[dict[tuple[int, str], Stirred]] = [{} for _ in self.scorers]
         for probe in PROBES if len(at) else ():
-            if probe.images and not p.steps.images:
+            asked = [s for s in self.scorers if s.task is None or s.task.probed(probe.name)]
+            if (probe.images and not p.steps.images) or not asked:
                 continue
             moved = changed(probe, few, block.start + at, p.steps, p.seed)
             given = _distances(few, moved)
             for i in range(len(self.entrants)):
-                after = self.measured(self.run(i, moved))
+                after = self.run(i, moved)
                 old = {name: values[at] for name, values in before[i].items()}
-                stirred[i, probe.name] = self._stirred(old, after, given)
+                for scorer, found in zip(self.scorers, stirred, strict=True):
+                    if scorer in asked:
+                        found[i, probe.name] = _stirred(scorer, old, after, given)
         keep = chosen(block.start, block.rows, p.total, p.retained, p.seed + 1)
         retained = [
             (block.start + int(k), {name: values[k].copy() for name, values in samples.items()})
@@ -256,22 +266,56 @@ class ScoreWork:
         ]
         return stirred, retained
 
-    def _stirred(self, before: Outputs, after: Outputs, given: np.ndarray) -> Stirred:
-        y = np.concatenate([v.reshape(len(v), -1) for v in before.values()], axis=1)
-        z = np.concatenate([v.reshape(len(v), -1) for v in after.values()], axis=1)
-        off = distance(y, z)
-        # How strongly the output moves for the input's move: a local Lipschitz estimate.
-        rough = off / np.maximum(given, 1e-30)
-        size = np.sqrt(np.sum(np.square(y, dtype=np.float64), axis=1))
-        flips = 0
-        if isinstance(self.task, Classification):
-            flips = int(np.sum(self.task.answers(before) != self.task.answers(after)))
-        return Stirred(
-            len(y),
-            flips,
-            float(np.sum(off / np.maximum(size, 1e-30))),
-            float(np.sum(rough)),
-        )
+
+def _scored(
+    scorer: Scorer,
+    every: list[Outputs],
+    labels: Labels,
+    start: int,
+    stirred: dict[tuple[int, str], Stirred],
+) -> Scored:
+    """What a scorer finds in the outputs of all models."""
+    task = scorer.task
+    own = scorer.labels(labels)
+    measured = [scorer.outputs(outputs) for outputs in every]
+    checked = None
+    answers: dict[int, np.ndarray] = {}
+    confidences: dict[int, np.ndarray] = {}
+    kept: dict[tuple[int, str], Mapping[str, np.ndarray]] = {}
+    read: list[Mapping[str, np.ndarray]] = []
+    for i, outputs in enumerate(measured):
+        if task is not None:
+            found = task.check(outputs, own, start)
+            checked = found if i == 0 else checked
+        read.append(outputs if task is None else task.read(outputs, checked))
+        for metric in scorer.metrics:
+            place = (i, metric.kept_as or metric.name)
+            if place in kept or (metric.needs_labels and checked is None):
+                continue
+            form = measured if metric.raw else read
+            kept[place] = metric.keep(form[i], checked, form[0])
+        if isinstance(task, Classification):
+            answers[i] = task.answers(outputs)
+            confidences[i] = task.confidences(outputs)
+    classes = checked if isinstance(task, Classification) else None
+    return Scored(kept, answers, classes, confidences, stirred)
+
+
+def _stirred(scorer: Scorer, before: Outputs, after: Outputs, given: np.ndarray) -> Stirred:
+    before, after = scorer.outputs(before), scorer.outputs(after)
+    y = np.concatenate([v.reshape(len(v), -1) for v in before.values()], axis=1)
+    z = np.concatenate([v.reshape(len(v), -1) for v in after.values()], axis=1)
+    off = distance(y, z)
+    # How strongly the output moves for the input's move: a local Lipschitz estimate.
+    rough = off / np.maximum(given, 1e-30)
+    size = np.sqrt(np.sum(np.square(y, dtype=np.float64), axis=1))
+    flipped = None if scorer.task is None else scorer.task.flipped(before, after)
+    return Stirred(
+        len(y),
+        0.0 if flipped is None else float(np.sum(flipped)),
+        float(np.sum(off / np.maximum(size, 1e-30))),
+        float(np.sum(rough)),
+    )
 
 
 def _distances(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -28,11 +28,15 @@ def verdict(report: Mapping[str, Any]) -> dict[str, str]:
     names = [m["name"] for m in report["models"]]
     if len(names) == 1:
         return {"text": _alone(report), "status": "none"}
-    judged = [_of_model(report, name, len(names) > 2) for name in names[1:]]
+    judged = [
+        _of_model(report, name, output, len(names) > 2)
+        for name in names[1:]
+        for output in _outputs(report)
+    ]
     statuses = [s for _, s in judged]
     texts = [text for text, _ in judged]
     for name in names[1:]:
-        same = next((a["same"] for a in report["agreement"] if a["model"] == name), 1.0)
+        same = min((a["same"] for a in report["agreement"] if a["model"] == name), default=1.0)
         # Without labels the sentence is about just that already.
         if same < _SAME and report["data"]["labelled"]:
             statuses.append("doubtful")
@@ -46,21 +50,42 @@ def verdict(report: Mapping[str, Any]) -> dict[str, str]:
     return {"text": " ".join(texts), "status": max(statuses, key=_ORDER.index)}
 
 
+def _outputs(report: Mapping[str, Any]) -> list[str | None]:
+    """The outputs that each have a sentence: None for all where one or none is measured."""
+    found = [t["output"] for t in report["tasks"]]
+    return found if len(found) > 1 else [None]
+
+
 def _alone(report: Mapping[str, Any]) -> str:
-    first = next((m for m in report["metrics"] if m["data"] == 1 and m["values"]), None)
-    if first is None or first["values"][0]["value"] is None:
-        return "One model and no labels: there is nothing to compare with."
-    v = first["values"][0]
-    text = f"{first['title']} {_number(v['value'])}{_unit(first)}"
-    if v["low"] is not None:
-        text += f" ({_number(v['low'])} to {_number(v['high'])})"
-    return f"{text} on {report['data']['samples']} samples."
+    texts = []
+    for output in _outputs(report):
+        first = next((m for m in report["metrics"] if _counts(m, output) and m["values"]), None)
+        if first is None or first["values"][0]["value"] is None:
+            continue
+        v = first["values"][0]
+        text = f"{_start(output)}{first['title']} {_number(v['value'])}{_unit(first)}"
+        if v["low"] is not None:
+            text += f" ({_number(v['low'])} to {_number(v['high'])})"
+        texts.append(f"{text} on {report['data']['samples']} samples.")
+    return " ".join(texts) or "One model and no labels: there is nothing to compare with."
 
 
-def _of_model(report: Mapping[str, Any], name: str, several: bool) -> tuple[str, str]:
-    start = f"{name}: " if several else ""
+def _start(output: str | None) -> str:
+    return "" if output is None else f"{output}: "
+
+
+def _counts(metric: Mapping[str, Any], output: str | None) -> bool:
+    """Whether a metric is of the first data set and of the output."""
+    return metric["data"] == 1 and output in (None, metric["output"])
+
+
+def _of_model(
+    report: Mapping[str, Any], name: str, output: str | None, several: bool
+) -> tuple[str, str]:
+    start = f"{name}, {_start(output)}" if several and output else _start(output)
+    start = f"{name}: " if several and not output else start
     for metric in report["metrics"]:
-        if metric["data"] != 1:
+        if not _counts(metric, output):
             continue
         d = next((d for d in metric["differences"] if d["model"] == name), None)
         values = {v["model"]: v["value"] for v in metric["values"]}
@@ -80,7 +105,7 @@ def _of_model(report: Mapping[str, Any], name: str, several: bool) -> tuple[str,
         )
         status, why = _status(metric, d, reference)
         return f"{start}{text}.{why}", status
-    return _by_outputs(report, name, start)
+    return _by_outputs(report, name, output, start)
 
 
 def _status(metric: Mapping[str, Any], d: Mapping[str, Any], reference: float) -> tuple[str, str]:
@@ -100,13 +125,16 @@ def _status(metric: Mapping[str, Any], d: Mapping[str, Any], reference: float) -
     return "doubtful", ""
 
 
-def _by_outputs(report: Mapping[str, Any], name: str, start: str) -> tuple[str, str]:
+def _by_outputs(
+    report: Mapping[str, Any], name: str, output: str | None, start: str
+) -> tuple[str, str]:
     """Without labels: how far the outputs are, and how often the answers are the same."""
-    rows = [o for o in report["outputs"] if o["model"] == name]
+    rows = [o for o in report["outputs"] if o["model"] == name and output in (None, o["output"])]
     finite = [o["sqnr_db"] for o in rows if o["sqnr_db"] is not None]
     worst = min(finite, default=None)
     text = f"{start}outputs " + ("exact" if worst is None else f"{worst:.1f} dB from the reference")
-    same = next((a["same"] for a in report["agreement"] if a["model"] == name), None)
+    answers = [a for a in report["agreement"] if a["model"] == name]
+    same = next((a["same"] for a in answers if output in (None, a["output"])), None)
     if same is not None:
         text += f", the same answer on {same:.1%} of samples"
         status = "good" if same >= 0.99 else "bad" if same < 0.95 else "doubtful"

@@ -157,6 +157,11 @@ def _ranked(tensors: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(known, key=lambda t: t[reading]["sqnr_db"])
 
 
+def _start(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
+    """The output that a row is about, where there are several."""
+    return f"{row['output']}: " if len({r["output"] for r in rows}) > 1 else ""
+
+
 def _make(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
@@ -187,7 +192,8 @@ def _differences(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         axis.set_ylim(len(differences) - 0.4, -0.6)
         unit = f" ({metric['unit']})" if metric["unit"] else ""
         second = ", second data" if metric["data"] == 2 else ""
-        axis.set_title(f"{metric['title']}{unit}{second}: difference to the reference, 95 %")
+        title = f"{_start(metrics, metric)}{metric['title']}"
+        axis.set_title(f"{title}{unit}{second}: difference to the reference, 95 %")
     return figure
 
 
@@ -273,7 +279,7 @@ def _reliability(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
         ece = "" if row["ece"] is None else f", ECE {row['ece']:.3f}"
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="confidence", ylabel="accuracy")
-        axis.set_title(_label(row["model"], 24) + ece, fontsize=8)
+        axis.set_title(_label(_start(rows, row) + row["model"], 24) + ece, fontsize=8)
     for axis in axes[len(rows) :]:
         axis.set_visible(False)
     return figure

@@ -64,6 +64,7 @@ def _check_names(report: Mapping[str, Any]) -> None:
     rows += [*report["layers"], *report["verdicts"]]
     rows += [v for m in report["metrics"] for v in m["values"] + m["differences"]]
     rows += [v for b in report["behaviour"] for v in b["values"]]
+    rows += [v for s in report["segmentation"] for c in s["classes"] for v in c["values"]]
     for row in rows:
         if row["model"] not in names:
             raise TfqError(f"The report is not valid: it has no model {row['model']!r}.")

@@ -15,6 +15,7 @@ _NARROWEST = 40
 _WORST = 10
 _FINDINGS = 8
 _PROBES = 7
+_WORST_CLASSES = 5  # Of a segmentation.
 _ALSO = 3  # Names of further layers of a cause.
 MISFIT = "THE SAMPLES DO NOT FIT"  # A warning that begins so is about every figure.
 _GLUE = "\N{NO-BREAK SPACE}"  # Holds figures together that belong on one line.
@@ -30,7 +31,7 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     width = max(width, _NARROWEST)
     rows: list[tuple[str, str]] = [("verdict", f"{report['verdict']['text']}")]
     rows += [("WARNING", w) for w in report["warnings"] if w.startswith(MISFIT)]
-    rows += [("data", "; ".join(filter(None, (_data(report["data"]), _task(report["task"])))))]
+    rows += [("data", "; ".join([_data(report["data"]), *map(_task, report["tasks"])]))]
     rows += [("model", _model(m)) for m in report["models"]]
     lines = [line for name, text in rows for line in _row(name, text, width)]
     for which in (1, 2):
@@ -61,15 +62,20 @@ def _data(data: Mapping[str, Any]) -> str:
     return data["description"] + ("" if data["labelled"] else ", without labels")
 
 
-def _task(task: Mapping[str, Any] | None) -> str:
-    if task is None:
-        return ""
+def _task(task: Mapping[str, Any]) -> str:
     text = f"{task['name']} on output {task['output']}"
     if task.get("scores"):
         text += f" (scores are {task['scores']})"
     if task.get("data_range"):
         text += f" (range of values {task['data_range']:g})"
+    if task.get("ignore_index") is not None:
+        text += f" (label {task['ignore_index']} is ignored)"
     return text
+
+
+def _start(report: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """The output that a row is about, where several are measured."""
+    return f"{row['output']}: " if len(report["tasks"]) > 1 else ""
 
 
 def _model(model: Mapping[str, Any]) -> str:
@@ -93,7 +99,7 @@ def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
         lines += _row("second", _data(second) if second else "second data set", width)
     for metric in metrics:
         unit = f" [{metric['unit']}]" if metric["unit"] else ""
-        lines += _row("metric", metric["title"] + unit, width)
+        lines += _row("metric", _start(report, metric) + metric["title"] + unit, width)
         digits = _decimals(metric)
         differences = {d["model"]: d for d in metric["differences"]}
         for value in metric["values"]:
@@ -105,13 +111,15 @@ def _metrics(report: Mapping[str, Any], which: int, width: int) -> list[str]:
     for a in flips:
         samples = f"{a['samples']} sample{'' if a['samples'] == 1 else 's'}"
         same = percent(a["same"]).replace(" ", _GLUE)
-        text = f"{a['model']}: the same answer on {same} of {samples}"
+        text = f"{_start(report, a)}{a['model']}: the same answer on {same} of {samples}"
         if a["right_to_wrong"] is not None:
             lost, gained = a["right_to_wrong"], a["wrong_to_right"]
             text += f"; {lost} right now wrong, {gained} wrong now right"
         if a["p"] is not None:
             text += _p(a["p"])
         lines += _row("flips", text, width)
+    for s in report["segmentation"]:
+        lines += _classes(report, s, width) if s["data"] == which else []
     return lines
 
 
@@ -165,7 +173,33 @@ def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:
         values = {v["model"]: v["value"] for v in b["values"]}
         unit = f"{_GLUE}{b['unit']}" if b["unit"] else ""
         figures = ["-" if values.get(m) is None else f"{short(values[m])}{unit}" for m in models]
-        lines += _row("", f"{b['title']}: {', '.join(figures)}", width)
+        lines += _row("", f"{_start(report, b)}{b['title']}: {', '.join(figures)}", width)
+    return lines
+
+
+def _classes(report: Mapping[str, Any], segmented: Mapping[str, Any], width: int) -> list[str]:
+    """The classes of a segmentation that differ most from the reference's, or are worst."""
+    models = [v["model"] for v in segmented["classes"][0]["values"]] if segmented["classes"] else []
+    if not models:
+        return []
+    ious = [[v["iou"] for v in c["values"]] for c in segmented["classes"]]
+
+    def loss(row: Sequence[float | None]) -> float:
+        known = [v for v in row[1:] if v is not None]
+        if row[0] is None or not known:
+            return -math.inf if row[0] is None or len(row) > 1 else -row[0]
+        return row[0] - min(known)
+
+    worst = sorted(zip(segmented["classes"], ious, strict=True), key=lambda c: -loss(c[1]))
+    what = "that lose most" if len(models) > 1 else "with the least"
+    head = f"{_start(report, segmented)}IoU of the classes {what}, %"
+    lines = _row("classes", f"{head}: {', then '.join(models)}", width)
+    for c, row in worst[:_WORST_CLASSES]:
+        figures = ", ".join("-" if v is None else fixed(v, 1) for v in row)
+        share = percent(c["pixels"] / max(segmented["pixels"], 1)).replace(" ", _GLUE)
+        lines += _row("", f"class {c['index']} ({share} of the pixels): {figures}", width)
+    if len(worst) > _WORST_CLASSES:
+        lines += _row("", f"and {len(worst) - _WORST_CLASSES} more classes", width)
     return lines
 
 

@@ -24,6 +24,7 @@ def guess(outputs, label_shape, label_dtype, labels=None):
 def test_all_tasks_can_be_had():
     assert tasks() == (
         "classification",
+        "segmentation",
         "regression",
         "image",
         "embedding",
@@ -54,10 +55,12 @@ def test_names_that_are_no_tasks():
         get_task("regresion")
     with pytest.raises(UsageError, match=r"option of a task 'range'.*'data_range'"):
         get_task("image", range=3)
-    with pytest.raises(UsageError, match=r"--scores is for the task classification, and the task "):
+    with pytest.raises(UsageError, match=r"--scores is for the task classification or segm"):
         get_task("signal", scores="logits")
     with pytest.raises(UsageError, match=r"--data_range is for the task image"):
         get_task("classification", data_range=255)
+    with pytest.raises(UsageError, match=r"--ignore_index is a label, a whole number.*1\.5"):
+        get_task("segmentation", ignore_index=1.5)
     for wrong in (0, -1.0, float("nan"), float("inf"), "255", True):
         with pytest.raises(UsageError, match=r"--data_range is .* above 0"):
             get_task("image", data_range=wrong)
@@ -81,6 +84,12 @@ def test_names_that_are_no_tasks():
         ((32, 32, 3), (32, 32, 3), np.uint8, None, "image"),
         ((32, 32, 1), (32, 32), np.float32, None, "image"),
         ((32, 32, 7), (32, 32, 7), np.float32, None, "regression"),
+        ((32, 32, 5), (32, 32), np.uint8, None, "segmentation"),
+        ((5, 32, 32), (32, 32, 1), np.int64, None, "segmentation"),
+        ((8, 8, 5), (32, 32), np.int32, np.array([[0, 4, 255]]), "segmentation"),
+        ((32, 32, 1), (32, 32), np.int32, np.array([[0, 1, 1]]), "segmentation"),
+        ((32, 32, 1), (32, 32), np.uint8, np.array([[0, 1, 2]]), "image"),
+        ((32, 32, 3), (32, 32, 3), np.uint8, np.array([[0, 1, 1]]), "image"),
         (DETECTION, (4, 5), np.float32, None, "detection"),
         ((100, 6), (0, 5), np.float32, None, "detection"),
     ],
@@ -92,11 +101,12 @@ def test_guesses(outputs, label_shape, label_dtype, labels, expected):
 @pytest.mark.parametrize(
     ("outputs", "label_shape", "label_dtype", "message"),
     [
+        ((8, 8, 5), (32, 32), np.int32, "No task fits"),
         ((10,), (3,), np.float32, r"'y' \[10\] and labels of shape \[3\] and type float32"),
-        ((32, 32, 5), (32, 32), np.int32, "No task fits"),
+        ((32, 32, 5), (32, 32), np.float32, "No task fits"),
         ((10,), (), str, "No task fits"),
         ({"a": (10,), "b": (10,)}, (), np.int64, r"'a' \[10\], 'b' \[10\].*Or choose one output"),
-        (DETECTION, (), np.int64, "Choose one: classification, regression, image"),
+        (DETECTION, (), np.int64, "Choose one: classification, segmentation, regression"),
         ((10,), None, None, "no labels, so the task cannot be told"),
     ],
 )

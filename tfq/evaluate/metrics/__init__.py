@@ -3,7 +3,8 @@
 task = get_task("classification").fit(outputs, labels)      # the reference's first block
 metrics = task.metrics(["top1", "auc"])
 labels = task.check(outputs, labels, start)                 # every block
-kept = metric.keep(outputs, labels, reference_outputs)      # every block, anywhere
+read = task.read(outputs, labels)
+kept = metric.keep(read, labels, read_of_the_reference)     # every block, anywhere
 score(metric, all_kept)                                     # what was kept, of all blocks in order
 compare(metric, all_kept, all_kept_of_the_reference)
 """
@@ -22,7 +23,8 @@ from tfq.evaluate.metrics.core import (
 from tfq.evaluate.metrics.custom import load_metric
 from tfq.evaluate.metrics.f1 import confusion
 from tfq.evaluate.metrics.score import Difference, Score, compare, score
-from tfq.evaluate.metrics.tasks import get_task, guess_task, tasks
+from tfq.evaluate.metrics.segmentation import Segmentation
+from tfq.evaluate.metrics.tasks import get_task, guess_task, options_of, tasks
 
 __all__ = [
     "Bin",
@@ -34,6 +36,7 @@ __all__ = [
     "Outputs",
     "SampleMetric",
     "Score",
+    "Segmentation",
     "Task",
     "UndefinedError",
     "compare",
@@ -42,6 +45,7 @@ __all__ = [
     "get_task",
     "guess_task",
     "load_metric",
+    "options_of",
     "reliability",
     "score",
     "tasks",

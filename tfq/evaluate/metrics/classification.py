@@ -127,6 +127,8 @@ class Classification(Task):
     scores: Scores | None = None
     classes: int = 0
 
+    flips = "answers that flip"
+
     @property
     def name(self) -> str:
         return "classification"
@@ -158,6 +160,9 @@ class Classification(Task):
         """The chosen classes, int32 [n]; -1 where a score is NaN."""
         return answers(outputs, self._kind())
 
+    def flipped(self, before: Outputs, after: Outputs) -> np.ndarray:
+        return self.answers(before) != self.answers(after)
+
     def confidences(self, outputs: Outputs) -> np.ndarray:
         """The probability of the chosen class, float32 [n]."""
         return confidences(outputs, self._kind())
@@ -175,7 +180,7 @@ class Classification(Task):
         scores = scores_of(outputs)
         name = next(iter(outputs))
         if self.scores == "probabilities":
-            self._check_probabilities(scores, name, start)
+            check_probabilities(scores, name, start)
         if labels is None:
             return None
         classes = class_count(scores)
@@ -190,18 +195,6 @@ class Classification(Task):
                 f"that count from 0; for numbers that are no classes, choose the task regression."
             )
         return numbers
-
-    def _check_probabilities(self, scores: np.ndarray, name: str, start: int) -> None:
-        outside = ((scores < -_STEP) | (scores > 1 + _STEP)).any(axis=1)
-        if outside.any():
-            at = int(outside.argmax())
-            row = scores[at]
-            value = row[(row < -_STEP) | (row > 1 + _STEP)][0]
-            raise DataError(
-                f"The output {name!r} is read as probabilities, by what was given or the first "
-                f"samples, and has the value {value:.4g} in sample {start + at}. If these are "
-                f"logits, say so with --scores=logits (from Python: scores='logits')."
-            )
 
     def check_classes(self, class_names: Sequence[str], classes: int) -> None:
         """Sees that the named classes of a data set are the model's.
@@ -252,6 +245,29 @@ class Classification(Task):
             hits=True,
             bounds=(0, 100),
             function=functools.partial(top_hits, k=k, kind=self._kind()),
+        )
+
+
+def check_probabilities(scores: np.ndarray, name: str, start: int) -> None:
+    """Sees that scores that are read as probabilities are between 0 and 1.
+
+    Args:
+      scores: one row a sample, [n, values].
+      name: of the output.
+      start: the number of the first sample.
+
+    Raises:
+      DataError: one is not; names the sample.
+    """
+    outside = ((scores < -_STEP) | (scores > 1 + _STEP)).any(axis=1)
+    if outside.any():
+        at = int(outside.argmax())
+        row = scores[at]
+        value = row[(row < -_STEP) | (row > 1 + _STEP)][0]
+        raise DataError(
+            f"The output {name!r} is read as probabilities, by what was given or the first "
+            f"samples, and has the value {value:.4g} in sample {start + at}. If these are "
+            f"logits, say so with --scores=logits (from Python: scores='logits')."
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class Metric(abc.ABC):
     needs_labels: it compares with labels.
     needs_reference: it compares with the reference model's outputs for the same samples.
     hits: its values are 0 or 100, a miss or a hit: McNemar's test applies.
+    raw: it takes outputs as models give them, not as the task reads them (`Task.read`).
+    kept_as: what it keeps is kept under this name, once for all metrics with the same; "": its own.
     bounds: lowest and highest possible value; intervals are kept inside.
     """
 
@@ -55,6 +57,8 @@ class Metric(abc.ABC):
     needs_labels: bool = True
     needs_reference: bool = False
     hits: bool = False
+    raw: bool = False
+    kept_as: str = ""
     bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @abc.abstractmethod
@@ -64,7 +68,7 @@ class Metric(abc.ABC):
         """Reduces a block to what the metric needs of it.
 
         Args:
-          outputs: the model's.
+          outputs: the model's, as `Task.read` returns them.
           labels: as `Task.check` returns them, or None.
           reference: the reference model's outputs, for a metric with `needs_reference`.
 
@@ -247,7 +251,12 @@ class Task(abc.ABC):
     A task that is to know more of the outputs than their shapes (whether they are logits, the
     range of an image) learns it once with `fit`, from the first block; a later block that
     contradicts is an error, and never read in another way.
+
+    Attributes:
+      flips: "answers that flip": what a probe's flips are called; "" where outputs hold no answers.
     """
+
+    flips: ClassVar[str] = ""
 
     @property
     @abc.abstractmethod
@@ -293,6 +302,27 @@ class Task(abc.ABC):
           DataError: they do not, naming the sample.
           UsageError: the outputs are not those of such a task.
         """
+
+    def read(self, outputs: Outputs, labels: np.ndarray | None) -> Outputs:
+        """Outputs as metrics take them: as they are, unless reading them is costly.
+
+        Args:
+          outputs: of any model.
+          labels: as `check` returns them, or None.
+        """
+        return outputs
+
+    def flipped(self, before: Outputs, after: Outputs) -> np.ndarray | None:
+        """Which share of a sample's answers is another one, 0 to 1 [n]; None without answers.
+
+        Args:
+          before, after: a model's outputs for samples and for the same ones changed a little.
+        """
+        return None
+
+    def probed(self, probe: str) -> bool:
+        """Whether a probe (`tfq.evaluate.behaviour`) says something of such outputs."""
+        return True
 
     def has(self, name: str) -> bool:
         """Whether the metric fits."""

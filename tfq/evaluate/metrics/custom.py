@@ -36,6 +36,7 @@ class Custom(Metric):
     """
 
     needs_labels: bool = False
+    raw: bool = True
     function: Callable[[np.ndarray | None, Any], Any] | None = dataclasses.field(
         default=None, compare=False
     )
@@ -47,6 +48,11 @@ class Custom(Metric):
         self, outputs: Outputs, labels: np.ndarray | None, reference: Outputs | None = None
     ) -> dict[str, np.ndarray]:
         kept = {_OUTPUT + name: np.asarray(values) for name, values in outputs.items()}
+        if labels is not None and labels.dtype.hasobject:
+            raise DataError(
+                f"The metric {self.name} is given all labels as one array, and their sizes differ. "
+                "Give labels of one size."
+            )
         if labels is not None:
             kept["label"] = labels
         return kept

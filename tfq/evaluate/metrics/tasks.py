@@ -15,23 +15,34 @@ from tfq.evaluate.metrics.detection import Detection, roles
 from tfq.evaluate.metrics.embedding import Embedding
 from tfq.evaluate.metrics.image import Image
 from tfq.evaluate.metrics.regression import Regression
+from tfq.evaluate.metrics.segmentation import IGNORE_INDEX, Segmentation, channels_first
 from tfq.evaluate.metrics.signal import Signal
 
 _TASKS: dict[str, type[Task]] = {
     "classification": Classification,
+    "segmentation": Segmentation,
     "regression": Regression,
     "image": Image,
     "embedding": Embedding,
     "detection": Detection,
     "signal": Signal,
 }
-# Of which task each option of `get_task` is.
-_OPTIONS = {"scores": "classification", "data_range": "image"}
+# Of which tasks each option of `get_task` is.
+_OPTIONS = {
+    "scores": ("classification", "segmentation"),
+    "data_range": ("image",),
+    "ignore_index": ("segmentation",),
+}
 
 
 def tasks() -> tuple[str, ...]:
     """The names of all tasks."""
     return tuple(_TASKS)
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """The options of `get_task` that are for the task called `name`."""
+    return tuple(option for option, names in _OPTIONS.items() if name in names)
 
 
 def get_task(name: str, **options: Any) -> Task:
@@ -40,7 +51,8 @@ def get_task(name: str, **options: Any) -> Task:
     Args:
       name: one of `tasks()`.
       **options: what is not to be learnt from the first block: `scores` ("probabilities" or
-        "logits") of a classification, `data_range` of images.
+        "logits") of a classification or segmentation, `data_range` of images, `ignore_index` of a
+        segmentation.
 
     Raises:
       UsageError: there is no such task, an option is another task's, or its value is wrong.
@@ -50,10 +62,10 @@ def get_task(name: str, **options: Any) -> Task:
     for option in options:
         if option not in _OPTIONS:
             raise unknown_option("option of a task", option, _OPTIONS)
-        if name != _OPTIONS[option]:
+        if name not in _OPTIONS[option]:
             raise UsageError(
-                f"--{option} is for the task {_OPTIONS[option]}, and the task is {name}. Leave it "
-                f"out, or choose --task={_OPTIONS[option]}."
+                f"--{option} is for the task {' or '.join(_OPTIONS[option])}, and the task is "
+                f"{name}. Leave it out, or choose --task={_OPTIONS[option][0]}."
             )
     if (scores := options.get("scores")) not in (None, "probabilities", "logits"):
         raise unknown_option("value for --scores", str(scores), ("probabilities", "logits"))
@@ -62,6 +74,9 @@ def get_task(name: str, **options: Any) -> Task:
             f"--data_range is the highest less the lowest value that an image can have, a number "
             f"above 0 such as 255. Received: {data_range!r}."
         )
+    ignore = options.get("ignore_index")
+    if ignore is not None and (isinstance(ignore, bool) or not isinstance(ignore, int)):
+        raise UsageError(f"--ignore_index is a label, a whole number. Received: {ignore!r}.")
     return _TASKS[name](**options)
 
 
@@ -81,6 +96,9 @@ def guess_task(
 
     - boxes, classes and scores, and labels [m, 5]: detection;
     - one vector and a class number or a one-hot row: classification;
+    - scores [height, width, classes] or integers [height, width], and whole numbers [height, width]
+      of an integer type: segmentation (of scores of another size, where all are classes; of a
+      single score, where all are 0 or 1);
     - an output and numbers of the same shape: image where it has three axes of which the last is
       1, 3 or 4, else regression.
 
@@ -91,7 +109,8 @@ def guess_task(
       output_dtypes: by name (of the dequantized outputs).
       label_shape: of one label, or None without labels.
       label_dtype: of the labels.
-      labels: some of them: shows whether float rows are one-hot, or float numbers whole.
+      labels: some of them: shows whether float rows are one-hot, float numbers whole, and maps of
+        integers class numbers.
 
     Raises:
       UsageError: nothing fits.
@@ -104,7 +123,10 @@ def guess_task(
         return "detection"
     if len(shapes) == 1:
         shape = next(iter(shapes.values()))
-        if np.dtype(next(iter(output_dtypes.values()))).kind in "fiu" and kind in "iubf":
+        dtype = np.dtype(next(iter(output_dtypes.values())))
+        if kind in "iub" and _class_maps(shape, dtype, label, labels):
+            return "segmentation"
+        if dtype.kind in "fiu" and kind in "iubf":
             found = _guess_one(shape, label, kind, labels)
             if found:
                 return found
@@ -132,6 +154,29 @@ def _guess_one(
     return (
         "image" if len(shape) == 3 and shape[-1] in (1, 3, 4) and size > shape[-1] else "regression"
     )
+
+
+def _class_maps(
+    shape: tuple[int, ...], dtype: np.dtype, label: tuple[int, ...], labels: np.ndarray | None
+) -> bool:
+    """Whether integer labels are class maps for an output."""
+    if len(label) not in (2, 3) or label[2:] not in ((), (1,)) or min(label[:2]) < 2:
+        return False
+    if dtype.kind in "iu":  # Smaller integers may be the pixels of an image.
+        return dtype.itemsize >= 4 and shape[:2] == label[:2] and shape[2:] in ((), (1,))
+    if len(shape) != 3 or dtype.kind != "f":
+        return False
+    first = channels_first(shape, label)
+    classes, size = (shape[0], shape[1:]) if first else (shape[2], shape[:2])
+    if classes > 1 and size == label[:2]:
+        return True  # Nothing else takes such labels.
+    if labels is None or min(size) < 2:
+        return False
+    values = np.unique(labels)
+    if classes == 1:
+        return size == label[:2] and values.tolist() == [0, 1]
+    ignored = classes <= IGNORE_INDEX
+    return bool(np.all((values >= 0) & (values < classes) | (ignored & (values == IGNORE_INDEX))))
 
 
 def _whole(labels: np.ndarray) -> bool:

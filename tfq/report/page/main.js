@@ -9,6 +9,7 @@ function main() {
     ["Models", comparedSection(report)],
     ["Metrics", metricsSection(report)],
     ["Flips", agreementSection(report)],
+    ["Classes", classesSection(report)],
     ["Causes", findingsSection(report, open)],
     ...(layers ? layers.sections().map((s, i) => [["Worst", "Graph", "Layers"][i], s]) : []),
     ["Outputs", outputsSection(report)],

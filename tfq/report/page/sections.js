@@ -25,15 +25,19 @@ function verdictSection(report) {
 function taskText(task) {
   const scores = task.scores ? ` (scores are ${task.scores})` : "";
   const range = task.data_range ? ` (range of values ${num(task.data_range)})` : "";
-  return `${task.name} on output ${task.output}${scores}${range}`;
+  const ignored = typeof task.ignore_index === "number" ? ` (label ${task.ignore_index} is ignored)` : "";
+  return `${task.name} on output ${task.output}${scores}${range}${ignored}`;
 }
+
+// The output that a row is about, where several are measured.
+const outputOf = (report, row) => (report.tasks.length > 1 ? `${row.output}: ` : "");
 
 function comparedSection(report) {
   const base = reference(report);
   const many = report.models.length > 1;
   const lead = [
     `${report.data.description}${report.data.labelled ? "" : ", without labels"}`,
-    report.task ? taskText(report.task) : null,
+    ...report.tasks.map(taskText),
   ].filter(Boolean).join("; ") + ".";
   const ratio = (m) => (many && m !== base && m.bytes && base.bytes ? `${decimal(base.bytes / m.bytes, 1)} × smaller` : "");
   const rows = report.models.map((m) => [
@@ -82,7 +86,7 @@ function conclusion(d, better, reference) {
   return negligible(d, reference) ? ["", `${tone}, but negligible`] : [tone, `really ${tone}`];
 }
 
-function metricRows(metric, models, compared) {
+function metricRows(metric, models, compared, title) {
   const decimals = decimalsOf(metric);
   const scale = intervalScale(metric.differences);
   const interval = (v, f) => (v.low === null ? null : h("span", { class: "muted nowrap" }, ` (${f(v.low)} to ${f(v.high)})`));
@@ -91,7 +95,7 @@ function metricRows(metric, models, compared) {
   const side = { higher: "higher is better", lower: "lower is better", neither: "" }[metric.better];
   const resamples = metric.differences.length ? `${grouped(metric.differences[0].resamples)} resamples` : "";
   const head = h("tr", { class: "group", role: "row" },
-    h("th", { scope: "rowgroup", colspan: compared ? "4" : "2", role: "rowheader" }, metric.title, h("span", { class: "muted small" }, [metric.unit ? ` ${metric.unit}` : "", side ? `, ${side}` : "", resamples ? `, ${resamples}` : ""].join(""))),
+    h("th", { scope: "rowgroup", colspan: compared ? "4" : "2", role: "rowheader" }, title, h("span", { class: "muted small" }, [metric.unit ? ` ${metric.unit}` : "", side ? `, ${side}` : "", resamples ? `, ${resamples}` : ""].join(""))),
     compared ? h("td", { class: "plot", role: "cell" }, intervalAxis(scale)) : null);
   const rows = models.filter((m) => metric.values.some((v) => v.model === m.name)).map((m) => {
     const v = metric.values.find((x) => x.model === m.name);
@@ -119,7 +123,7 @@ function metricTable(report, which) {
       h("caption", {}, "Metrics of every model and differences to the reference"),
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
         heads.slice(0, compared ? 5 : 2).map(([text, kind]) => h("th", { scope: "col", role: "columnheader", class: kind }, text)))),
-      metrics.map((m) => metricRows(m, report.models, compared))));
+      metrics.map((m) => metricRows(m, report.models, compared, outputOf(report, m) + m.title))));
 }
 
 function agreementTable(report, which) {
@@ -127,7 +131,7 @@ function agreementTable(report, which) {
   if (!rows.length) return null;
   return table("Answers against the reference's, sample by sample; p of McNemar's exact test", [
     ["Model", ""], ["Same answer", "n"], ["Right, now wrong", "n"], ["Wrong, now right", "n"], ["Another wrong answer", "n"], ["p", "n"], ["Samples", "n"]],
-    rows.map((a) => [name(a.model), percent(a.same), grouped(a.right_to_wrong), grouped(a.wrong_to_right), grouped(a.wrong_to_wrong), chance(a.p), grouped(a.samples)]), { show: true });
+    rows.map((a) => [[outputOf(report, a), name(a.model)], percent(a.same), grouped(a.right_to_wrong), grouped(a.wrong_to_right), grouped(a.wrong_to_wrong), chance(a.p), grouped(a.samples)]), { show: true });
 }
 
 function metricsSection(report) {
@@ -141,6 +145,37 @@ function metricsSection(report) {
 function agreementSection(report) {
   const found = agreementTable(report, 1);
   return found && section("agreement", "Decisions that flip", null, found);
+}
+
+const CLASSES = 24; // So many of a segmentation's are read; the others are asked for.
+
+function classTable(report, which) {
+  return report.segmentation.filter((s) => s.data === which && s.classes.length).map((s) => {
+    const models = report.models.filter((m) => s.classes[0].values.some((v) => v.model === m.name));
+    const base = models.find((m) => m.reference) || models[0];
+    const value = (c, m, key) => c.values.find((v) => v.model === m.name)[key];
+    const change = (c, m) => (value(c, m, "iou") === null || value(c, base, "iou") === null ? null : value(c, m, "iou") - value(c, base, "iou"));
+    const others = models.filter((m) => m !== base);
+    const loss = (c) => Math.max(...others.map((m) => -(change(c, m) ?? -Infinity)).filter(Number.isFinite), others.length ? -1000 : -value(c, base, "iou"));
+    const ordered = [...s.classes].sort((a, b) => loss(b) - loss(a) || a.index - b.index);
+    const heads = [["Class", ""], ["Share of pixels", "n"],
+      ...models.map((m) => [`IoU % ${m.name}`, "n"]), ...others.map((m) => [others.length > 1 ? `Change ${m.name}` : "Change", "n"]),
+      ...models.map((m) => [`Accuracy % ${m.name}`, "n"])];
+    const one = (x) => (x === null ? DASH : fixed(x, 1));
+    const signed = (x) => (x === null ? DASH : x > 0 && Number(fixed(x, 1)) > 0 ? `+${fixed(x, 1)}` : fixed(x, 1));
+    const rows = (list) => list.map((c) => [`class ${c.index}`, percent(c.pixels / Math.max(s.pixels, 1)),
+      ...models.map((m) => one(value(c, m, "iou"))), ...others.map((m) => signed(change(c, m))), ...models.map((m) => one(value(c, m, "accuracy")))]);
+    const ignored = s.ignored ? `; ${grouped(s.ignored)} ignored` : "";
+    const caption = `${outputOf(report, s)}${grouped(s.pixels)} labelled pixels${ignored}; ${others.length ? "what loses most" : "the least IoU"} comes first`;
+    const more = ordered.slice(CLASSES);
+    return h("div", {}, table(caption, heads, rows(ordered.slice(0, CLASSES)), { show: true }),
+      more.length ? h("details", {}, h("summary", {}, `${more.length} more`), table("Further classes", heads, rows(more))) : null);
+  });
+}
+
+function classesSection(report) {
+  const found = classTable(report, 1);
+  return found.length ? section("classes", "Class by class", null, found) : null;
 }
 
 // Whether a cause is about a tensor: itself, one of several, or one of a layer.
@@ -200,15 +235,15 @@ function reliabilitySection(report) {
   if (!report.reliability.length) return null;
   return section("reliability", "Can the confidence be believed?",
     "Points on the diagonal: of the answers given with 80 % confidence, 80 % are right. Larger points are more samples.",
-    h("div", { class: "columns" }, report.reliability.map(reliabilityDiagram)));
+    h("div", { class: "columns" }, report.reliability.map((r) => reliabilityDiagram({ ...r, model: outputOf(report, r) + r.model }))));
 }
 
 function confusionSection(report) {
   const rows = report.confusion.filter((c) => c.matrix.length);
   if (!rows.length) return null;
-  const names = report.task && report.task.class_names;
+  const names = (row) => report.tasks.find((t) => t.output === row.output)?.class_names;
   return section("confusion", "Confusion", "Rows are labels, columns are answers; the shade is the share of the row.",
-    h("div", { class: "columns" }, rows.map((c) => confusionFigure(c, names))));
+    h("div", { class: "columns" }, rows.map((c) => confusionFigure({ ...c, model: outputOf(report, c) + c.model }, names(c)))));
 }
 
 function behaviourSection(report) {
@@ -217,7 +252,7 @@ function behaviourSection(report) {
   return section("behaviour", "Behaviour", "What else changed besides the metric.",
     table("Behaviour", [["Probe", ""], ...report.models.map((m) => [m.name, "n"]), ["Samples", "n"]],
       report.behaviour.map((b) => [
-        [b.title, better[b.better] ? h("span", { class: "muted small" }, ` ${better[b.better]}`) : null],
+        [outputOf(report, b) + b.title, better[b.better] ? h("span", { class: "muted small" }, ` ${better[b.better]}`) : null],
         ...report.models.map((m) => withUnit(num(b.values.find((v) => v.model === m.name)?.value), b.unit)),
         grouped(b.samples)])));
 }
@@ -249,7 +284,7 @@ function interfaceSection(report) {
 }
 
 function secondSection(report) {
-  const found = [metricTable(report, 2), agreementTable(report, 2)].flat().filter(Boolean);
+  const found = [metricTable(report, 2), agreementTable(report, 2), classTable(report, 2)].flat().filter(Boolean);
   if (!report.second_data && !found.length) return null;
   const d = report.second_data;
   const count = d && (d.description.endsWith(` ${d.samples} sample${d.samples === 1 ? "" : "s"}`) ? "" : `, ${plural(d.samples, "sample")}`);
