@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -100,6 +101,14 @@ class Runner:
                 self._interpreter.allocate_tensors()
             except (RuntimeError, ValueError) as e:
                 raise ModelError(f"LiteRT ({kernels} kernels) refuses the model: {e}") from None
+        self._model = model
+        self._options: dict[str, Any] = {
+            "kernels": kernels,
+            "keep_intermediates": keep_intermediates,
+            "threads": threads,
+            "ranges": ranges,
+            "batch": batch,
+        }
         self.inputs: list[dict] = self._interpreter.get_input_details()
         self.outputs: list[dict] = self._interpreter.get_output_details()
         self._by_name = {d["name"]: d for d in self.inputs}
@@ -166,8 +175,21 @@ class Runner:
         return self._interpreter.get_tensor(index)
 
     def reset_state(self) -> None:
-        """Sets variable tensors back to their initial values."""
+        """Sets variable tensors back to their initial values.
+
+        They are the state of fused recurrent ops, which the layers that these came from do not
+        keep from one run to the next. Variables that are resources, which the source itself
+        carries on, stay as they are.
+        """
         self._interpreter.reset_all_variables()
+
+    def restart(self) -> None:
+        """Sets all state back to what a fresh interpreter has, resources too."""
+        if any(d["op_name"] == "VAR_HANDLE" for d in self._interpreter._get_ops_details()):
+            # LiteRT has no way to set these back.
+            self._interpreter = Runner(self._model, **self._options)._interpreter
+        else:
+            self._interpreter.reset_all_variables()
 
     def tensor_details(self) -> list[dict]:
         return self._interpreter.get_tensor_details()

@@ -121,6 +121,13 @@ class Run:
         activations = self.config.scheme.activations if self.integer else "int8"
         prepared = prepare(loaded.model, integer=self.integer, activations=activations)
         self._check_custom(prepared)
+        if loaded.kind == "tflite" and prepared.single_steps:
+            self.warnings.append(
+                f"The recurrent layer at {prepared.single_steps[0]!r} runs a single step. In the "
+                "source file its state goes on from one run to the next; in the result it starts "
+                "at zero in every run. If runs follow one another, make the state an input and an "
+                "output of the model."
+            )
         self._timed("prepare", start)
         return prepared
 

@@ -51,11 +51,13 @@ def calibrate(
     Args:
       model: a float `.tflite` file's bytes.
       samples: maps from input tensor name to values of the tensor's exact shape and dtype; read
-        once. Variable tensors start from their initial values for each sample.
+        once. Variable tensors start from their initial values for each sample; what the source
+        itself keeps in variables (VAR_HANDLE) goes on from one sample to the next.
       tensors: names of the tensors to look at; None means all inputs and computed float32 tensors.
       mode: "full", or "minmax" for extremes only (no histogram; several times cheaper).
       threads: CPU threads of the interpreter; None for the default of `Runner`.
-      workers: where to run, if not in this process alone; the result is the same to the bit.
+      workers: where to run, if not in this process alone; the result is the same to the bit. Not
+        used for a model whose state goes on from sample to sample.
       progress: called with the number of samples run so far, after each.
       initial: statistics to continue from; they are not changed.
 
@@ -72,7 +74,7 @@ def calibrate(
     work = _Calibration(model, None if tensors is None else tuple(tensors), mode)
     work.start(threads)
     done = progress or (lambda count: None)
-    if workers is None or workers.count == 1:
+    if workers is None or workers.count == 1 or work.carries_on:
         sketches = work.sketches()
         count = 0
         for sample in samples:
@@ -154,9 +156,9 @@ class _Calibration:
         self._sizes = {t.name: t.size for t in main.main.tensors()}
         self._unseen = {n for n, _, _ in self._watched} - {t.name for t in main.main.inputs}
         self._outputs = {d["name"]: d["index"] for d in runner.outputs if d["dtype"] == np.float32}
-        self._stateful = any(t.is_variable for t in main.main.tensors()) or any(
-            op.name == "VAR_HANDLE" for op in main.main.ops
-        )
+        self._fused_state = any(t.is_variable for t in main.main.tensors())
+        # A source's own state goes on from sample to sample: they cannot be shared out.
+        self.carries_on = any(op.name == "VAR_HANDLE" for op in main.main.ops)
         self._expected = {
             d["name"]: (tuple(d["shape"]), np.dtype(d["dtype"])) for d in runner.inputs
         }
@@ -174,7 +176,7 @@ class _Calibration:
         """
         assert self._runner is not None
         _check_sample(sample, self._expected, number)
-        if self._stateful:
+        if self._fused_state:
             self._runner.reset_state()
         self._runner.set_inputs(sample)
         found = self._runner.invoke_for_ranges() if self._in_passing else None

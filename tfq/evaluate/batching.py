@@ -127,7 +127,7 @@ class Evaluated:
             fed = self._feed({name: v[start : start + taken] for name, v in samples.items()})
             batch = {name: self._batch(name, v) for name, v in fed.items()}
             if self._stateful:
-                self._runner.reset_state()
+                self._runner.restart()
             for name, value in self._runner.run(batch).items():
                 whole = value if value.ndim else value[np.newaxis]
                 shared = whole.shape[0] == self._rows

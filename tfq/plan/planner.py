@@ -200,7 +200,8 @@ class _PlanMaker:
     def _float_edges(self, op: Op) -> dict[int, Grid]:
         edges = {}
         for i, t in enumerate(op.inputs):
-            if t is None or t.dtype != "float32" or t.is_const:
+            # What a float op keeps from run to run is its own, and float.
+            if t is None or t.dtype != "float32" or t.is_const or t.is_variable:
                 continue
             if self.tensor(t).grid.is_integer:
                 edges[i] = FLOAT

@@ -27,6 +27,8 @@ class Prepared:
       trained: grids that training wrote into the source.
       applied: the rewrites, in order.
       left: (tensor, reason) of loops and recurrent ops that could not be unrolled.
+      single_steps: outputs of fused recurrent ops of one step; their state starts at zero in every
+        run now.
     """
 
     model: Model
@@ -35,6 +37,7 @@ class Prepared:
     trained: Trained
     applied: tuple[Applied, ...]
     left: tuple[tuple[str, str], ...]
+    single_steps: tuple[str, ...] = ()
 
 
 def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -> Prepared:
@@ -51,10 +54,12 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
     model = Model.from_bytes(source)
     applied: tuple[Applied, ...] = ()
     left: tuple[tuple[str, str], ...] = ()
+    single: tuple[str, ...] = ()
     records = take_records(model)
     if integer:
         whiles = unroll_while.apply(model)
         lstms = unroll_lstm.apply(model)
+        single = lstms.single
         ifs = if_to_select.apply(model)
         # An IF that unrolling left for its condition may be gone now.
         left = (*(w for w in whiles.left if w[0] not in ifs.done), *lstms.left)
@@ -79,9 +84,8 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
         add_biases(model.main)
     data = model.to_bytes()
     # Read back, so that the graph has exactly the tensor order of the bytes that are run.
-    return Prepared(
-        Model.from_bytes(data), data, hashlib.sha256(data).hexdigest(), trained, applied, left
-    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Prepared(Model.from_bytes(data), data, sha256, trained, applied, left, single)
 
 
 def unique_names(graph: Graph) -> None:

@@ -59,10 +59,12 @@ def apply(model: Model, *, max_steps: int = 512, max_ops: int = 20000) -> Unroll
     graph = model.main
     done: list[str] = []
     left: list[tuple[str, str]] = []
+    single: list[str] = []
     names = Names(t.name for t in graph.tensors())
     for op in [op for op in graph.ops if op.name in _FUSED]:
         try:
-            new = _Unroller(graph, op, names, max_steps).unroll()
+            unroller = _Unroller(graph, op, names, max_steps)
+            new = unroller.unroll()
             if len(graph.ops) + len(new) > max_ops:
                 raise UnrollError(
                     f"unrolled it would make the model larger than {max_ops} ops; use a shorter "
@@ -74,11 +76,13 @@ def apply(model: Model, *, max_steps: int = 512, max_ops: int = 20000) -> Unroll
         at = graph.ops.index(op)
         graph.ops[at : at + 1] = new
         done.append(op.outputs[0].name)
+        if unroller.steps == 1:
+            single.append(op.outputs[0].name)
     if done:
         _take_single_steps(graph)
         reverse_of_concatenation(graph, names)
         graph.prune()
-    return Unrolled(tuple(done), tuple(left))
+    return Unrolled(tuple(done), tuple(left), tuple(single))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +156,10 @@ class _Unroller:
         if len(x.shape) != 3 or x.signature is not None or x.dtype != "float32":
             raise UnrollError("the shape of its input is not static")
         self._time = 0 if op.options.timeMajor else 1
-        self._steps, self._batch = x.shape[self._time], x.shape[1 - self._time]
-        if self._steps > max_steps:
+        self.steps, self._batch = x.shape[self._time], x.shape[1 - self._time]
+        if self.steps > max_steps:
             raise UnrollError(
-                f"it runs for {self._steps} steps, too many to unroll; use a shorter sequence "
+                f"it runs for {self.steps} steps, too many to unroll; use a shorter sequence "
                 f"(up to {max_steps} steps), or keep it float with --allow_float={op.name}"
             )
         self._source, self._reversed = self._input(graph)
@@ -267,11 +271,11 @@ class _Unroller:
         if self._time == 1 and self._batch > 1:
             order = int32([1, 0, 2], self._names.fresh(f"{self._prefix}/time_major"))
             x = self._emit(
-                "TRANSPOSE", [x, order], (self._steps, self._batch, features), "x_time_major"
+                "TRANSPOSE", [x, order], (self.steps, self._batch, features), "x_time_major"
             )
         rows = Tensor(
             self._names.fresh(f"{self._prefix}/x_rows"),
-            (self._steps * self._batch, features),
+            (self.steps * self._batch, features),
             "float32",
         )
         self.ops.append(reshape(x, rows, self._names))
@@ -281,8 +285,8 @@ class _Unroller:
             "FULLY_CONNECTED", [rows, kernel, bias], (rows.shape[0], width), "all_steps"
         )
         axis = int32(0, self._names.fresh(f"{self._prefix}/step_axis"))
-        shapes = [(self._batch, width)] * self._steps
-        return self._emit_many("SPLIT", [axis, product], shapes, "x_w", numSplits=self._steps)
+        shapes = [(self._batch, width)] * self.steps
+        return self._emit_many("SPLIT", [axis, product], shapes, "x_w", numSplits=self.steps)
 
     def _gather(self, hidden: list[Tensor]) -> None:
         """The fused op's output tensor from the steps' outputs."""
@@ -293,7 +297,7 @@ class _Unroller:
             self.ops.append(Op("PACK", list(hidden), [out], options))
             return
         rows = self._emit(
-            "CONCATENATION", list(hidden), (self._steps, self._weights.units), "h", axis=0
+            "CONCATENATION", list(hidden), (self.steps, self._weights.units), "h", axis=0
         )
         self.ops.append(reshape(rows, out, self._names))
 

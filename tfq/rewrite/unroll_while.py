@@ -29,10 +29,12 @@ class Unrolled:
     Attributes:
       done: the first output tensor of each that was rewritten.
       left: (first output tensor, reason) of each that stays.
+      single: those of `done` that ran one step: only a state from run to run gives that a sense.
     """
 
     done: tuple[str, ...] = ()
     left: tuple[tuple[str, str], ...] = ()
+    single: tuple[str, ...] = ()
 
 
 def apply(model: Model, *, max_steps: int = 512, max_ops: int = 20000) -> Unrolled:

@@ -18,7 +18,7 @@ from tfq.graph.runnable import runnable
 from tfq.runtime import Runner
 from tfq.sources import markers
 from tfq.sources.causes import listed, root_cause
-from tfq.sources.tracing import Entry, holds_state
+from tfq.sources.tracing import Entry
 
 # Largest difference allowed, as a share of the output's largest value. Float kernels that sum in
 # another order stay below 1e-5 on MobileNets; a missing activation shows at 1e-1.
@@ -68,7 +68,6 @@ def _compare(entry: Entry, model: bytes) -> tuple[dict[str, float], list[str]]:
     if any(label.startswith("CUSTOM") for label in labels):
         return {}, ["Not compared with the source: the model holds ops that LiteRT cannot run."]
     runner = Runner(runnable(model))
-    stateful = holds_state(entry.function)
     rng = np.random.default_rng(0)
     checks: dict[str, float] = {"max_abs_diff": 0.0, "max_rel_diff": 0.0}
     warnings: list[str] = []
@@ -82,9 +81,8 @@ def _compare(entry: Entry, model: bytes) -> tuple[dict[str, float], list[str]]:
                 f"({root_cause(e)})."
             )
             continue
-        if not stateful:
-            # Fused LSTMs keep their state between invocations; the layer they came from does not.
-            runner.reset_state()
+        # Fused LSTMs keep their state between invocations; the layer they came from does not.
+        runner.reset_state()
         try:
             got = runner.run({a.tensor_name: inputs[a.name] for a in interface.inputs})
         except TfqError as e:

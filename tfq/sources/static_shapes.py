@@ -221,6 +221,7 @@ def _check_rows(before: Model, after: Model, where: str) -> None:
         for arg in old.inputs:
             value = inputs[arg.name]
             feed[arg.tensor_name] = value[start : start + old_batch] if arg.shape else value
+        single.reset_state()
         parts.append(single.run(feed))
     for was, now in zip(old.outputs, new.outputs, strict=True):
         expected = np.concatenate([np.atleast_1d(p[was.tensor_name]) for p in parts])

@@ -66,6 +66,8 @@ def measure_accuracy(
             return None
         if labels.size and (labels.min() < 0 or labels.max() >= max(classes, 2)):
             return None
+        reference.reset_state()
+        runner.reset_state()
         expected = _answer(reference.run(inputs)[name].reshape(shape))[: sample.real]
         got = dequantized(model, runner.run(feed(inputs)))[name].reshape(shape)
         got = _answer(got)[: sample.real]

@@ -107,12 +107,6 @@ class LayerWork:
             )
             for t in main.inputs
         }
-        # LiteRT sets variable tensors back, but not variables that are resources.
-        self.resources = any(
-            op.name == "VAR_HANDLE"
-            for model in (pairing.float_model, pairing.quantized)
-            for op in model.main.ops
-        )
         self._session: _Session | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,32 +158,21 @@ class _Interpreters:
     """One set of the models, and what goes into the quantized one."""
 
     def __init__(self, work: LayerWork, threads: int):
-        self.models, self.quantized_model, self.fed_by = work.models, work.quantized, work.fed
-        self.threads = threads
-        self.resources = work.resources
+        self.fed_by = work.fed
         self.fed: dict[str, np.ndarray] = {}
-        self._open()
-
-    def _open(self) -> None:
-        self.references = [
-            Runner(m, keep_intermediates=True, threads=self.threads) for m in self.models
-        ]
-        self.quantized = Runner(self.quantized_model, keep_intermediates=True, threads=self.threads)
-        self.used = False
+        self.references = [Runner(m, keep_intermediates=True, threads=threads) for m in work.models]
+        self.quantized = Runner(work.quantized, keep_intermediates=True, threads=threads)
 
     def run(self, sample: Mapping[str, np.ndarray]) -> _Interpreters:
-        if self.used and self.resources:
-            self._open()
-        self.used = True
         for runner in self.references:
-            runner.reset_state()
+            runner.restart()
             runner.set_inputs(sample)
             _invoke(runner)
         self.fed = {}
         for name, (source, grid) in self.fed_by.items():
             value = sample[source]
             self.fed[name] = quantize(value, grid) if grid and value.dtype.kind == "f" else value
-        self.quantized.reset_state()
+        self.quantized.restart()
         self.quantized.set_inputs(self.fed)
         _invoke(self.quantized)
         return self
