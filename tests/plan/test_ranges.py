@@ -1,7 +1,11 @@
 """Ranges that kernels could not do with are widened."""
 
 import numpy as np
+import pytest
 from small_models import Net, plan_of
+
+from tfq.quantize.boundary import InputQuantizer, dequantized
+from tfq.runtime import Runner
 
 
 def test_arguments_of_a_softmax_that_are_all_alike_get_a_scale_that_its_kernel_takes():
@@ -24,3 +28,25 @@ def test_a_layer_that_is_narrow_beside_its_weights_keeps_its_multiplier_below_25
     planned = plan_of(net.bytes(y), samples)
     s_in, s_out = planned.grid("in0").scale[0], planned.grid("y").scale[0]
     assert s_in * 300 / 127 / s_out < 256
+
+
+@pytest.mark.parametrize("bound", [10.0, np.inf])
+def test_a_bound_that_values_do_not_reach_takes_no_part_of_the_range(bound):
+    net = Net()
+    x = net.input(1, 8)
+    clipped = net.op("MAXIMUM", net.op("MINIMUM", net.dense(x, 8), bound), -bound, out="clipped")
+    samples = [{"in0": np.linspace(-v, v, 8, dtype=np.float32)[None]} for v in (0.1, 0.2, 0.3)]
+    planned = plan_of(net.bytes(net.dense(clipped, 4, out="y")), samples)
+    low, high = planned.grid("clipped").range()
+    assert -1 < low < high < 1
+    # One that they reach acts.
+    net = Net()
+    total = net.op("ADD", net.input(1, 8), net.input(1, 8))
+    y = net.op("MAXIMUM", net.op("MINIMUM", total, 0.5), 0.25, out="y")
+    ramps = [np.linspace(-v, v, 8, dtype=np.float32)[None] for v in (0.5, 1, 2)]
+    samples = [{"in0": v, "in1": v} for v in ramps]
+    planned = plan_of(net.bytes(y), samples)
+    emitted = planned.emit().model
+    q = Runner(emitted.to_bytes()).run(InputQuantizer(emitted)(samples[2]))
+    expected = np.clip(2 * ramps[2], 0.25, 0.5)
+    np.testing.assert_allclose(dequantized(emitted, q)["y"], expected, atol=0.02)

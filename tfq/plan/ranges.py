@@ -129,7 +129,7 @@ class Ranges:
                 t = op.input(i)
                 if t.is_const:
                     if t.size and (op, i) not in masked.consts:
-                        self._widen(out, float(t.values().min()), float(t.values().max()))
+                        self._widen(out, *_shown(op, t))
                 elif groups.find(t) is not groups.find(out):
                     self._widen(out, *self.held(t))
         self._keep_multipliers()
@@ -244,3 +244,17 @@ def _extremes(const: Tensor) -> tuple[float, float]:
     """The range of a constant, zero among it."""
     values = const.values()
     return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+
+
+def _shown(op: Op, t: Tensor) -> tuple[float, float]:
+    """What of a constant can come out of an op that shares one grid.
+
+    A bound that values do not reach (a clip at 10 of values up to 1) shows in no output, and acts
+    from the end of the grid just as well.
+    """
+    lo, hi = float(t.values().min()), float(t.values().max())
+    if op.name == "MINIMUM":
+        return lo, min(lo, 0.0)
+    if op.name == "MAXIMUM":
+        return max(hi, 0.0), hi
+    return lo, hi

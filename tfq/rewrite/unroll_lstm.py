@@ -226,34 +226,36 @@ class _Unroller:
         c: Tensor | None = None
         for t, z in enumerate(reversed(steps) if self._reversed else steps):
             if hidden:
-                u = self._emit("FULLY_CONNECTED", [hidden[-1], recurrent, None], z.shape, f"u_{t}")
-                z = self._emit("ADD", [z, u], z.shape, f"z_{t}")
+                u = self._emit(
+                    "FULLY_CONNECTED", [hidden[-1], recurrent, None], z.shape, f"step_{t}/u"
+                )
+                z = self._emit("ADD", [z, u], z.shape, f"step_{t}/z")
             if w.gates == 1:
-                hidden.append(self._activated(z, f"h_{t}"))
+                hidden.append(self._activated(z, f"step_{t}/h"))
                 continue
             shape = (self._batch, w.units)
             gates = self._emit_many(
-                "SPLIT", [split_axis, z], [shape] * w.gates, f"gates_{t}", numSplits=w.gates
+                "SPLIT", [split_axis, z], [shape] * w.gates, f"step_{t}/gates", numSplits=w.gates
             )
             f, g, o = (self._gate(gates[k - 3], k, t) for k in range(3))
             if one is None:
-                i = self._emit("LOGISTIC", [gates[0]], shape, f"i_{t}")
+                i = self._emit("LOGISTIC", [gates[0]], shape, f"step_{t}/i")
             else:
-                i = self._emit("SUB", [one, f], shape, f"i_{t}")
-            new = self._emit("MUL", [i, g], shape, f"i_g_{t}")
+                i = self._emit("SUB", [one, f], shape, f"step_{t}/i")
+            new = self._emit("MUL", [i, g], shape, f"step_{t}/i_g")
             if c is not None:
-                kept = self._emit("MUL", [f, c], shape, f"f_c_{t}")
-                new = self._emit("ADD", [kept, new], shape, f"c_{t}")
+                kept = self._emit("MUL", [f, c], shape, f"step_{t}/f_c")
+                new = self._emit("ADD", [kept, new], shape, f"step_{t}/c")
             c = self._clipped(new, t)
-            squashed = self._activated(c, f"act_c_{t}")
-            hidden.append(self._emit("MUL", [o, squashed], shape, f"h_{t}"))
+            squashed = self._activated(c, f"step_{t}/act_c")
+            hidden.append(self._emit("MUL", [o, squashed], shape, f"step_{t}/h"))
         self._gather(hidden)
         return self.ops
 
     def _gate(self, z: Tensor, k: int, t: int) -> Tensor:
         if k == 1:
-            return self._activated(z, f"g_{t}")
-        return self._emit("LOGISTIC", [z], z.shape, f"{'fgo'[k]}_{t}")
+            return self._activated(z, f"step_{t}/g")
+        return self._emit("LOGISTIC", [z], z.shape, f"step_{t}/{'fgo'[k]}")
 
     def _clipped(self, c: Tensor, t: int) -> Tensor:
         limit = float(self._op.options.cellClip or 0)
@@ -261,8 +263,8 @@ class _Unroller:
             return c
         high = self._constant(np.array([limit]), "clip_high")
         low = self._constant(np.array([-limit]), "clip_low")
-        c = self._emit("MINIMUM", [c, high], c.shape, f"c_below_{t}")
-        return self._emit("MAXIMUM", [c, low], c.shape, f"c_clipped_{t}")
+        c = self._emit("MINIMUM", [c, high], c.shape, f"step_{t}/c_below")
+        return self._emit("MAXIMUM", [c, low], c.shape, f"step_{t}/c_clipped")
 
     def _projected(self) -> list[Tensor]:
         """x_t W + b for every step, each [batch, gates * units]."""
@@ -330,10 +332,14 @@ def _take_single_steps(graph: Graph) -> None:
         out = op.outputs[0]
         if step is None or step.shape != out.shape or step in graph.outputs:
             continue
+        graph.ops.remove(op)
+        if out not in graph.outputs:
+            # Keeps the step's name, by which it is known as one of many alike.
+            graph.replace_uses(out, step)
+            continue
         maker = makers[step]
         maker.outputs = [out if t is step else t for t in maker.outputs]
         makers[out] = maker
-        graph.ops.remove(op)
         for reader in graph.ops:
             reader.inputs = [out if t is step else t for t in reader.inputs]
 
