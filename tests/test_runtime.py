@@ -82,6 +82,22 @@ def test_a_run_that_fails_is_an_error():
         runner.run({"x": np.zeros(4, np.float32), "i": np.array([9], np.int32)})
 
 
+def test_what_litert_does_not_take_is_an_error():
+    runner = Runner(model().to_bytes())
+    for value in (X[:, :2], X.astype(np.float64), np.array("x"), None):
+        with pytest.raises(ModelError, match=r"does not take the input 'x'"):
+            runner.run({"x": value})
+    with pytest.raises(ModelError, match=r"does not take the input 'z'"):
+        runner.run({"z": X})
+    with pytest.raises(ModelError, match="Tensor 99 cannot be read"):
+        runner.tensor(99)
+
+
+def test_inputs_are_resized_by_name():
+    runner = Runner(model().to_bytes(), kernels="builtin", shapes={"x": [2, 3]})
+    assert runner.run({"x": np.ones((2, 3), np.float32)})["y"].shape == (2, 3)
+
+
 def test_state_is_reset():
     x, y = Tensor("x", (1, 2), "float32"), Tensor("y", (1, 3), "float32")
     options = options_type("SVDFOptions")()

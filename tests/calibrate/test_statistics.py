@@ -85,6 +85,48 @@ def test_load_says_what_is_wrong(tmp_path):
         Statistics.load(path)
 
 
+def as_bytes(text):
+    return np.frombuffer(text, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        *((key, lambda a: a.astype(np.complex64)) for key in ("count", "extremes", "counts")),
+        *((key, lambda a: a.astype(object)) for key in ("count", "extremes", "bins")),
+        ("bins_size", lambda a: a.astype(np.float32)),
+        ("counts", lambda a: a > 0),
+        ("counts", lambda a: -a),
+        ("counts", lambda a: a * 0),
+        ("counts", lambda a: a.astype(np.uint64) * 0 + np.uint64(2**64 - 1)),
+        ("counts", lambda a: a[:-1]),
+        ("count", lambda a: a + 1),
+        ("count", lambda a: a[:0]),
+        ("count", lambda a: a.astype("U3")),
+        ("bins", lambda a: a * 0),
+        ("bins", lambda a: a * 0 + 0x7F80),
+        ("minima_counts", lambda a: a + 1),
+        ("extremes", lambda a: a * np.nan),
+        ("extremes", lambda a: a * np.inf),
+        ("extremes", lambda a: a[:, ::-1]),
+        ("extremes", lambda a: a[0]),
+        ("header", lambda a: as_bytes(a.tobytes().replace(b'"samples": 2', b'"samples": -2'))),
+        ("header", lambda a: as_bytes(a.tobytes().replace(b'["a"]', b"[[1]]"))),
+        ("header", lambda a: as_bytes(b"[" * 100_000)),
+    ],
+)
+def test_arrays_that_no_samples_can_have_led_to(tmp_path, key, change):
+    path = tmp_path / "s.npz"
+    statistics_of([{"a": [1.0, -2.0, 5.0]}, {"a": [3.0, 0.5, 7.0]}]).save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    with np.errstate(all="ignore"):
+        arrays[key] = change(arrays[key])
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=r"damaged, or not statistics|cannot be read"):
+        Statistics.load(path)
+
+
 def test_flipped_bytes_never_give_a_traceback(tmp_path):
     path = tmp_path / "s.npz"
     statistics_of([{"a": np.linspace(-1, 1, 50), "b": np.zeros(3)}]).save(path)

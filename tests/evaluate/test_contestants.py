@@ -7,7 +7,7 @@ from small_models import Net, cnn, config_of, plan_of
 from tfq.convert import convert_model
 from tfq.errors import ModelError, UsageError
 from tfq.evaluate.contestants import kind_of, load_field
-from tfq.graph.model import Model
+from tfq.graph.model import Model, Quant
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,16 @@ def test_kinds(float_model, int8_model):
     assert kind_of(Model.from_bytes(converted.model)) == "int8"
     mixed = plan_of(float_model, config=config_of("dynamic")).emit().model
     assert kind_of(mixed) == "mixed"
+
+
+@pytest.mark.parametrize("scale", [None, 0.0])
+def test_a_quantized_file_that_crashes_the_interpreter_is_an_error(float_model, int8_model, scale):
+    damaged = Model.from_bytes(int8_model)
+    for op in damaged.main.ops:
+        if op.name in ("CONV_2D", "ADD"):
+            op.outputs[0].quant = None if scale is None else Quant.per_tensor(scale)
+    with pytest.raises(ModelError, match=r"^The model (crashes the LiteRT|does not run)"):
+        load_field([float_model, damaged.to_bytes()])
 
 
 def test_the_first_float_model_is_the_reference_and_comes_first(float_model, int8_model, tmp_path):

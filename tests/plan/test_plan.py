@@ -146,6 +146,16 @@ def put(value, *path):
         put([0.5, 0.5], "tensors", "t", "zero_point"),
         put("fast", "ops", "t", "mode"),
         put({"one": {"dtype": "int8"}}, "ops", "t", "inputs"),
+        *(put(v, "tensors", "t", "scale") for v in ([], [0.5, True], [[0.5]], True, None, 10**400)),
+        *(put(v, "tensors", "t", "zero_point") for v in (0.5, True, "0", [None], {}, [[0]])),
+        *(put(v, "tensors", "t", "dtype") for v in (8, None, ["int8"])),
+        *(put(v, "tensors", "t", "axis") for v in (-1, 1.0, True, 10**9, "0")),
+        *(put(v, "tensors", "t", "bits") for v in (4.0, True, "4", [4])),
+        *(put(v, "tensors", "t", "reason") for v in (None, 3, ["x"])),
+        *(put(v, "ops", "t", key) for v in (3, ["x"]) for key in ("op", "root", "reason")),
+        *(put(v, "ops", "t", "terms") for v in (1.5, True, "2")),
+        *(put(v, "equalization") for v in ({"t": [0.0]}, {"t": [True]}, {"t": [[1.0]]}, [1.0])),
+        put(3, "model_sha256"),
     ],
 )
 def test_a_missing_or_wrong_field_is_a_usage_error(edit):
@@ -160,6 +170,13 @@ def test_a_missing_or_wrong_field_is_a_usage_error(edit):
         ("[]", r"not a tfq plan of version 1 \(found: list\)"),
         ("{}", r"not a tfq plan of version 1 \(found: None\)"),
         ('{"version": 2}', r"not a tfq plan of version 1 \(found: 2\)"),
+        ('{"version": NaN}', "NaN is no number"),
+        ('{"version": [Infinity]}', "Infinity is no number"),
+        ('{"version": {"x": -Infinity}}', "-Infinity is no number"),
+        ('{"version": 1e999}', "1e999 is no number"),
+        ('{"version": ' + "9" * 5000 + "}", "is not JSON"),
+        ('{"version": "\\ud800"}', "is not JSON"),
+        ("[" * 100_000, "nested too deep"),
     ],
 )
 def test_what_is_no_plan_is_said(text, message):

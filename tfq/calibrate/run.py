@@ -202,7 +202,7 @@ class _Calibration:
                         raise DataError("holds NaN")
         except DataError as e:
             raise _not_finite(at, at in self._expected, number, str(e)) from None
-        except ValueError as e:
+        except ModelError as e:
             raise ModelError(f"Tensor {at!r} cannot be read after running: {e}") from None
 
 

@@ -212,7 +212,12 @@ class Sketch:
 
     @staticmethod
     def from_state(state: dict[str, Any]) -> Sketch:
-        """The sketch that `state` described."""
+        """The sketch that `state` described.
+
+        Raises:
+          ValueError: no sketch has such a state.
+        """
+        _check_state(state)
         sketch = Sketch(str(state["mode"]))
         sketch.count = int(state["count"])
         sketch.min, sketch.max = (float(v) for v in state["extremes"])
@@ -243,6 +248,33 @@ class Sketch:
         low = np.clip(lower[index], self.min, self.max)
         high = np.clip(upper[index], self.min, self.max)
         return Bins(low, high, (low + high) / 2, counts)
+
+
+# The bins of infinity and beyond, without and with the sign: no value of a sketch is in one.
+_FIRST_INFINITE = 0x7F80
+
+
+def _check_state(state: dict[str, Any]) -> None:
+    """Raises ValueError for a state from a file that no samples can have led to."""
+    low, high = (float(v) for v in state["extremes"])
+    count = int(state["count"])
+    kinds = ("minima", "maxima") if state["mode"] == "minmax" else ("", "minima", "maxima")
+    totals = []
+    for kind in kinds:
+        bins, counts = (state[f"{kind}_{n}" if kind else n] for n in ("bins", "counts"))
+        if bins.dtype.kind not in "iu" or counts.dtype.kind not in "iu":
+            raise ValueError("a histogram is not of whole numbers")
+        if bins.shape != counts.shape or bins.ndim != 1 or np.any(counts <= 0):
+            raise ValueError("a histogram has bins without counts")
+        if np.any(bins % _NEGATIVE_ZERO >= _FIRST_INFINITE) or np.unique(bins).size != bins.size:
+            raise ValueError("a histogram has bins that do not exist")
+        totals.append(sum(counts.tolist()))
+    if kinds[0] == "" and totals.pop(0) != count:
+        raise ValueError("a histogram does not hold as many values as were counted")
+    if totals[0] != totals[1] or totals[0] > count or (count > 0) != (totals[0] > 0):
+        raise ValueError("the numbers of values and of samples contradict each other")
+    if count and not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"the extremes {low:g} and {high:g} are none")
 
 
 def _extreme(flat: np.ndarray, reduce: Callable[[np.ndarray], Any], bound: float) -> float:

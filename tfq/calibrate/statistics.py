@@ -8,6 +8,7 @@ import io
 import json
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,9 @@ _DAMAGE = (
     KeyError,
     RuntimeError,
     SyntaxError,
+    TypeError,
+    MemoryError,
+    tokenize.TokenError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -153,7 +157,7 @@ class Statistics(Mapping[str, Sketch]):
                     f"({_VERSION}). Upgrade tfq or calibrate again."
                 )
             statistics = _unpack(header, arrays)
-        except (KeyError, IndexError, TypeError, ValueError) as e:
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
             raise DataError(
                 f"{where} are damaged, or not statistics ({type(e).__name__}: {e}). "
                 "Calibrate again."
@@ -173,7 +177,18 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
 def _unpack(header: dict, arrays: dict[str, np.ndarray]) -> Statistics:
     if header["mode"] not in MODES:
         raise ValueError(f"mode {header['mode']!r}")
-    names = header["tensors"]
+    names, samples = header["tensors"], header["samples"]
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise ValueError("the tensors have no names")
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 0:
+        raise ValueError(f"samples {samples!r}")
+    for key, array in arrays.items():
+        # Complex numbers, booleans and texts would only fail where they are used.
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{key!r} is no array")
+        wanted = "f" if key == "extremes" else "iu"
+        if array.dtype.kind not in wanted or array.ndim != (2 if key == "extremes" else 1):
+            raise ValueError(f"{key!r} is {array.dtype}{list(array.shape)}")
     sizes = {key: arrays[f"{key}_size"] for key in _LISTS if key.endswith("bins")}
     starts = {key: np.concatenate([[0], np.cumsum(size)]) for key, size in sizes.items()}
     sketches = {}
@@ -187,4 +202,6 @@ def _unpack(header: dict, arrays: dict[str, np.ndarray]) -> Statistics:
             start = starts[key.replace("counts", "bins")]
             state[key] = arrays[key][start[i] : start[i + 1]]
         sketches[name] = Sketch.from_state(state)
-    return Statistics(sketches, str(header["model_sha256"]), int(header["samples"]), header["mode"])
+        if sketches[name].samples not in (0, samples):
+            raise ValueError(f"{name!r} was seen in another number of samples")
+    return Statistics(sketches, str(header["model_sha256"]), samples, header["mode"])

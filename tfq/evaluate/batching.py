@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.check import run_in_child
 from tfq.graph.model import Model
 from tfq.graph.rebatch import is_stateful, with_free_batch
 from tfq.quantize.boundary import InputQuantizer, dequantized
@@ -75,6 +76,7 @@ def in_batches(model: bytes, batched: bool, samples: Arrays) -> Runnable:
     wide = Runnable(free.to_bytes(), rows, True, False)
     few = {name: values[:4] for name, values in samples.items()}
     try:
+        run_in_child(wide.model, where="the model in batches", kernels=("xnnpack",), batch=rows)
         one_by_one, together = Evaluated(plain)(few), Evaluated(wide)(few)
     except (TfqError, ValueError):
         return plain

@@ -11,6 +11,7 @@ from typing import Any
 from tfq.data.fit import aliases
 from tfq.errors import ModelError, UsageError, nearest
 from tfq.files import read_bytes
+from tfq.graph.check import check_runs
 from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, Interface, read_interface
 from tfq.graph.model import Model
@@ -179,6 +180,8 @@ def _load(source: Any, signature: str | None, progress: Callable[[str], None] | 
         kind = kind_of(model)
         open_shapes = any(-1 in (t.signature or ()) for t in model.main.inputs)
         if kind != "float32" and not (kind == "float16" and open_shapes):
+            # As a float one is: kernels may answer what is in a damaged file by ending the process.
+            check_runs(content, where=path or "the model")
             return _Loaded(content, content, path, kind, layer_names(model))
     loaded: Source = load_source(source, signature=signature, progress=progress)
     return _Loaded(

@@ -7,6 +7,7 @@ then allocated and invoked once on zeros in a child process with limits on time 
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -14,10 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from tfq.children import end_with_parent, lifeline
 from tfq.errors import ModelError, TfqError
@@ -29,9 +29,11 @@ from tfq.temporary import temporary_folder
 _KERNELS = ("xnnpack", "builtin")
 # LiteRT counts bytes of one tensor in places with 32 bits.
 _MAX_TENSOR_BYTES = 2**31
+# Seconds that allocating and one run with each set of kernels may take, where nobody says else.
+TIME_LIMIT = 60.0
 
 
-def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60.0) -> Model:
+def check_runs(model: bytes, *, where: str = "the model", time_limit: float | None = None) -> Model:
     """Checks a `.tflite` file's structure and runs it once in a child process.
 
     A model with custom ops is only checked for its structure: LiteRT cannot run it alone.
@@ -39,7 +41,8 @@ def check_runs(model: bytes, *, where: str = "the model", time_limit: float = 60
     Args:
       model: the file's bytes.
       where: what to call the file in an error.
-      time_limit: seconds that allocating and one run with each set of kernels may take.
+      time_limit: seconds that allocating and one run with each set of kernels may take; None:
+        `TIME_LIMIT`.
 
     Returns:
       The parsed model.
@@ -63,25 +66,30 @@ def run_in_child(
     model: bytes,
     *,
     where: str,
-    time_limit: float = 60.0,
+    time_limit: float | None = None,
     kernels: Sequence[str] = _KERNELS,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
 ) -> None:
     """Runs a model of good structure once in a child process, as `check_runs` does.
 
     Args:
       model: the file's bytes.
       where: what to call the file in an error.
-      time_limit: seconds.
+      time_limit: seconds; None: `TIME_LIMIT`.
       kernels: the sets to run it with, as for `Runner`.
+      shapes, batch: what its inputs are resized to, as for `Runner`.
 
     Raises:
       ModelError: it crashes, is refused, takes too much memory, or does not finish.
     """
+    resized: dict[str, Any] = {"shapes": shapes, "batch": batch}
+    time_limit = TIME_LIMIT if time_limit is None else time_limit
     # A process with threads (TensorFlow's, say) cannot fork safely: their locks stay taken.
     if hasattr(os, "fork") and threading.active_count() == 1 and "tensorflow" not in sys.modules:
-        code, said = _in_fork(model, time_limit, kernels)
+        code, said = _in_fork(model, time_limit, kernels, resized)
     else:
-        code, said = _in_subprocess(model, time_limit, kernels)
+        code, said = _in_subprocess(model, time_limit, kernels, resized)
     if code == 0:
         return
     if code is None:
@@ -135,22 +143,22 @@ def _check_structure(model: Model, where: str) -> None:
             )
 
 
-def run_once(model: bytes, kernels: Sequence[str] = _KERNELS) -> None:
+def run_once(
+    model: bytes, kernels: Sequence[str] = _KERNELS, resized: Mapping[str, Any] | None = None
+) -> None:
     """Allocates and invokes on zeros with each set of kernels."""
     for each in kernels:
-        runner = Runner(model, kernels=each)
-        runner.set_inputs({d["name"]: np.zeros(d["shape"], d["dtype"]) for d in runner.inputs})
-        runner.invoke()
+        Runner(model, kernels=each, **(resized or {})).run_on_zeros()
 
 
-def _child(model: bytes, kernels: Sequence[str]) -> tuple[int, str]:
+def _child(model: bytes, kernels: Sequence[str], resized: Mapping[str, Any]) -> tuple[int, str]:
     """The child's whole work: exit code and, for 1, the reason."""
     _limit_memory()
     try:
-        run_once(model, kernels)
+        run_once(model, kernels, resized)
     except TfqError as e:
         return 1, str(e)
-    except (MemoryError, ValueError, TypeError, KeyError, RuntimeError) as e:
+    except MemoryError as e:
         return 1, f"{type(e).__name__}: {e}."
     return 0, ""
 
@@ -169,7 +177,9 @@ def _limit_memory() -> None:
         return  # Not Linux: no cap.
 
 
-def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[int | None, str]:
+def _in_fork(
+    model: bytes, time_limit: float, kernels: Sequence[str], resized: Mapping[str, Any]
+) -> tuple[int | None, str]:
     # LiteRT is loaded before the fork: the child then needs milliseconds, not a new import.
     import ai_edge_litert.interpreter  # noqa: F401
 
@@ -190,7 +200,7 @@ def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[i
             os.dup2(sink, 2)
             for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE):
                 signal.signal(number, signal.SIG_DFL)
-            code, said = _child(model, kernels)
+            code, said = _child(model, kernels, resized)
             os.write(writer, said.encode()[:4000])
         finally:
             os._exit(code)
@@ -216,7 +226,7 @@ def _in_fork(model: bytes, time_limit: float, kernels: Sequence[str]) -> tuple[i
 
 
 def _in_subprocess(
-    model: bytes, time_limit: float, kernels: Sequence[str]
+    model: bytes, time_limit: float, kernels: Sequence[str], resized: Mapping[str, Any]
 ) -> tuple[int | None, str]:
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -225,7 +235,7 @@ def _in_subprocess(
         file.write_bytes(model)
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "tfq.graph.check", str(file), *kernels],
+                [sys.executable, "-m", "tfq.graph.check", str(file), json.dumps(resized), *kernels],
                 stdin=life,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -240,7 +250,7 @@ def _in_subprocess(
 
 def _main() -> int:
     end_with_parent()
-    code, said = _child(Path(sys.argv[1]).read_bytes(), sys.argv[2:])
+    code, said = _child(Path(sys.argv[1]).read_bytes(), sys.argv[3:], json.loads(sys.argv[2]))
     sys.stdout.write(said)
     return code
 

@@ -40,6 +40,17 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else (value or "")
 
 
+def _name(value: Any, what: str) -> str:
+    """A name by which LiteRT can be asked: text that a C string can hold."""
+    raw = value if isinstance(value, bytes) else (value or "").encode("utf-8", "surrogateescape")
+    try:
+        if b"\0" not in raw:
+            return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    raise ModelError(f"the name {raw!r} of {what} is not UTF-8, or holds a NUL; it is damaged.")
+
+
 def _unpack_bits(raw: np.ndarray, bits: int, size: int, signed: bool) -> np.ndarray:
     """Values packed `bits` wide, the lowest bits first, as one byte each."""
     per_byte = 8 // bits
@@ -103,9 +114,9 @@ def read(data: bytes) -> Model:
         table = tables[s.subgraphIndex]
         signatures.append(
             Signature(
-                _text(s.signatureKey),
-                {_text(m.name): _at(table, m.tensorIndex) for m in (s.inputs or [])},
-                {_text(m.name): _at(table, m.tensorIndex) for m in (s.outputs or [])},
+                _name(s.signatureKey, "a signature"),
+                {_name(m.name, "an input"): _at(table, m.tensorIndex) for m in (s.inputs or [])},
+                {_name(m.name, "an output"): _at(table, m.tensorIndex) for m in (s.outputs or [])},
                 s.subgraphIndex,
             )
         )
@@ -136,7 +147,7 @@ def _read_tensor(t: Any, content: Any) -> Tensor:
         shape = tuple(max(d, 1) for d in shape)
     signature = tuple(_ints(t.shapeSignature))
     raw = content(t.buffer) if t.buffer else None
-    name = _text(t.name)
+    name = _name(t.name, "a tensor")
     if t.sparsity is not None:
         raise ModelError(f"tensor {name!r} is stored sparse, which tfq does not read.")
     data = None
@@ -157,17 +168,44 @@ def _read_tensor(t: Any, content: Any) -> Tensor:
             data = raw.view(np_dtype).reshape(shape)
     elif raw is not None:
         data = raw
-    quant = None
-    q = t.quantization
-    if q is not None and q.scale is not None and len(q.scale):
-        scale = np.asarray(q.scale, np.float32)
-        zero = np.asarray(q.zeroPoint if q.zeroPoint is not None else [0], np.int64)
-        zero = np.broadcast_to(zero, scale.shape) if zero.size == 1 else zero
-        if zero.shape != scale.shape or not 0 <= q.quantizedDimension <= max(len(shape), 1):
-            raise ModelError(f"tensor {name!r} has scales and zero points that do not match.")
-        quant = Quant(scale, zero, int(q.quantizedDimension))
+    quant = _read_quant(t.quantization, name, shape)
     dynamic = signature if signature and -1 in signature else None
     return Tensor(name, shape, dtype, data, quant, bool(t.isVariable), dynamic, bool(t.hasRank))
+
+
+def _read_quant(q: Any, name: str, shape: tuple[int, ...]) -> Quant | None:
+    """The grid of a tensor; None without scales."""
+    if q is None or q.scale is None or not len(q.scale):
+        return None
+    scale = np.asarray(q.scale, np.float32)
+    zero = np.asarray(q.zeroPoint if q.zeroPoint is not None else [0], np.int64)
+    zero = np.broadcast_to(zero, scale.shape) if zero.size == 1 else zero
+    axis = int(q.quantizedDimension)
+    if zero.shape != scale.shape or not 0 <= axis <= max(len(shape), 1):
+        raise ModelError(f"tensor {name!r} has scales and zero points that do not match.")
+    if scale.size > 1 and scale.size != (shape[axis] if axis < len(shape) else 0):
+        raise ModelError(
+            f"tensor {name!r} of shape {list(shape)} has {scale.size} scales along dimension "
+            f"{axis}; it is damaged."
+        )
+    if not (np.isfinite(scale).all() and (scale >= 0).all()):
+        raise ModelError(f"tensor {name!r} has a scale that is no positive number; it is damaged.")
+    return Quant(scale, zero, axis)
+
+
+# Fields of ops' options that hold one of a few codes.
+_CODES: dict[str, dict[int, str]] = {
+    "fusedActivationFunction": enum_names(schema.ActivationFunctionType),
+    "padding": enum_names(schema.Padding),
+    **dict.fromkeys(("inDataType", "outDataType", "outType", "idxOutType"), DTYPE_NAMES),
+}
+
+
+def _check_codes(op: str, options: Any) -> None:
+    for field, known in _CODES.items():
+        code = getattr(options, field, None)
+        if isinstance(code, int | np.integer) and code not in known:
+            raise ModelError(f"{op} has the unknown {field} {code}; it is damaged.")
 
 
 def _read_op(o: Any, codes: Any, table: list[Tensor]) -> Op:
@@ -178,6 +216,7 @@ def _read_op(o: Any, codes: Any, table: list[Tensor]) -> Op:
     if builtin not in OP_NAMES:
         raise ModelError(f"operator {builtin} is unknown to this LiteRT; upgrade ai-edge-litert.")
     options = o.builtinOptions if o.builtinOptions is not None else o.builtinOptions2
+    _check_codes(OP_NAMES[builtin], options)
     custom = o.customOptions
     return Op(
         OP_NAMES[builtin],

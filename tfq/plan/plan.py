@@ -20,6 +20,8 @@ VERSION = 1
 # A sample that reaches so many times beyond its input's grid is not what the grid was made for.
 _ABSURD = 2.0
 
+_MOST_DIMENSIONS = 8
+
 # How an op is emitted.
 INTEGER = "integer"  # by its integer kernel
 LOOKUP = "lookup"  # as a table: the end of a chain of elementwise ops of one tensor
@@ -125,8 +127,11 @@ class Plan:
           UsageError: not JSON, of another version, or with a missing or wrong field.
         """
         try:
-            body = json.loads(text)
-        except json.JSONDecodeError as e:
+            body = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            json.dumps(body, ensure_ascii=False).encode("utf-8")  # Halves of characters are none.
+        except RecursionError:
+            raise UsageError(f"{where} is no plan: its values are nested too deep.") from None
+        except ValueError as e:
             raise UsageError(f"{where} is not JSON: {e}.") from None
         if not isinstance(body, dict) or body.get("version") != VERSION:
             found = body.get("version") if isinstance(body, dict) else type(body).__name__
@@ -136,15 +141,18 @@ class Plan:
             )
         try:
             return Plan(
-                body["model_sha256"],
+                _typed(str, body, "model_sha256"),
                 body["config"],
-                {n: TensorPlan(_grid_in(t), t["reason"]) for n, t in body["tensors"].items()},
+                {
+                    n: TensorPlan(_grid_in(t), _typed(str, t, "reason"))
+                    for n, t in body["tensors"].items()
+                },
                 {n: _op_in(op) for n, op in body["ops"].items()},
                 {n: _grid_in(g) for n, g in body["inputs"].items()},
                 {n: _grid_in(g) for n, g in body["outputs"].items()},
                 {n: _scales_in(s) for n, s in body.get("equalization", {}).items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as e:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
             raise UsageError(
                 f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
                 f"Compare it with one written by --plan_out."
@@ -200,21 +208,54 @@ def _grid_out(grid: Grid) -> dict[str, Any]:
     return out
 
 
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _typed(kind: type, body: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value at `key`, of exactly that type: True is no number, and "8" none either."""
+    value = body[key] if default is None else body.get(key, default)
+    if type(value) is not kind:
+        raise ValueError(f"{key!r} is not {'text' if kind is str else 'a whole number'}: {value!r}")
+    return value
+
+
+def _optional(kind: type, body: Mapping[str, Any], key: str) -> Any:
+    return None if body.get(key) is None else _typed(kind, body, key)
+
+
+def _numbers(values: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """One number or a list of them."""
+    found = values if isinstance(values, list) else [values]
+    if not all(type(v) in kinds for v in found):
+        raise ValueError(f"bad scale or zero point: {values!r}")
+    return found
+
+
 def _grid_in(body: Mapping[str, Any]) -> Grid:
+    dtype = _typed(str, body, "dtype")
     if "scale" not in body:
-        return Grid(str(body["dtype"]))
-    raw = body["scale"] if isinstance(body["scale"], list) else [body["scale"]]
+        return Grid(dtype)
     # A hand-edited scale is rounded to the float32 that the file can hold.
-    scale = tuple(float(np.float32(s)) for s in raw)
+    with np.errstate(over="ignore"):
+        scale = tuple(float(np.float32(s)) for s in _numbers(body["scale"], (int, float)))
     zero = body["zero_point"]
-    zeros = tuple(int(z) for z in zero) if isinstance(zero, list) else (int(zero),) * len(scale)
-    if len(zeros) != len(scale) or not all(np.isfinite(s) and s > 0 for s in scale):
+    zeros = _numbers(zero, (int,)) * (1 if isinstance(zero, list) else len(scale))
+    if not scale or len(zeros) != len(scale) or not all(np.isfinite(s) and s > 0 for s in scale):
         raise ValueError(f"bad scale or zero point: {body}")
-    return Grid(str(body["dtype"]), scale, zeros, body.get("axis"), body.get("bits"))
+    axis = _optional(int, body, "axis")
+    if axis is not None and not 0 <= axis < _MOST_DIMENSIONS:
+        raise ValueError(f"bad axis: {axis}")
+    return Grid(dtype, scale, tuple(zeros), axis, _optional(int, body, "bits"))
 
 
 def _scales_in(body: list[float]) -> tuple[float, ...]:
-    factors = tuple(float(f) for f in body)
+    factors = tuple(float(f) for f in _numbers(body, (int, float)))
     if not all(math.isfinite(f) and f > 0 for f in factors):
         raise ValueError(f"bad scales: {body}")
     return factors
@@ -237,10 +278,10 @@ def _op_in(body: Mapping[str, Any]) -> OpPlan:
     if body["mode"] not in MODES:
         raise ValueError(f"unknown mode {body['mode']!r}; one of {', '.join(MODES)}")
     return OpPlan(
-        body["op"],
+        _typed(str, body, "op"),
         body["mode"],
         {int(i): _grid_in(g) for i, g in body.get("inputs", {}).items()},
-        body.get("root"),
-        body.get("reason", ""),
-        int(body.get("terms", 1)),
+        _optional(str, body, "root"),
+        _typed(str, body, "reason", ""),
+        _typed(int, body, "terms", 1),
     )

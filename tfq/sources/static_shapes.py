@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from tfq.errors import ModelError
+from tfq.graph.check import run_in_child
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Graph, Model, Op, Tensor, numpy_dtype
-from tfq.runtime import Runner, native_stderr_silenced
+from tfq.runtime import Runner
 
 _NOT_FOLDED = {
     "CUSTOM", "CALL", "CALL_ONCE", "WHILE", "IF", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL",
@@ -106,48 +107,29 @@ def _details(
     model: Model, shapes: dict[str, list[int]], where: str
 ) -> tuple[list[list[dict]], dict[str, np.ndarray]]:
     """Tensor details of every graph after one run on zeros, and the main graph's integers."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
     _name_apart(model)
-    with native_stderr_silenced():
-        try:
-            interpreter = Interpreter(
-                model_content=model.to_bytes(),
-                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-                experimental_preserve_all_tensors=True,
-            )
-            for detail in interpreter.get_input_details():
-                if detail["name"] in shapes:
-                    interpreter.resize_tensor_input(detail["index"], shapes[detail["name"]])
-            interpreter.allocate_tensors()
-            for detail in interpreter.get_input_details():
-                zeros = np.zeros(detail["shape"], detail["dtype"])
-                interpreter.set_tensor(detail["index"], zeros)
-            interpreter.invoke()
-        except (RuntimeError, ValueError) as e:
-            culprit = _culprit(model, str(e))
-            raise ModelError(
-                f"{where} cannot be given the batch asked for: "
-                + (
-                    f"{culprit} has the old batch built in."
-                    if culprit
-                    else "LiteRT gives no reason, which often means too little memory."
-                )
-                + " Export the model again with this batch, or ask for a smaller one."
-            ) from None
-        details = [
-            interpreter.get_tensor_details(subgraph_index=i) for i in range(len(model.graphs))
-        ]
-        wanted = {
-            t.name for t in model.main.tensors() if t.dtype in _FOLDED_TYPES and not t.is_const
-        }
-        values = {}
-        for d in details[0]:
-            if d["name"] in wanted:
-                try:
-                    values[d["name"]] = interpreter.get_tensor(d["index"])
-                except ValueError:  # Never computed: inside a branch not taken.
-                    continue
+    data = model.to_bytes()
+    try:
+        # Nothing has run the model in these shapes yet.
+        run_in_child(data, where=where, kernels=("builtin",), shapes=shapes)
+        runner = Runner(data, kernels="builtin", keep_intermediates=True, shapes=shapes)
+        runner.run_on_zeros()
+    except ModelError as e:
+        culprit = _culprit(model, str(e))
+        raise ModelError(
+            f"{where} cannot be given the batch asked for: "
+            + (f"{culprit} has the old batch built in." if culprit else f"{e}")
+            + " Export the model again with this batch, or ask for a smaller one."
+        ) from None
+    details = [runner.tensor_details(i) for i in range(len(model.graphs))]
+    wanted = {t.name for t in model.main.tensors() if t.dtype in _FOLDED_TYPES and not t.is_const}
+    values = {}
+    for d in details[0]:
+        if d["name"] in wanted:
+            try:
+                values[d["name"]] = runner.tensor(d["index"])
+            except ModelError:  # Never computed: inside a branch not taken.
+                continue
     return details, values
 
 
@@ -164,14 +146,17 @@ def _name_apart(model: Model) -> None:
 
 
 def _culprit(model: Model, message: str) -> str:
-    """The op that an interpreter error names by its number: "Node number 3 (RESHAPE) failed"."""
+    """The op that an interpreter error names by its number: "Node number 3 (RESHAPE) failed".
+
+    Empty where it names none.
+    """
     parts = message.split("Node number ")
     if len(parts) > 1:
         number = parts[-1].split(" ")[0]
         if number.isdigit() and int(number) < len(model.main.ops):
             op = model.main.ops[int(number)]
-            return f"{op.label} with output {op.outputs[0].name!r}"
-    return message
+            return f"{op.label} with output {op.key!r}"
+    return ""
 
 
 def _fold(model: Model, where: str) -> None:

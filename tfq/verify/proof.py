@@ -176,6 +176,13 @@ def prove(
             result = runner.run(fed)
             real = dequantized(model, result)
             for name, meter in meters.items():
+                if real[name].shape != expected[name].shape:
+                    raise ModelError(
+                        f"The integer model gives output {name!r} the shape "
+                        f"{list(real[name].shape)}, and the float one "
+                        f"{list(expected[name].shape)}: kernels disagree about an op that the "
+                        "model uses in an unusual way. Check the options of the ops before it."
+                    )
                 meter.add(expected[name], real[name])
             if n == 0 and not note:
                 # These kernels take seconds on large models: one sample, beside the others.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.check import run_in_child
 from tfq.graph.model import Model, numpy_dtype
 from tfq.graph.rebatch import with_free_batch
 from tfq.quantize.boundary import InputQuantizer
@@ -33,6 +34,7 @@ def to_batch(model: bytes, batch: int) -> bytes:
     # Read back, so that the position of a tensor in the graph is its index.
     wide = Model.from_bytes(free.to_bytes())
     try:
+        run_in_child(free.to_bytes(), where="it", batch=batch)
         # A delegate hides the shapes of what it computes.
         resized = Runner(free.to_bytes(), kernels="builtin", batch=batch)
         details = {d["index"]: d for d in resized.tensor_details()}

@@ -248,6 +248,6 @@ def _views(
         isolated = accumulated if w.is_input else None
         if w.model is not None:
             isolated = ran.references[w.model].view(w.isolated)
-    except ValueError as e:
+    except ModelError as e:
         raise ModelError(f"Tensor {w.name!r} cannot be read after running: {e}") from None
     return expected, isolated, accumulated

@@ -1,0 +1,267 @@
+"""What is damaged: small sound files of every kind that tfq reads, and what reads them.
+
+Models are those of the tests: one op each, from the table of ops, and some of several ops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import os
+import sys
+import tempfile
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "graph")]
+
+from one_op import Case as OpCase  # noqa: E402
+from one_op import build  # noqa: E402
+from op_cases import CASES  # noqa: E402
+from small_models import ACT, Net, cnn  # noqa: E402
+from tfrecord_files import example, record  # noqa: E402
+
+from tfq.convert import convert_model  # noqa: E402
+from tfq.graph.interface import read_interface  # noqa: E402
+from tfq.graph.model import Model  # noqa: E402
+from tfq.graph.optable import spec  # noqa: E402
+
+SAMPLES = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Seed:
+    """Files, which of them is damaged, and what is run on them.
+
+    Attributes:
+      target: what is tried: "inspect", "convert", "evaluate", "plan", "statistics" or "data".
+      command: of `targets.COMMANDS`.
+      argv: its arguments; files are in the current folder.
+      files: name -> content.
+      subject: the file that is damaged.
+      outputs: files that the command writes when it is done.
+    """
+
+    target: str
+    command: str
+    argv: tuple[str, ...]
+    files: Mapping[str, bytes]
+    subject: str
+    outputs: tuple[str, ...] = ()
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def samples_of(model: bytes, labels: bool = False) -> bytes:
+    """Samples that fit a model, as `.npz`."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for spec_of in read_interface(Model.from_bytes(model)).inputs:
+        shape = (SAMPLES * max((1, *spec_of.shape[:1])), *spec_of.shape[1:])
+        values = rng.uniform(0, 3, shape)
+        arrays[spec_of.name] = values.astype("float32" if spec_of.dtype != "int32" else "int32")
+    if labels:
+        arrays["y"] = np.arange(SAMPLES) % 3
+    return npz(**arrays)
+
+
+def branches() -> bytes:
+    """Two inputs, two outputs, values moved about between layers."""
+    net = Net(3)
+    a, b = net.input(1, 6, 6, 3, name="a"), net.input(1, 6, 6, 3, name="b")
+    x = net.concat(net.conv(a, 4, act=ACT.RELU6), net.conv(b, 4))
+    x = net.op("LEAKY_RELU", x, options=None)
+    x = net.op("TRANSPOSE", x, net.const([0, 2, 1, 3], "int32"), shape=(1, 4, 4, 8))
+    flat = net.reshape(x, 1, 128)
+    y = net.softmax(net.dense(flat, 4, act=ACT.RELU), out="scores")
+    z = net.op("LOGISTIC", net.op("MUL", net.mean(x), 0.5), out="gate")
+    return net.bytes(y, z)
+
+
+def trained() -> bytes:
+    """A dense layer with the ranges of training around it."""
+    net = Net(5)
+    ends = {"min": -3.0, "max": 3.0, "numBits": 8}
+    x = net.op("FAKE_QUANT", net.input(2, 6, name="x"), **ends)
+    y = net.op("FAKE_QUANT", net.dense(x, 3, act=ACT.RELU), **ends)
+    return net.bytes(y)
+
+
+def lookup() -> bytes:
+    """Rows of a table by index: what runs on some values and not on others."""
+    net = Net(6)
+    i = net.input(1, 4, name="i", dtype="int32")
+    table = net.const(net.rng.normal(0, 1, (5, 3)))
+    rows = net.op("GATHER", table, i, shape=(1, 4, 3), dtype="float32")
+    return net.bytes(net.dense(net.reshape(rows, 1, 12), 3))
+
+
+def fixtures() -> dict[str, bytes]:
+    """Recurrent models and loops."""
+    names = ("fused_lstm_sequences", "while_on_data", "while_nested", "while_growing", "lstm")
+    return {n: (TESTS / "rewrite" / "data" / f"{n}.tflite").read_bytes() for n in names}
+
+
+@functools.cache
+def float_models() -> dict[str, bytes]:
+    several = {"cnn": cnn(), "branches": branches(), "trained": trained(), "lookup": lookup()}
+    return several | fixtures()
+
+
+@functools.cache
+def op_models(dtype: str) -> dict[str, bytes]:
+    """One op each, in float32, int8 or int16, as far as there is a kernel."""
+    found = {}
+    for case in CASES:
+        row = spec(case.op)
+        if row is not None and dtype in row.versions and isinstance(case, OpCase):
+            built = build(case, dtype, row.kind, row.fixed)
+            found[str(case)] = built.model.to_bytes()
+    return found
+
+
+@functools.cache
+def converted() -> dict[str, Any]:
+    """The results of converting the first model, with the files that they are made of."""
+    model = float_models()["cnn"]
+    with np.load(io.BytesIO(samples_of(model, labels=True))) as data:
+        result = convert_model(model, dict(data), keep_histograms=True)
+    with tempfile.TemporaryDirectory() as name:
+        path = os.path.join(name, "s.npz")
+        assert result.statistics is not None
+        result.statistics.save(path)
+        statistics = Path(path).read_bytes()
+    return {"model": result.model, "plan": result.plan.to_json(), "statistics": statistics}
+
+
+# --- targets ------------------------------------------------------------------------------------
+
+
+def _inspect() -> Iterator[Seed]:
+    quantized = {**op_models("int8"), **op_models("int16"), "cnn_int8": converted()["model"]}
+    for model in (*float_models().values(), *op_models("float32").values(), *quantized.values()):
+        for flags in (("--json",), ("--ops", "--tensors")):
+            yield Seed("inspect", "inspect", ("m.tflite", *flags), {"m.tflite": model}, "m.tflite")
+
+
+def _convert() -> Iterator[Seed]:
+    for n, (name, model) in enumerate({**float_models(), **op_models("float32")}.items()):
+        files = {"m.tflite": model, "d.npz": samples_of(model)}
+        scheme = ("int8", "int8", "int16x8", "dynamic")[n % 4]
+        argv = ("m.tflite", "--data=d.npz", f"--scheme={scheme}", "--output=o.tflite")
+        more = ("--allow_float=.*",) if n % 3 == 2 or "lstm" in name or "while" in name else ()
+        out = ("o.tflite", "p.json")
+        yield Seed(
+            "convert", "convert", (*argv, *more, "--plan_out=p.json"), files, "m.tflite", out
+        )
+
+
+def _evaluate() -> Iterator[Seed]:
+    floats = {**op_models("float32"), "cnn": float_models()["cnn"]}
+    for dtype in ("int8", "int16"):
+        quantized = dict(op_models(dtype))
+        if dtype == "int8":
+            quantized["cnn"] = converted()["model"]
+        for name, model in quantized.items():
+            if name not in floats:
+                continue
+            labelled = name == "cnn"
+            data = samples_of(floats[name], labelled)
+            files = {"f.tflite": floats[name], "q.tflite": model, "d.npz": data}
+            argv = ("f.tflite", "q.tflite", "--data=d.npz", "--json=r.json", "--layer_samples=2")
+            probes = "--probes=4" if labelled else "--probes=0"
+            yield Seed("evaluate", "evaluate", (*argv, probes), files, "q.tflite", ("r.json",))
+            alone = ("q.tflite", "--data=d.npz", "--json=r.json", "--probes=0")
+            yield Seed("evaluate", "evaluate", alone, files, "q.tflite", ("r.json",))
+        for subject in ("f.tflite", "d.npz"):
+            yield Seed("evaluate", "evaluate", (*argv, probes), files, subject, ("r.json",))
+
+
+def _plan() -> Iterator[Seed]:
+    model = float_models()["cnn"]
+    files = {"m.tflite": model, "d.npz": samples_of(model)}
+    argv = ("m.tflite", "--data=d.npz", "--plan=p.json", "--output=o.tflite")
+    plans = [json.loads(converted()["plan"])]
+    with np.load(io.BytesIO(files["d.npz"])) as data:
+        arrays = dict(data)
+    for options in ({"scheme": "int16x8"}, {"equalization": "cross_layer"}, {"scheme": "dynamic"}):
+        plans.append(json.loads(convert_model(model, arrays, **options).plan.to_json()))
+    for plan in plans:
+        scheme = f"--scheme={plan['config']['scheme']}"
+        body = {**files, "p.json": json.dumps(plan).encode()}
+        yield Seed("plan", "convert", (*argv, scheme), body, "p.json", ("o.tflite",))
+
+
+def _statistics() -> Iterator[Seed]:
+    model = float_models()["cnn"]
+    files = {"m.tflite": model, "s.npz": converted()["statistics"], "d.npz": samples_of(model)}
+    argv = ("m.tflite", "--statistics=s.npz", "--output=o.tflite")
+    for more in ((), ("--calibration=entropy",), ("--calibration=mean_std",), ("--data=d.npz",)):
+        yield Seed("statistics", "convert", (*argv, *more), files, "s.npz", ("o.tflite",))
+
+
+def _image(form: str) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 8, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, form)
+    return stream.getvalue()
+
+
+def _data() -> Iterator[Seed]:
+    x = np.random.default_rng(0).normal(0, 1, (SAMPLES, 8, 8, 2)).astype(np.float32)
+    y = np.arange(SAMPLES) % 3
+    stream = io.BytesIO()
+    np.save(stream, x)
+    arrays = {"d.npz": npz(x0=x, y=y), "d.npy": stream.getvalue()}
+    records = b"".join(record(example(x0=x[i], y=y[i])) for i in range(3))
+    photos = b"".join(record(example(image=_image("PNG"), y=i)) for i in range(3))
+    forms = {"png": "PNG", "jpg": "JPEG", "bmp": "BMP", "gif": "GIF", "webp": "WEBP"}
+    for name, body in {**arrays, "d.tfrecord": records}.items():
+        yield Seed("data", "read", (name, "8", "8", "2"), {name: body}, name)
+        model = {"m.tflite": float_models()["cnn"], name: body}
+        argv = ("m.tflite", f"--data={name}", "--output=o.tflite")
+        yield Seed("data", "convert", argv, model, name, ("o.tflite",))
+    yield Seed("data", "read", ("p.tfrecord", "8", "8", "3"), {"p.tfrecord": photos}, "p.tfrecord")
+    for suffix, form in forms.items():
+        name = f"a.{suffix}"
+        files = {f"p/{name}": _image(form), "p/b.png": _image("PNG")}
+        yield Seed("data", "read", ("p", "8", "8", "3"), files, f"p/{name}")
+    table = {"d.csv": b"path,label\na.png,cat\nb.png,dog\n", "a.png": _image("PNG")}
+    yield Seed(
+        "data", "read", ("d.csv", "8", "8", "3"), {**table, "b.png": table["a.png"]}, "d.csv"
+    )
+
+
+_MAKERS = types.MappingProxyType(
+    {
+        "inspect": _inspect,
+        "convert": _convert,
+        "evaluate": _evaluate,
+        "plan": _plan,
+        "statistics": _statistics,
+        "data": _data,
+    }
+)
+TARGETS = tuple(_MAKERS)
+
+
+@functools.cache
+def seeds(target: str) -> tuple[Seed, ...]:
+    """All of one target, always in the same order."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        return tuple(_MAKERS[target]())
