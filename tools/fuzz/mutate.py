@@ -156,9 +156,11 @@ _VALUES: tuple[Any, ...] = (
 
 def damage_json(data: bytes, rng: random.Random, others: Sequence[bytes] = ()) -> bytes:
     """Replaces, drops, swaps and nests values of a JSON document."""
-    if rng.random() < 0.15:
+    body = None
+    with contextlib.suppress(ValueError):  # It may have been damaged before.
+        body = json.loads(data)
+    if body is None or rng.random() < 0.15:
         return damage_bytes(data, rng, others)
-    body = json.loads(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         sites = list(_places(body))
         if not sites:
