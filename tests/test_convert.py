@@ -144,7 +144,7 @@ def test_a_hand_edited_scale_is_in_the_file(source, result, tmp_path):
     ("edit", "message"),
     [
         ({"bits": 3}, "integers of 3 bits, which do not exist"),
-        ({"bits": "x"}, "integers of x bits, which do not exist"),
+        ({"bits": "x"}, r"in 'ops' at 'conv': ValueError: 'bits' is not a whole number: 'x'"),
         ({"dtype": "int4", "bits": 8}, "8 bits, which are more than int4 has"),
     ],
 )

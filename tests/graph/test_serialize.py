@@ -71,3 +71,29 @@ def test_codes_of_options_that_mean_nothing(field, code):
 
     with pytest.raises(ModelError, match=f"CONV_2D has the unknown {field} {code}"):
         Model.from_bytes(edited(cnn(), change))
+
+
+def test_options_of_another_op_are_damage():
+    def change(model):
+        first, second = model.subgraphs[0].operators[0], model.subgraphs[0].operators[2]
+        first.builtinOptions, second.builtinOptions = second.builtinOptions, first.builtinOptions
+        kinds = first.builtinOptionsType, second.builtinOptionsType
+        second.builtinOptionsType, first.builtinOptionsType = kinds
+
+    with pytest.raises(ModelError, match="CONV_2D has AddOptions, which are those of another op"):
+        Model.from_bytes(edited(cnn(), change))
+
+
+def test_options_that_are_left_out_are_the_defaults():
+    def change(model):
+        for op in model.subgraphs[0].operators:
+            op.builtinOptions, op.builtinOptionsType = None, 0
+
+    ops = Model.from_bytes(edited(cnn(), change)).main.ops
+    assert [type(op.options).__name__ for op in ops[:3]] == [
+        "Conv2DOptionsT",
+        "Conv2DOptionsT",
+        "AddOptionsT",
+    ]
+    assert ops[0].options.fusedActivationFunction == 0
+    assert type(ops[-1].options).__name__ == "SoftmaxOptionsT"

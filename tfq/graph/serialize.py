@@ -28,6 +28,7 @@ from tfq.graph.model import (
     enum_names,
     numpy_dtype,
 )
+from tfq.graph.options import checked_options
 
 _OPTIONS_CODES = {name: code for code, name in enum_names(schema.BuiltinOptions).items()}
 _OPTIONS2_CODES = {name: code for code, name in enum_names(schema.BuiltinOptions2).items()}
@@ -193,21 +194,6 @@ def _read_quant(q: Any, name: str, shape: tuple[int, ...]) -> Quant | None:
     return Quant(scale, zero, axis)
 
 
-# Fields of ops' options that hold one of a few codes.
-_CODES: dict[str, dict[int, str]] = {
-    "fusedActivationFunction": enum_names(schema.ActivationFunctionType),
-    "padding": enum_names(schema.Padding),
-    **dict.fromkeys(("inDataType", "outDataType", "outType", "idxOutType"), DTYPE_NAMES),
-}
-
-
-def _check_codes(op: str, options: Any) -> None:
-    for field, known in _CODES.items():
-        code = getattr(options, field, None)
-        if isinstance(code, int | np.integer) and code not in known:
-            raise ModelError(f"{op} has the unknown {field} {code}; it is damaged.")
-
-
 def _read_op(o: Any, codes: Any, table: list[Tensor]) -> Op:
     if not 0 <= o.opcodeIndex < len(codes):
         raise ModelError(f"operator code {o.opcodeIndex} does not exist; it is damaged.")
@@ -216,7 +202,7 @@ def _read_op(o: Any, codes: Any, table: list[Tensor]) -> Op:
     if builtin not in OP_NAMES:
         raise ModelError(f"operator {builtin} is unknown to this LiteRT; upgrade ai-edge-litert.")
     options = o.builtinOptions if o.builtinOptions is not None else o.builtinOptions2
-    _check_codes(OP_NAMES[builtin], options)
+    options = checked_options(OP_NAMES[builtin], options)
     custom = o.customOptions
     return Op(
         OP_NAMES[builtin],

@@ -6,8 +6,8 @@ import collections
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -143,16 +143,13 @@ class Plan:
             return Plan(
                 _typed(str, body, "model_sha256"),
                 body["config"],
-                {
-                    n: TensorPlan(_grid_in(t), _typed(str, t, "reason"))
-                    for n, t in body["tensors"].items()
-                },
-                {n: _op_in(op) for n, op in body["ops"].items()},
-                {n: _grid_in(g) for n, g in body["inputs"].items()},
-                {n: _grid_in(g) for n, g in body["outputs"].items()},
-                {n: _scales_in(s) for n, s in body.get("equalization", {}).items()},
+                _each(body, "tensors", _tensor_in),
+                _each(body, "ops", _op_in),
+                _each(body, "inputs", _grid_in),
+                _each(body, "outputs", _grid_in),
+                _each(body, "equalization", _scales_in) if "equalization" in body else {},
             )
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as e:
+        except _GARBLED as e:
             raise UsageError(
                 f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
                 f"Compare it with one written by --plan_out."
@@ -208,6 +205,22 @@ def _grid_out(grid: Grid) -> dict[str, Any]:
     return out
 
 
+Entry = TypeVar("Entry")
+
+_GARBLED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def _each(body: Mapping[str, Any], section: str, read: Callable[[Any], Entry]) -> dict[str, Entry]:
+    """Every entry of a section, read; what is wrong with one is said with its name."""
+    found = {}
+    for name, entry in body[section].items():
+        try:
+            found[name] = read(entry)
+        except _GARBLED as e:
+            raise ValueError(f"in {section!r} at {name!r}: {type(e).__name__}: {e}") from None
+    return found
+
+
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")
 
@@ -235,6 +248,10 @@ def _numbers(values: Any, kinds: tuple[type, ...]) -> list[Any]:
     if not all(type(v) in kinds for v in found):
         raise ValueError(f"bad scale or zero point: {values!r}")
     return found
+
+
+def _tensor_in(body: Mapping[str, Any]) -> TensorPlan:
+    return TensorPlan(_grid_in(body), _typed(str, body, "reason"))
 
 
 def _grid_in(body: Mapping[str, Any]) -> Grid:
