@@ -318,3 +318,15 @@ def test_class_numbers_are_compared_as_equal_or_not():
     proof = prove(planned.prepared.bytes, bad, samples, held_back=True)
     assert proof.outputs[0].agreement < 0.5
     assert proof.collapsed == ("y",)
+
+
+def test_outputs_of_another_shape_are_an_error(planned):
+    def net(*shape):
+        net = Net()
+        return net.bytes(net.reshape(net.input(1, 6), *shape, out="y"))
+
+    samples = [{"in0": np.ones((1, 6), np.float32)}]
+    with pytest.raises(ModelError, match=r"'y' has the shape \[2, 3\] in the source and \[3, 2\]"):
+        same_model(net(2, 3), net(3, 2), samples)
+    with pytest.raises(ModelError, match=r"'y' has the shape \[2, 3\] in the source and \[3, 2\]"):
+        prove(net(2, 3), net(3, 2), samples, held_back=False)

@@ -176,13 +176,7 @@ def prove(
             result = runner.run(fed)
             real = dequantized(model, result)
             for name, meter in meters.items():
-                if real[name].shape != expected[name].shape:
-                    raise ModelError(
-                        f"The integer model gives output {name!r} the shape "
-                        f"{list(real[name].shape)}, and the float one "
-                        f"{list(expected[name].shape)}: kernels disagree about an op that the "
-                        "model uses in an unusual way. Check the options of the ops before it."
-                    )
+                _check_shape(name, expected[name], real[name])
                 meter.add(expected[name], real[name])
             if n == 0 and not note:
                 # These kernels take seconds on large models: one sample, beside the others.
@@ -203,6 +197,16 @@ def prove(
     if collapsed:
         worst = layer_errors(float_bytes, emitted, samples[:4])[:8]
     return Proof(len(samples), held_back, outputs, kernels, note, collapsed, worst)
+
+
+def _check_shape(name: str, expected: np.ndarray, got: np.ndarray) -> None:
+    """Raises ModelError where two forms of a model give an output another shape."""
+    if expected.shape != got.shape:
+        raise ModelError(
+            f"Output {name!r} has the shape {list(expected.shape)} in the source and "
+            f"{list(got.shape)} in what was made of it. The shapes that the file states are not "
+            "those that its ops compute, or an option of an op is odd: export the model again."
+        )
 
 
 def _wide(values: np.ndarray) -> np.ndarray:
@@ -343,6 +347,7 @@ def same_model(source: bytes, prepared: bytes, samples: Sequence[Inputs]) -> Non
         b.reset_state()
         expected, got = a.run_in_order(values), b.run_in_order(values)
         for name, value, other in zip(names, expected, got, strict=True):
+            _check_shape(name, value, other)
             if value.dtype.kind != "f":
                 off[name] += int(np.sum(value != other))
                 places[name] += value.size
