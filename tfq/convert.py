@@ -77,6 +77,7 @@ def convert_model(
     signature: str | None = None,
     batch: int = 1,
     samples: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
     data_options: DataOptions | None = None,
     statistics: Statistics | str | os.PathLike[str] | None = None,
     keep_histograms: bool = False,
@@ -112,6 +113,8 @@ def convert_model(
       signature: which signature of the source.
       batch: batch size where the source leaves it free.
       samples: use at most so many samples.
+      cache: the folder where float conversions of files are kept for the next time, or "none";
+        default: tfq in $XDG_CACHE_HOME or ~/.cache.
       data_options: how images become arrays.
       statistics: from an earlier run (object or file), merged with those of `data` if any.
       keep_histograms: collect histograms even when the range rule needs extremes only.
@@ -135,6 +138,7 @@ def convert_model(
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
+    from tfq.sources import open_cache
     from tfq.stages import Run
 
     if bias_correction not in BIAS_CORRECTION:
@@ -167,11 +171,12 @@ def convert_model(
     if isinstance(statistics, str | os.PathLike):
         statistics = Statistics.load(statistics)
     given = load_plan(plan)
+    kept = open_cache(cache)
     if given is not None:
         check_plan_options(given, config, excluded)
     with open_workers(workers, scheduler, executor) as crew:
         run = Run(config, progress or (lambda stage, done, total: None), crew)
-        loaded = run.source(source, signature, batch)
+        loaded = run.source(source, signature, batch, kept)
         prepared = run.prepare(loaded)
         if given is None:
             run.resolve(loaded, prepared, allowed, excluded)

@@ -55,6 +55,7 @@ _INT16 = _list("int16", "regexes of layers to compute in 16 bits")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
+_CACHE = _string("cache", None, "folder of float conversions, or none; default: ~/.cache/tfq")
 _IMAGES = ImageFlags(FLAGS)
 _STATISTICS = _string("statistics", None, "start from this statistics file")
 _STATISTICS_OUT = _string("statistics_out", None, "write statistics here")
@@ -159,6 +160,7 @@ def _run(args: list[str]) -> int:
             signature=_SIGNATURE.value,
             batch=_BATCH.value,
             samples=_SAMPLES.value,
+            cache=_CACHE.value,
             data_options=options,
             statistics=_STATISTICS.value,
             keep_histograms=bool(_STATISTICS_OUT.value),

@@ -44,7 +44,7 @@ from tfq.quantize.output_errors import output_errors
 from tfq.refusals import check_trained, refused, untrained
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner
-from tfq.sources import Source, load_source
+from tfq.sources import Cache, Source, load_source
 from tfq.summary import collapse_warning, make_summary
 from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
@@ -101,7 +101,7 @@ class Run:
     def integer(self) -> bool:
         return self.config.scheme.compute == "integer"
 
-    def source(self, source: Any, signature: str | None, batch: int) -> Source:
+    def source(self, source: Any, signature: str | None, batch: int, cache: Cache | None) -> Source:
         start = time.perf_counter()
         self.batch = batch
         self.progress("Loading the model", 0, None)
@@ -109,9 +109,10 @@ class Run:
             source,
             signature=signature,
             batch=batch,
+            cache=cache,
             progress=lambda stage: self.progress(stage, 0, None),
         )
-        self.warnings += loaded.warnings
+        self.warnings += [*loaded.warnings, *filter(None, [loaded.unkept])]
         self._timed("source", start)
         return loaded
 

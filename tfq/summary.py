@@ -68,6 +68,7 @@ def make_summary(
             "path": source.path,
             "signature": source.signature,
             "checks": dict(source.checks),
+            "cached": source.cached,
             "float_bytes": len(source.model),
             "float_sha256": hashlib.sha256(source.model).hexdigest(),
         },
@@ -267,7 +268,11 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     for name, island in islands:
         where = f"layer {island['layer']}" if island["layer"] else name.partition(";")[0]
         rows.append(("float", f"{island['op']} of {where}: {island['reason']}"))
-    spent = [f"{k.replace('_', ' ')} {v:.1f}" for k, v in summary["seconds"].items() if v >= 0.05]
+    spent = [
+        f"{k.replace('_', ' ')} {v:.1f}{' (cached)' * (k == 'source' and source['cached'])}"
+        for k, v in summary["seconds"].items()
+        if v >= 0.05 or (k == "source" and source["cached"])
+    ]
     total = f"{sum(summary['seconds'].values()):.1f}"
     rows.append(("seconds", f"{total}: {', '.join(spent)}" if spent else total))
     rows += [("WARNING", w) for w in summary["warnings"]]

@@ -64,6 +64,7 @@ _WORKERS = _integer("workers", 1, "processes")
 _SCHEDULER = _string("scheduler", None, "address of a Dask scheduler: tcp://host:8786")
 _SEED = _integer("seed", 0, "of probes and resampling")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
+_CACHE = _string("cache", None, "folder of float conversions, or none; default: ~/.cache/tfq")
 _IMAGES = ImageFlags(FLAGS)
 
 
@@ -132,6 +133,7 @@ def _run(args: list[str]) -> int:
             data_options=_IMAGES.options(),
             samples=_SAMPLES.value,
             signature=_SIGNATURE.value,
+            cache=_CACHE.value,
             layers=_LAYERS.value,
             layer_samples=_LAYER_SAMPLES.value,
             probes=_PROBES.value,
@@ -163,7 +165,8 @@ def _run(args: list[str]) -> int:
         cli.say("  no node data: no model was compared layer by layer")
     if written:
         cli.say(f"  wrote     {', '.join(written)}")
-    cli.say(f"  seconds   {time.perf_counter() - start:.1f}")
+    cached = f" (cached: {', '.join(result.cached)})" if result.cached else ""
+    cli.say(f"  seconds   {time.perf_counter() - start:.1f}{cached}")
     return 0
 
 

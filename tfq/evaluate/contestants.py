@@ -16,7 +16,7 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, Interface, read_interface
 from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS
-from tfq.sources import Source, load_source
+from tfq.sources import Cache, Source, load_source
 from tfq.sources.layers import layer_names
 
 _WIDE = ("int16",)
@@ -37,6 +37,7 @@ class Contestant:
       inputs: the reference's argument name -> this model's tensor name.
       outputs: the reference's output name -> this model's tensor name.
       layer_names: layer path by tensor name, where names hold one.
+      cached: whether its float conversion was made by an earlier run.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Contestant:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     layer_names: Mapping[str, str]
+    cached: bool = False
 
     @property
     def is_float(self) -> bool:
@@ -80,6 +82,7 @@ def load_field(
     reference: Any = None,
     *,
     signature: str | None = None,
+    cache: Cache | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Field:
     """Loads the models and finds which inputs and outputs mean the same.
@@ -89,6 +92,7 @@ def load_field(
       reference: the model that the others are compared with, one of `models` or another; None for
         the first float one, else the first.
       signature: which signature of each model.
+      cache: float conversions that were made before.
       progress: called with a line for each stage.
 
     Raises:
@@ -107,7 +111,9 @@ def load_field(
             given, chosen = [reference, *given], 0
     for m in given:
         _check_there(m)
-    loaded = [_load(m, signature, progress) for m in given]
+    # What may be damaged and needs no TensorFlow is read before anything is converted.
+    files = {i: _read(m, signature) for i, m in enumerate(given)}
+    loaded = [files[i] or _convert(m, signature, cache, progress) for i, m in enumerate(given)]
     names = _names([m.path for m in loaded])
     if chosen is None:
         kinds = [m.kind for m in loaded]
@@ -115,7 +121,7 @@ def load_field(
     order = [chosen, *(i for i in range(len(loaded)) if i != chosen)]
     first = read_interface(Model.from_bytes(loaded[chosen].model), signature)
     contestants = []
-    warnings: list[str] = []
+    warnings = [found.unkept for found in loaded if found.unkept]
     for i in order:
         found = loaded[i]
         model = Model.from_bytes(found.model)
@@ -133,6 +139,7 @@ def load_field(
                     first.outputs, interface.outputs, names[i], names[chosen], "output", warnings
                 ),
                 found.layers,
+                found.cached,
             )
         )
     specs = _real(first, Model.from_bytes(loaded[chosen].model))
@@ -158,6 +165,8 @@ class _Loaded:
     path: str | None
     kind: str
     layers: Mapping[str, str]
+    cached: bool = False
+    unkept: str = ""
 
 
 def _check_there(source: Any) -> None:
@@ -168,24 +177,36 @@ def _check_there(source: Any) -> None:
         raise UsageError(f"There is no model at {source}.{nearest(base, siblings)}")
 
 
-def _load(source: Any, signature: str | None, progress: Callable[[str], None] | None) -> _Loaded:
+def _read(source: Any, signature: str | None) -> _Loaded | None:
+    """A `.tflite` file or bytes; None for what has to be converted."""
     content = None
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     if path is not None and os.path.splitext(path)[1] in (".tflite", ".lite"):
         content = read_bytes(path)
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
-    if content is not None:
-        model = Model.from_bytes(content, where=path or "the model")
-        kind = kind_of(model)
-        open_shapes = any(-1 in (t.signature or ()) for t in model.main.inputs)
-        if kind != "float32" and not (kind == "float16" and open_shapes):
-            # As a float one is: kernels may answer what is in a damaged file by ending the process.
-            check_runs(content, where=path or "the model")
-            return _Loaded(content, content, path, kind, layer_names(model))
-    loaded: Source = load_source(source, signature=signature, progress=progress)
+    if content is None:
+        return None
+    model = Model.from_bytes(content, where=path or "the model")
+    kind = kind_of(model)
+    open_shapes = any(-1 in (t.signature or ()) for t in model.main.inputs)
+    if kind != "float32" and not (kind == "float16" and open_shapes):
+        # As a float one is: kernels may answer what is in a damaged file by ending the process.
+        check_runs(content, where=path or "the model")
+        return _Loaded(content, content, path, kind, layer_names(model))
+    loaded = load_source(source, signature=signature)
+    return _Loaded(loaded.model, content, path, "float32", loaded.layer_names)
+
+
+def _convert(
+    source: Any,
+    signature: str | None,
+    cache: Cache | None,
+    progress: Callable[[str], None] | None,
+) -> _Loaded:
+    made: Source = load_source(source, signature=signature, cache=cache, progress=progress)
     return _Loaded(
-        loaded.model, content or loaded.model, loaded.path or path, "float32", loaded.layer_names
+        made.model, made.model, made.path, "float32", made.layer_names, made.cached, made.unkept
     )
 
 

@@ -34,6 +34,7 @@ from tfq.evaluate.scoring import Entrant, Probing, Scorer, ScoreWork
 from tfq.executors import Shard, Workers, open_workers
 from tfq.graph.model import Model
 from tfq.plan.plan import read_config
+from tfq.sources import open_cache
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -48,11 +49,13 @@ class EvaluationResult:
       report: everything as plain data; `tfq/report/schema.json` describes it.
       analyses: the error of every tensor by name of the model.
       findings: causes of error with their remedies by name of the model, the worst first.
+      cached: names of the models whose float conversion was made by an earlier run.
     """
 
     report: Mapping[str, Any]
     analyses: Mapping[str, LayerAnalysis]
     findings: Mapping[str, tuple[Finding, ...]]
+    cached: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report as a person reads it in a terminal."""
@@ -98,6 +101,7 @@ def evaluate_model(
     data_options: DataOptions | None = None,
     samples: int | None = None,
     signature: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
     layers: bool = True,
     layer_samples: int = 32,
     probes: int = 256,
@@ -132,6 +136,8 @@ def evaluate_model(
       data_options: how images become arrays.
       samples: use at most so many samples.
       signature: which signature of the models.
+      cache: the folder where float conversions of files are kept for the next time, or "none";
+        default: tfq in $XDG_CACHE_HOME or ~/.cache.
       layers: whether tensors are compared one by one (needs a float reference).
       layer_samples: about how many samples for that.
       probes: about how many samples are changed a little to see whether answers are stable.
@@ -155,12 +161,17 @@ def evaluate_model(
     asked = wanted(task, metrics, output, facts)
     for given in (data, second_data):
         check_name(given)
+    conversions = open_cache(cache)
     report = progress or (lambda stage, done, total: None)
     with open_workers(workers, scheduler, executor) as crew:
         run = _Run(crew, report, seed, samples, data_options)
         report("Loading models", 0, None)
         field = load_field(
-            models, reference, signature=signature, progress=lambda s: report(s, 0, None)
+            models,
+            reference,
+            signature=signature,
+            cache=conversions,
+            progress=lambda s: report(s, 0, None),
         )
         run.warnings += field.warnings
         first = run.open(data, field)
@@ -192,7 +203,9 @@ def evaluate_model(
     found.close()
     if second is not None:
         second.close()
-    return EvaluationResult(made, analyses, findings)
+    return EvaluationResult(
+        made, analyses, findings, tuple(m.name for m in field.models if m.cached)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

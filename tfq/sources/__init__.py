@@ -15,10 +15,11 @@ from tfq.errors import ModelError, UsageError, nearest
 from tfq.graph.check import check_runs
 from tfq.graph.model import Model
 from tfq.sources import client, flatbuffer, memory, static_shapes
+from tfq.sources.cache import Cache, key_of, open_cache
 from tfq.sources.layers import layer_names, layer_of
 from tfq.temporary import temporary_folder
 
-__all__ = ["REPRESENTATIVE_DATA", "Source", "layer_of", "load_source"]
+__all__ = ["REPRESENTATIVE_DATA", "Cache", "Source", "layer_of", "load_source", "open_cache"]
 
 # Where a SavedModel carries samples of its own.
 REPRESENTATIVE_DATA = Path("assets.extra") / "tfq_representative_data.npz"
@@ -52,7 +53,9 @@ class Source:
       checks: the comparison with the source: "max_abs_diff", "max_rel_diff" (of the output's
         largest value) and "max_abs_diff/OUTPUT"; empty for a `.tflite` source.
       warnings: what the user should know.
-      timings: seconds by stage.
+      timings: seconds by stage of the conversion to float, whenever it was made.
+      cached: whether that was made by an earlier run.
+      unkept: why it is not in the cache that the user named; else "".
     """
 
     model: bytes
@@ -64,6 +67,8 @@ class Source:
     checks: Mapping[str, float] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     timings: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    cached: bool = False
+    unkept: str = ""
 
 
 def load_source(
@@ -72,6 +77,7 @@ def load_source(
     signature: str | None = None,
     batch: int = 1,
     scratch: Path | None = None,
+    cache: Cache | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Source:
     """Loads a model and converts it to float `.tflite`.
@@ -82,6 +88,8 @@ def load_source(
       signature: which signature of a SavedModel or `.tflite`; by default "serving_default".
       batch: the batch size where the model leaves it free.
       scratch: a folder for temporary files; they are removed.
+      cache: conversions of files and folders that were made before (`open_cache`). Objects in
+        memory are always converted: they are saved otherwise each time, so nothing would be found.
       progress: called with a line for each stage.
 
     Raises:
@@ -115,6 +123,7 @@ def load_source(
             batch,
             scratch,
             progress,
+            cache=cache,
         )
     known = memory.kind_of(source)
     if known is None:
@@ -129,7 +138,13 @@ def load_source(
             f"Received: signature={signature!r}."
         )
     return _convert(
-        {"shown": f"the {type(source).__name__}"}, known, None, batch, scratch, progress, source
+        {"shown": f"the {type(source).__name__}"},
+        known,
+        None,
+        batch,
+        scratch,
+        progress,
+        source=source,
     )
 
 
@@ -187,23 +202,23 @@ def _convert(
     batch: int,
     scratch: Path | None,
     progress: Callable[[str], None] | None,
+    *,
     source: Any = None,
+    cache: Cache | None = None,
 ) -> Source:
     if scratch is not None and not os.access(scratch, os.W_OK):
         raise UsageError(f"Cannot write to the scratch folder {scratch}.")
-    with temporary_folder("source", scratch) as name:
-        folder = Path(name)
-        if source is not None:
-            if progress is not None:
-                progress("Saving the model")
-            request |= memory.save_object(source, kind, folder / "object", batch)
-        request |= {
-            "batch": batch,
-            "scratch": str(folder),
-            "output": str(folder / "float.tflite"),
-        }
-        answer = client.run_worker(request, folder, progress)
-        content = (folder / "float.tflite").read_bytes()
+    request["batch"] = batch
+    key = key_of(request) if cache is not None else None
+    found = cache.load(key, request["shown"]) if cache is not None and key else None
+    unkept = ""
+    if found is not None:
+        content, answer = found
+    else:
+        content, answer = _run(request, kind, scratch, progress, source)
+        # What was changed while it was read is not what the key says.
+        if cache is not None and key and key == key_of(request):
+            unkept = cache.store(key, request["shown"], content, answer)
     model = Model.from_bytes(content, where="what TensorFlow's converter wrote")
     data = Path(path) / REPRESENTATIVE_DATA if path and kind == "saved_model" else None
     return Source(
@@ -216,4 +231,26 @@ def _convert(
         answer["checks"],
         tuple(answer["warnings"]),
         answer["timings"],
+        found is not None,
+        unkept,
     )
+
+
+def _run(
+    request: Mapping[str, Any],
+    kind: str,
+    scratch: Path | None,
+    progress: Callable[[str], None] | None,
+    source: Any,
+) -> tuple[bytes, dict[str, Any]]:
+    """The float `.tflite` and the worker's answer."""
+    with temporary_folder("source", scratch) as name:
+        folder = Path(name)
+        saved: dict[str, Any] = {}
+        if source is not None:
+            if progress is not None:
+                progress("Saving the model")
+            saved = memory.save_object(source, kind, folder / "object", request["batch"])
+        places = {"scratch": str(folder), "output": str(folder / "float.tflite")}
+        answer = client.run_worker({**request, **saved, **places}, folder, progress)
+        return (folder / "float.tflite").read_bytes(), answer
