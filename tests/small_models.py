@@ -17,8 +17,10 @@ from tfq.plan.plan import Plan
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config, get_scheme
 from tfq.plan.storage import plan_float
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
+from tfq.runtime import Runner
 
 ACT = schema.ActivationFunctionType
 _OPTIONS = {
@@ -264,3 +266,20 @@ def plan_of(
         graph, layout, statistics, config, prepared.trained.grids, model_sha256=prepared.sha256
     )
     return Planned(prepared, config, layout, statistics, plan)
+
+
+def distance(
+    net: Net, y: Tensor, samples: Sequence[Mapping[str, np.ndarray]], **options: Any
+) -> tuple[float, float]:
+    """How far the integer model is from the float one at most, in steps of its output; a step."""
+    source = net.bytes(y)
+    model = plan_of(source, samples, config_of(**options)).emit().model
+    exact, integer = Runner(source), Runner(model.to_bytes())
+    scale = float(model.main.outputs[0].quant.scale[0])
+    given = InputQuantizer(model)
+    worst = 0.0
+    for sample in samples:
+        want = exact.run(sample)[y.name].astype(np.float64)
+        got = dequantized(model, integer.run(given(sample)))[y.name]
+        worst = max(worst, float(np.abs(want - got).max()) / scale)
+    return worst, scale

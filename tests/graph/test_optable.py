@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from one_op import Case, W, build, error, noise, opts
 from op_cases import CASES
 
 from tfq.errors import ModelError, TfqError
-from tfq.graph.model import OP_CODES, Op, Tensor
+from tfq.graph.model import OP_CODES, Op, Quant, Tensor
 from tfq.graph.optable import OP_TABLE, Kind, OpSpec, obstacle, spec
+from tfq.plan.multipliers import smallest_output_scale
 from tfq.runtime import KERNELS
 
 
@@ -215,3 +217,29 @@ def test_a_fused_activation_the_kernel_refuses_is_an_obstacle() -> None:
     x = Tensor("x", (2,), "float32")
     options = opts("Concatenation", fusedActivationFunction=1)
     assert "fused" in obstacle(Op("CONCATENATION", [x, x], [x], options), "int8")
+
+
+def multipliers() -> list[Any]:
+    """A case of each op and type for which the table knows where the multiplier ends."""
+    first: dict[tuple[str, str], Case] = {}
+    for case in CASES:
+        for dtype in OP_TABLE[case.op].max_multiplier.keys() & OP_TABLE[case.op].dtypes:
+            first.setdefault((case.op, dtype), case)
+    return [pytest.param(case, dtype, id=f"{op}-{dtype}") for (op, dtype), case in first.items()]
+
+
+@pytest.mark.parametrize(("case", "dtype"), multipliers())
+def test_kernels_hold_at_the_largest_multiplier(case: Case, dtype: str) -> None:
+    """Values that fit the finest grid the table allows are right, and others saturate."""
+    row = OP_TABLE[case.op]
+    built = build(case, dtype, row.kind)
+    op, out = built.model.main.ops[0], built.model.main.outputs[0]
+    read = [*(row.data or ()), *([] if row.weights is None else [row.weights])]
+    scales = [float(op.input(i).quant.scale.max()) for i in read]
+    scale = smallest_output_scale(case.op, row, dtype, scales)
+    assert 0 < scale < float(out.quant.scale[0])
+    out.quant = Quant.per_tensor(np.float32(scale * 1.01))
+    for kernels in KERNELS:
+        if row.reference or kernels != "reference":
+            # A step of what is read is many steps of the output, and as exact as those.
+            assert error(built, kernels) <= max(2.0, 2.0**-14 * row.max_multiplier[dtype])

@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from small_models import Net, config_of, options_type, plan_of
-
-from tfq.quantize.boundary import InputQuantizer, dequantized
-from tfq.runtime import Runner
+from small_models import Net, distance, options_type, plan_of
 
 PADS = [[0, 0], [1, 1], [1, 1], [0, 0]]
 HALF = {"strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 2, "padding": 1}
@@ -64,21 +61,6 @@ def drawn(net, rng, high=256):
         else rng.random(t.shape) < 0.5
         for t in net.inputs
     }
-
-
-def distance(net, y, samples, **options):
-    """How far the integer model is from the float one, in steps of its output."""
-    source = net.bytes(y)
-    model = plan_of(source, samples, config_of(**options)).emit().model
-    exact, integer = Runner(source), Runner(model.to_bytes())
-    scale = float(model.main.outputs[0].quant.scale[0])
-    given = InputQuantizer(model)
-    worst = 0.0
-    for sample in samples:
-        want = next(iter(exact.run(sample).values()))
-        got = next(iter(dequantized(model, integer.run(given(sample))).values()))
-        worst = max(worst, float(np.abs(want - got).max()) / scale)
-    return worst, scale
 
 
 @pytest.mark.parametrize("name", SAME)

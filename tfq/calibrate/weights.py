@@ -8,9 +8,9 @@ from tfq.errors import ModelError, UsageError, unknown_option
 
 WEIGHT_RULES = ("minmax", "mse")
 
-# A scale of zero, or one so small that the kernel's multiplier overflows, makes a model that does
-# not load. A channel below this magnitude is as good as zero beside any other.
-SCALE_FLOOR = 1e-8
+# A scale of zero, or one whose product with an activation's is no normal float, makes a model that
+# does not load. A channel a millionth of the largest is as good as zero beside it.
+SCALE_FLOOR = 1e-18
 RELATIVE_FLOOR = 1e-6  # Of the largest channel's scale.
 
 _BLOCK = 1 << 20  # Values worked on at a time by the search.

@@ -25,8 +25,13 @@ LIMITS: dict[str, tuple[int, int]] = {
     "int64": (-(2**63), 2**63 - 1),
 }
 
-# The smallest activation scale: below it multipliers underflow and models stop allocating.
-MIN_SCALE = 1e-9
+# Between these scales the kernels' arithmetic holds, in products of two scales too: XNNPACK refuses
+# or aborts over numbers below 2^-126, ADD over a scale of which 2^20 times is no float any more.
+MIN_SCALE = 1e-18
+MAX_SCALE = 1e30
+
+# The smallest scale that training chooses.
+MIN_TRAINED_SCALE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +94,10 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
+def _within(scale: float) -> float:
+    return _float32(min(max(scale, MIN_SCALE), MAX_SCALE))
+
+
 def asymmetric_grid(lo: float, hi: float, dtype: str = "int8") -> Grid:
     """The grid over [lo, hi], widened to contain 0, whose zero point is the nearest integer.
 
@@ -96,14 +105,14 @@ def asymmetric_grid(lo: float, hi: float, dtype: str = "int8") -> Grid:
     """
     lo, hi = min(lo, 0.0), max(hi, 0.0)
     q_min, q_max = LIMITS[dtype]
-    scale = max(_float32((hi - lo) / (q_max - q_min)), _float32(MIN_SCALE))
+    scale = _within((hi - lo) / (q_max - q_min))
     zero = int(np.clip(np.rint(q_min - lo / scale), q_min, q_max))
     return Grid(dtype, (scale,), (zero,))
 
 
 def symmetric_grid(bound: float, dtype: str) -> Grid:
     """The grid over [-bound, bound] with zero point 0 (int16 activations, int8 weights)."""
-    scale = max(_float32(abs(bound) / LIMITS[dtype][1]), _float32(MIN_SCALE))
+    scale = _within(abs(bound) / LIMITS[dtype][1])
     return Grid(dtype, (scale,), (0,))
 
 

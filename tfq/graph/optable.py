@@ -68,6 +68,9 @@ class OpSpec:
         outputs carry none (comparisons).
       input_scale: activation type -> [low, high) for the scale of the inputs, outside of which the
         kernel is wrong or ends the process: CAST the inputs to int32 and compare those.
+      max_multiplier: activation type -> how many times the output's scale the scale of what the op
+        computes may be (`tfq.plan.multipliers` says of which ops that is what). Above, kernels
+        refuse, end the process or overflow.
       reference: False when the reference kernels lack the op or get it wrong.
       lsb: activation type -> distance from the truth, in LSB, where the kernel is coarser than 1.
       fused_activation: the integer kernel does the `fusedActivationFunction` of the options.
@@ -89,6 +92,7 @@ class OpSpec:
     fixed: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
     same_inputs: frozenset[str] = frozenset()
     input_scale: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    max_multiplier: Mapping[str, float] = dataclasses.field(default_factory=dict)
     reference: bool = True
     lsb: Mapping[str, int] = dataclasses.field(default_factory=dict)
     fused_activation: bool = False
@@ -130,6 +134,8 @@ def _weighted(
         axis=axis,
         weight_types={dtype: tuple(names.split()) for dtype, names in weight_types.items()},
         fused_activation=True,
+        # XNNPACK refuses 256 and more; int16 kernels overflow.
+        max_multiplier={"int8": 128.0, "int16": 1.0},
         **more,
     )
 
@@ -183,16 +189,26 @@ _VARIABLE = "State between runs: make it an input and an output, or let it stay 
 _POT = "int16 with general scales needs potScaleInt16=False in the options."
 _INTERPOLATED = "int16 interpolates a table of 512 steps: coarse where the function is steep."
 
+# What kernels that only rescale do: reductions and rectifiers.
+_RESCALES = {"int8": 2.0**20, "int16": 2.0**12}
+# Sums shift their inputs left first, by 20 bits or 15.
+_SUMS = {"int8": 64.0, "int16": 2.0**12}
+
 _TABLE: dict[str, OpSpec] = {
-    "ABS": _unary(_v(1, 2, 3)),
-    "ADD": _binary(_v(1, 2, 3), fused_activation=True, note=_POT),
+    "ABS": _unary(_v(1, 2, 3), max_multiplier=_RESCALES),
+    "ADD": _binary(_v(1, 2, 3), fused_activation=True, max_multiplier=_SUMS, note=_POT),
     "ADD_N": _float("A chain of ADD does the same.", data=None, elementwise=True),
     "ARG_MAX": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
     "ARG_MIN": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
     "ASSIGN_VARIABLE": _structural(_VARIABLE),
     "ATAN2": _float("Float kernel only.", data=(0, 1), elementwise=True),
     "AVERAGE_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
-    "BATCH_MATMUL": _own(_v(1, 2, 3), (0, 1), note="A constant operand has one scale."),
+    "BATCH_MATMUL": _own(
+        _v(1, 2, 3),
+        (0, 1),
+        max_multiplier={"int8": 128.0, "int16": 0.25},
+        note="A constant operand has one scale.",
+    ),
     "BATCH_TO_SPACE_ND": _same(_v(1, 2, 4)),
     "BIDIRECTIONAL_SEQUENCE_LSTM": _float(_RECURRENT),
     "BIDIRECTIONAL_SEQUENCE_RNN": _float(_RECURRENT),
@@ -280,7 +296,7 @@ _TABLE: dict[str, OpSpec] = {
     "GELU": _unary(_v(1, 2, 2), lsb={"int16": 2}),
     "GREATER": _compare(_v(1, 2, 2)),
     "GREATER_EQUAL": _compare(_v(1, 2, 3)),
-    "HARD_SWISH": _unary(_v(1, 1)),
+    "HARD_SWISH": _unary(_v(1, 1), max_multiplier={"int8": 16.0}),
     "HASHTABLE": _structural(),
     "HASHTABLE_FIND": _structural(),
     "HASHTABLE_IMPORT": _structural(),
@@ -290,7 +306,7 @@ _TABLE: dict[str, OpSpec] = {
     "IMAG": _float("Complex numbers have no integer form."),
     "L2_NORMALIZATION": OpSpec(kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (1 / 128, 0)}),
     "L2_POOL_2D": _float("SQRT of AVERAGE_POOL_2D of MUL(x, x).", fused_activation=True),
-    "LEAKY_RELU": _unary(_v(1, 1, 2)),
+    "LEAKY_RELU": _unary(_v(1, 1, 2), max_multiplier=_RESCALES),
     "LESS": _compare(_v(1, 2, 3)),
     "LESS_EQUAL": _compare(_v(1, 2, 2)),
     "LOCAL_RESPONSE_NORMALIZATION": _float("Float kernel only."),
@@ -308,10 +324,10 @@ _TABLE: dict[str, OpSpec] = {
     "MATRIX_SET_DIAG": _same(_v(1, 1, 1), (0, 1)),
     "MAXIMUM": _same(_v(1, 2, 4), (0, 1), elementwise=True),
     "MAX_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
-    "MEAN": _own(_v(1, 2, 3)),
+    "MEAN": _own(_v(1, 2, 3), max_multiplier=_RESCALES),
     "MINIMUM": _same(_v(1, 2, 4), (0, 1), elementwise=True),
     "MIRROR_PAD": _same(_v(1, 2, 3)),
-    "MUL": _binary(_v(1, 2, 4), fused_activation=True),
+    "MUL": _binary(_v(1, 2, 4), fused_activation=True, max_multiplier={"int8": 1.0, "int16": 1.0}),
     "MULTINOMIAL": _float("Random numbers have no integer form."),
     "NEG": _unary(_v(1), Kind.FLOAT_ONLY, note="Negates raw integers; SUB from 0 does it right."),
     "NON_MAX_SUPPRESSION_V4": _float("Float kernel only.", data=(0, 1, 3, 4)),
@@ -324,7 +340,11 @@ _TABLE: dict[str, OpSpec] = {
     "POW": _float(
         "A table does constant powers; of two tensors, none.", data=(0, 1), elementwise=True
     ),
-    "PRELU": _binary(_v(1, 1), note="int16 returns garbage without an error."),
+    "PRELU": _binary(
+        _v(1, 1),
+        max_multiplier=_RESCALES,
+        note="int16 returns garbage without an error.",
+    ),
     "QUANTIZE": _own(
         _v(1, 1, 2),
         note="From float or integers to int8, uint8 or int16; int16 to uint8 takes two.",
@@ -341,10 +361,10 @@ _TABLE: dict[str, OpSpec] = {
     "REDUCE_MIN": _same(_v(1, 2, 3)),
     "REDUCE_PROD": _own(_v(1, 2, 2), lsb={"int16": 4}),
     "REDUCE_WINDOW": _float("Not emitted."),
-    "RELU": _unary(_v(1, 2, 3)),
-    "RELU6": _unary(_v(1, 2, 3)),
-    "RELU_0_TO_1": _unary(_v(1, 1)),
-    "RELU_N1_TO_1": _unary(_v(1, 1)),
+    "RELU": _unary(_v(1, 2, 3), max_multiplier=_RESCALES),
+    "RELU6": _unary(_v(1, 2, 3), max_multiplier=_RESCALES),
+    "RELU_0_TO_1": _unary(_v(1, 1), max_multiplier=_RESCALES),
+    "RELU_N1_TO_1": _unary(_v(1, 1), max_multiplier=_RESCALES),
     "RESHAPE": _same(_v(1, 1, 1)),
     "RESIZE_BILINEAR": _same(_v(1, 2, 4)),
     "RESIZE_NEAREST_NEIGHBOR": _same(_v(1, 2, 4)),
@@ -378,11 +398,16 @@ _TABLE: dict[str, OpSpec] = {
     "SPLIT_V": _same(_v(1, 2, 2)),
     "SQRT": _unary(_v(1, 2, 2)),
     "SQUARE": _unary(_v(1), Kind.FLOAT_ONLY, note="MUL(x, x) does the same."),
-    "SQUARED_DIFFERENCE": _binary(_v(1, 2)),
+    "SQUARED_DIFFERENCE": _binary(_v(1, 2), max_multiplier={"int8": 128.0}),
     "SQUEEZE": _same(_v(1, 1, 1)),
     "STRIDED_SLICE": _same(_v(1, 2, 1)),
-    "SUB": _binary(_v(1, 2, 5), fused_activation=True, note=_POT),
-    "SUM": _own(_v(1, 2, 2), reference=False, note="The reference kernel is wrong."),
+    "SUB": _binary(_v(1, 2, 5), fused_activation=True, max_multiplier=_SUMS, note=_POT),
+    "SUM": _own(
+        _v(1, 2, 2),
+        max_multiplier=_RESCALES,
+        reference=False,
+        note="The reference kernel is wrong.",
+    ),
     "SVDF": _float(_RECURRENT),
     "TANH": _unary(
         _v(1, 2, 3),

@@ -18,9 +18,6 @@ from tfq.plan.ranges import Ranges
 from tfq.plan.scheme import Config
 from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, Beside, largest_scale, plan_weights
 
-# 16 bits have room to spare: a third of one keeps samples that reach further from being cut off.
-_HEADROOM = 1.25
-
 
 def make_plan(
     graph: Graph,
@@ -113,14 +110,14 @@ class _PlanMaker:
             return TensorPlan(*pinned)
         if pinned is not None:
             return TensorPlan(activation_grid(*pinned[0].range(), dtype), pinned[1])
-        lo, hi = self._ranges.hulls.get(root, (0.0, 0.0))
-        if lo == hi:
-            return TensorPlan(activation_grid(0.0, 1.0, dtype), "always zero on the samples")
-        if dtype == "int16":
-            lo, hi = lo * _HEADROOM, hi * _HEADROOM
+        lo, hi = self._ranges.spanned(t, dtype)
+        grid = activation_grid(lo, hi, dtype)
+        why = f"; {self._ranges.widened[root]}" if root in self._ranges.widened else ""
+        if self._ranges.is_zero(t):
+            return TensorPlan(grid, f"always zero on the samples{why}")
         name = self.config.calibration.name
         shared = "" if root is t and t in self.layout.sources else ", shared"
-        return TensorPlan(activation_grid(lo, hi, dtype), f"{name} [{lo:.6g}, {hi:.6g}]{shared}")
+        return TensorPlan(grid, f"{name} [{lo:.6g}, {hi:.6g}]{shared}{why}")
 
     def _power_grid(self, t: Tensor) -> TensorPlan:
         """The grid of a sum of squares: the square of its argument's."""

@@ -10,22 +10,32 @@ from tfq.calibrate.sketch import Sketch
 from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.graph.numerics import Grid
-from tfq.graph.optable import Kind, spec
+from tfq.graph.numerics import LIMITS, Grid, activation_grid, symmetric_grid
+from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.layout import Layout, data_inputs, float_outputs
 from tfq.plan.masks import find_masks
+from tfq.plan.multipliers import smallest_output_scale
 from tfq.plan.plan import INTEGER
+from tfq.plan.weights import Beside
 
 # The names that unrolling gives, and how many steps to either side count as near.
 _STEP = re.compile(r"/step_(\d+)(?!.*/step_)")
 _NEAR = 3
 
-# XNNPACK refuses multipliers of 256 and more, int16 kernels those above 1 that overflow.
-_MAX_MULTIPLIER = {"int8": 128.0, "int16": 1.0}
+# 16 bits have room to spare: a third of one keeps samples that reach further from being cut off.
+_HEADROOM = 1.25
 
+# The reference kernels of these abort at scales below about 1e-7, and the int16 kernels of sigmoids
+# are wrong below 1e-12.
+_SOFTMAX = {"int8": 2.0**-12, "int16": 2.0**-20}
+_SMALLEST_ARGUMENTS = {
+    "SOFTMAX": _SOFTMAX,
+    "LOG_SOFTMAX": _SOFTMAX,
+    "LOGISTIC": {"int16": 1e-11},
+    "TANH": {"int16": 1e-11},
+}
 
-# The reference kernel of SOFTMAX aborts at scales below about 1e-7.
-_SOFTMAX_SPAN = 2.0**-4
+_ROUNDS = 20
 
 
 class Ranges:
@@ -42,6 +52,7 @@ class Ranges:
       hulls: for the representative of each group without a fixed grid, the hull of the ranges of
         its members and of all that ops of the group read.
       masks: attention masks, whose constants are no part of any range.
+      widened: for such a representative, why its range is wider than its values.
 
     Raises:
       TfqError: a tensor lacks statistics, or holds integers that its cast cannot.
@@ -59,6 +70,7 @@ class Ranges:
         self.weight_scale = weight_scale
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self.hulls: dict[Tensor, tuple[float, float]] = {}
+        self.widened: dict[Tensor, str] = {}
         self._held = self._integers_held()
         self.masks = find_masks(graph, layout, self._mask_range)
         self._make_hulls()
@@ -132,47 +144,108 @@ class Ranges:
                         self._widen(out, *_shown(op, t))
                 elif groups.find(t) is not groups.find(out):
                     self._widen(out, *self.held(t))
-        self._keep_multipliers()
-        self._keep_softmax()
+        self._zeros = {
+            root
+            for root in map(groups.find, self.layout.dtypes)
+            if self.hulls.get(root, (0.0, 0.0)) == (0.0, 0.0)
+        }
+        self._keep_arguments()
+        # Widening one output makes coarser what others read: until none has to grow.
+        for _ in range(_ROUNDS):
+            if not self._keep_multipliers():
+                break
 
-    def _keep_multipliers(self) -> None:
-        """Widens outputs so narrow, beside their weights, that kernels refuse the multiplier."""
-        groups = self.layout.groups
+    def _keep_multipliers(self) -> bool:
+        """Widens outputs that are narrower beside what is read than a kernel's arithmetic allows.
+
+        Returns:
+          whether any was.
+        """
+        groups, grew = self.layout.groups, False
         for op in self.graph.ops:
-            s = spec(op.name)
-            choice = self.layout.choices[op]
-            if choice.mode != INTEGER or s is None or s.kind is not Kind.WEIGHTED:
+            row, choice = spec(op.name), self.layout.choices[op]
+            if choice.mode != INTEGER or row is None or row.kind is Kind.SAME:
                 continue
-            out, w = op.outputs[0], op.input(s.weights or 0)
-            if groups.find(out) in groups.pinned or not w.is_const or not w.size:
+            outs = float_outputs(op)
+            dtype = choice.activations
+            if dtype not in row.max_multiplier or not outs or groups.find(outs[0]) in groups.pinned:
                 continue
-            x = op.input((s.data or (0,))[0])
-            if x.is_const:
+            needed = smallest_output_scale(op.name, row, dtype, self._read_scales(op, row, dtype))
+            if activation_grid(*self.spanned(outs[0], dtype), dtype).scale[0] >= needed:
                 continue
-            same = self._dtype(x) == choice.activations
-            in_lo, in_hi = self.real(x) if same else self.held(x)
-            levels = 2 ** (16 if choice.activations == "int16" else 8)
-            product = (in_hi - in_lo) / levels * self.weight_scale(op, w)
-            span = product / _MAX_MULTIPLIER[choice.activations] * levels
-            lo, hi = self.hulls.get(groups.find(out), (0.0, 0.0))
-            if 0.0 < hi - lo < span:
-                self._widen(out, lo, lo + span)
+            # A little more, since scales are rounded to float32.
+            self._coarsen(outs[0], dtype, 1.01 * needed, f"the kernel of {op.label}")
+            grew = True
+        return grew
 
-    def _keep_softmax(self) -> None:
-        """Widens arguments of a softmax that are so alike that its kernel aborts over their scale.
+    def is_zero(self, t: Tensor) -> bool:
+        """Whether all that shares the grid of `t` was zero on every sample."""
+        return self.layout.groups.find(t) in self._zeros
 
-        All its results are then the same but for a few per cent, whatever the grid.
+    def _coarsen(self, t: Tensor, dtype: str, scale: float, why: str) -> None:
+        """Widens the group of `t` to a scale."""
+        lo, hi = self.hulls.get(self.layout.groups.find(t), (0.0, 0.0))
+        if dtype == "int16":
+            self._widen(t, lo, max(hi, scale * LIMITS[dtype][1] / _HEADROOM))
+        else:
+            self._widen(t, lo, max(hi, lo + scale * 255))
+        self.widened[self.layout.groups.find(t)] = f"widened for {why}"
+
+    def _read_scales(self, op: Op, row: OpSpec, dtype: str) -> list[float]:
+        """The scales on which an op reads its data and its weights."""
+        scales = []
+        for i in data_inputs(op, row):
+            t = op.input(i)
+            if i in (row.weights, row.bias):
+                continue
+            if not t.is_const:
+                own = self._dtype(t) == dtype
+                ends = self.spanned(t, dtype) if own else self.held(t)
+            else:
+                ends = self.masks.consts.get((op, i)) or _extremes(t)
+            scales.append(activation_grid(*ends, dtype).scale[0])
+        if row.weights is not None:
+            w = op.input(row.weights)
+            if w.is_const:
+                bias = op.inputs[row.bias] if row.bias is not None else None
+                beside = Beside(dtype, scales[0], 1.0, bias)
+                scales.append(max(self.weight_scale(op, w), beside.largest_needed))
+            else:
+                lo, hi = self.held(w)
+                scales.append(symmetric_grid(max(-lo, hi), "int8").scale[0])
+        return scales
+
+    def spanned(self, t: Tensor, dtype: str) -> tuple[float, float]:
+        """The real range that the grid of `t` is made for, when it is of `dtype`.
+
+        One that is always zero on the samples gets a range nonetheless.
+        """
+        lo, hi = self.real(t)
+        if self.layout.groups.find(t) in self.layout.groups.pinned:
+            return lo, hi
+        if lo == hi:
+            return 0.0, 1.0
+        return (lo * _HEADROOM, hi * _HEADROOM) if dtype == "int16" else (lo, hi)
+
+    def _keep_arguments(self) -> None:
+        """Widens arguments so alike that kernels abort over their scale, or lose them.
+
+        The results are then the same but for a few per cent, whatever the grid.
         """
         groups = self.layout.groups
         for op in self.graph.ops:
-            if op.name not in ("SOFTMAX", "LOG_SOFTMAX"):
+            choice = self.layout.choices[op]
+            least = _SMALLEST_ARGUMENTS.get(op.name, {}).get(choice.activations)
+            x = op.inputs[0] if op.inputs else None
+            if least is None or x is None or choice.mode != INTEGER:
                 continue
-            x = op.input(0)
-            if self.layout.choices[op].mode != INTEGER or groups.find(x) in groups.pinned:
+            if x.is_const or groups.find(x) in groups.pinned:
                 continue
-            lo, hi = self.hulls.get(groups.find(x), (0.0, 0.0))
-            if 0.0 < hi - lo < _SOFTMAX_SPAN:
-                self._widen(x, lo, lo + _SOFTMAX_SPAN)
+            if (
+                activation_grid(*self.spanned(x, choice.activations), choice.activations).scale[0]
+                < least
+            ):
+                self._coarsen(x, choice.activations, least, f"the kernel of {op.label}")
 
     def _check_fits(self, t: Tensor, grid: Grid) -> None:
         lo, hi = self.observed(t, grid.dtype)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfq.calibrate.weights import weight_scales
+from tfq.calibrate.weights import SCALE_FLOOR, weight_scales
 from tfq.graph.model import Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, weight_grid
 from tfq.graph.optable import OpSpec
@@ -74,6 +74,11 @@ class Beside:
     in_scale: float
     out_scale: float
     bias: Tensor | None
+
+    @property
+    def largest_needed(self) -> float:
+        """A scale that is large enough for all of the bias."""
+        return float(self.smallest_scales(_MAX_BIAS, False))
 
     def smallest_scales(self, most: float, per_channel: bool) -> np.ndarray | float:
         """Below which a bias is more than `most` steps of input times weight."""
@@ -148,4 +153,4 @@ def largest_scale(op: Op, w: Tensor, config: Config, trained: Mapping[str, Grid]
     if w.name in trained:
         return max(trained[w.name].scale)
     top = LIMITS[f"int{config.weight_bits_of(op.key)}"][1]
-    return float(np.abs(w.values()).max(initial=0.0)) / top
+    return max(float(np.abs(w.values()).max(initial=0.0)) / top, SCALE_FLOOR)

@@ -40,6 +40,7 @@ from tfq.plan.plan import (
     write_config,
 )
 from tfq.plan.power import largest_square_root
+from tfq.quantize.clamps import without_far_bounds
 from tfq.quantize.table import lookup_ops
 
 # How a constant side of a comparison is rounded so that no value of the grid changes sides:
@@ -316,11 +317,12 @@ class _Emitter:
             else:
                 self.tensors[t] = dataclasses.replace(t)
                 outputs.append(self.tensors[t])
-        self.ops.append(
-            dataclasses.replace(
-                op, inputs=inputs, outputs=outputs, options=_integer_options(op.options)
-            )
+        emitted = dataclasses.replace(
+            op, inputs=inputs, outputs=outputs, options=_integer_options(op.options)
         )
+        if outputs[0].quant is not None and outputs[0].dtype in LIMITS:
+            emitted = without_far_bounds(emitted, float(outputs[0].quant.scale[0]))
+        self.ops.append(emitted)
 
     def _square_root(self, x: Tensor, terms: int) -> Tensor:
         """The int32 values of `x`, bounded so that a sum of `terms` squares does not overflow."""

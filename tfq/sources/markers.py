@@ -23,7 +23,7 @@ import numpy as np
 
 from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
-from tfq.graph.numerics import MIN_SCALE
+from tfq.graph.numerics import MIN_TRAINED_SCALE
 from tfq.runtime import Runner
 from tfq.sources.layers import layer_names
 
@@ -269,7 +269,9 @@ def _pair(op: Op, mark: _Mark, layer: str) -> list[Op]:
             "8 bits take whole numbers from -128 to 127, 16 bits take 0. Use an activation "
             "quantizer of tfq.keras.quantizers."
         )
-    if float(mark.scale.reshape(-1)[0]) <= 1.01 * MIN_SCALE:  # The floor of a range from 0 to 0.
+    if (
+        float(mark.scale.reshape(-1)[0]) <= 1.01 * MIN_TRAINED_SCALE
+    ):  # The floor of a range from 0 to 0.
         raise ModelError(
             f"Training collapsed the range of {layer}: all values it saw are 0. {_FURTHER}"
         )

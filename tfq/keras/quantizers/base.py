@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq.errors import UsageError, unknown_option
-from tfq.graph.numerics import LIMITS, MIN_SCALE
+from tfq.graph.numerics import LIMITS, MIN_TRAINED_SCALE
 from tfq.keras.marker import fake_quantize, mark
 
 OBSERVE, TRAIN, FREEZE = 0, 1, 2
@@ -227,7 +227,7 @@ class ActivationQuantizer(Quantizer):
         scale, _ = self.scale_and_zero_point()
         if not np.isfinite(scale):
             return [f"has the step {float(scale)}"]
-        if scale <= MIN_SCALE * 1.01:
+        if scale <= MIN_TRAINED_SCALE * 1.01:
             return ["has a range of zero: all values it sees are 0"]
         return []
 

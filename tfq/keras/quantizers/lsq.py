@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfq.calibrate.weights import weight_scales
-from tfq.graph.numerics import MIN_SCALE, activation_grid
+from tfq.graph.numerics import MIN_TRAINED_SCALE, activation_grid
 from tfq.keras.quantizers.arithmetic import (
     count,
     ends,
@@ -85,7 +85,7 @@ class LSQ(ActivationQuantizer):
 
     def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
         scale = tf.convert_to_tensor(self.initial_scale) * self._ratio()
-        return tf.maximum(scale, MIN_SCALE), tf.convert_to_tensor(self.zero_point)
+        return tf.maximum(scale, MIN_TRAINED_SCALE), tf.convert_to_tensor(self.zero_point)
 
     def train_call(self, x: Tensor) -> Tensor:
         initial, zero, known = self._first_grid(tf.stop_gradient(x))
@@ -140,7 +140,7 @@ def _quantize_learned(
 
     @tf.custom_gradient
     def quantize(x: Tensor, ratio: Tensor, initial: Tensor, zero: Tensor) -> Any:
-        scale = tf.maximum(initial * ratio, MIN_SCALE)
+        scale = tf.maximum(initial * ratio, MIN_TRAINED_SCALE)
         lo, hi = ends(scale, zero, bits)
         y = fused(x, lo, hi, skip, bits)
 
