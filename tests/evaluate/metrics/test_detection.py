@@ -234,10 +234,11 @@ def test_labels_that_are_no_boxes(label, message):
         get_task("detection").check(outputs, [np.zeros((0, 5)), label], start=20)
 
 
-@pytest.mark.parametrize("classes", [2, 80])
-@pytest.mark.parametrize("scale", [0.286, 0.353, 0.9, 79 / 65535])
+@pytest.mark.parametrize(
+    ("scale", "classes"), [(0.286, 2), (0.353, 2), (0.9, 2), (0.353, 9), (79 / 65535, 9)]
+)
 def test_classes_of_a_quantized_output_are_rounded(scale, classes):
-    boxes, numbers, scores, labels = scene(images=30, classes=classes)
+    boxes, numbers, scores, labels = scene(images=12, classes=classes)
     outputs = as_outputs(boxes, numbers, scores)
     exact = score(*measured("ap", outputs, labels))
     steps = np.round(outputs["classes"] / np.float32(scale))
@@ -245,7 +246,7 @@ def test_classes_of_a_quantized_output_are_rounded(scale, classes):
     assert np.any(outputs["classes"] != numbers)
     got = score(*measured("ap", outputs, labels))
     assert (got.value, got.low, got.high) == (exact.value, exact.low, exact.high)
-    for i in range(30):  # Few values show only a multiple of the step.
+    for i in range(12):  # Few values show only a multiple of the step.
         get_task("detection").check({k: v[i : i + 1] for k, v in outputs.items()}, None)
 
 
