@@ -88,6 +88,7 @@ def test_a_replayed_plan_gives_identical_bytes(source, result):
     assert alone.model == convert_model(source, images(64), bias_correction="none").model
 
 
+@pytest.mark.slow
 def test_statistics_are_of_the_model_as_it_is(source, result):
     plain = convert_model(source, images(64), equalization="none")
     assert result.statistics == plain.statistics
@@ -101,6 +102,7 @@ def test_statistics_are_of_the_model_as_it_is(source, result):
         convert_model(source, statistics=result.statistics, equalization="cross_layer")
 
 
+@pytest.mark.slow
 def test_ordinary_models_come_out_as_without():
     stages = set()
     auto = convert_model(cnn(), images(64), progress=lambda stage, done, total: stages.add(stage))
@@ -110,6 +112,7 @@ def test_ordinary_models_come_out_as_without():
     assert "Calibrating equalized channels" not in stages
 
 
+@pytest.mark.slow
 def test_cross_layer_is_done_also_where_little_is_gained():
     source = unbalanced(1)
     assert convert_model(source, images(64)).summary["equalization"] is None
@@ -124,6 +127,7 @@ def test_data_that_can_be_read_once_is_enough(source):
     assert decibels(result) > 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"granularity": "per_tensor"}, {"scheme": "int16x8"}])
 def test_with_other_settings(source, options):
     auto = convert_model(source, images(64), **options)
@@ -134,6 +138,7 @@ def test_with_other_settings(source, options):
         assert decibels(convert_model(source, images(64), **options)) > 20
 
 
+@pytest.mark.slow
 def test_what_does_not_help_is_not_kept(source, monkeypatch):
     errors = iter([1.0, 2.0])
     monkeypatch.setattr(
@@ -173,6 +178,7 @@ def test_wrong_choices(source, options, message):
         convert_model(source, images(8), **options)
 
 
+@pytest.mark.slow
 def test_a_plan_without_it_is_not_replayed_with_it(source):
     plan = convert_model(source, images(20), equalization="none").plan
     with pytest.raises(UsageError, match="so equalization would have no effect"):

@@ -23,6 +23,8 @@ CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("needs Chromium: apt-get install chromium", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -556,7 +558,6 @@ def test_on_paper_everything_is_open_and_nothing_to_press(show):
     assert tab.locator("details[open]").count() == 0
 
 
-@pytest.mark.slow
 def test_500_layers(show):
     report = make_report(layers=500, models=6, analysed=1, classes=100)
     for size in (DESKTOP, PHONE):

@@ -344,6 +344,7 @@ def test_the_cause_is_named_first(judged, builder, cause, where):
     assert findings[0].remedy.call is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("builder", "cause", "where"), CASES)
 def test_the_remedy_mends_the_tensor_and_the_model(judged, builder, cause, where):
     case, before, findings = judged(builder)
