@@ -72,7 +72,8 @@ def samples_of(model: bytes, labels: bool = False) -> bytes:
     for spec_of in read_interface(Model.from_bytes(model)).inputs:
         shape = (SAMPLES * max((1, *spec_of.shape[:1])), *spec_of.shape[1:])
         values = rng.uniform(0, 3, shape)
-        arrays[spec_of.name] = values.astype("float32" if spec_of.dtype != "int32" else "int32")
+        whole = spec_of.dtype in ("int32", "int64", "bool")
+        arrays[spec_of.name] = values.astype(spec_of.dtype if whole else "float32")
     if labels:
         arrays["y"] = np.arange(SAMPLES) % 3
     return npz(**arrays)
@@ -109,6 +110,14 @@ def lookup() -> bytes:
     return net.bytes(net.dense(net.reshape(rows, 1, 12), 3))
 
 
+def free_batch() -> bytes:
+    """A first dimension that the file leaves open."""
+    model = Model.from_bytes(cnn(4))
+    for t in (*model.main.inputs, *(op.outputs[0] for op in model.main.ops)):
+        t.signature = (-1, *t.shape[1:])
+    return model.to_bytes()
+
+
 def fixtures() -> dict[str, bytes]:
     """Recurrent models and loops."""
     names = ("fused_lstm_sequences", "while_on_data", "while_nested", "while_growing", "lstm")
@@ -118,7 +127,7 @@ def fixtures() -> dict[str, bytes]:
 @functools.cache
 def float_models() -> dict[str, bytes]:
     several = {"cnn": cnn(), "branches": branches(), "trained": trained(), "lookup": lookup()}
-    return several | fixtures()
+    return {**several, "free_batch": free_batch(), **fixtures()}
 
 
 @functools.cache
@@ -163,10 +172,14 @@ def _convert() -> Iterator[Seed]:
         scheme = ("int8", "int8", "int16x8", "dynamic")[n % 4]
         argv = ("m.tflite", "--data=d.npz", f"--scheme={scheme}", "--output=o.tflite")
         more = ("--allow_float=.*",) if n % 3 == 2 or "lstm" in name or "while" in name else ()
-        out = ("o.tflite", "p.json")
-        yield Seed(
-            "convert", "convert", (*argv, *more, "--plan_out=p.json"), files, "m.tflite", out
-        )
+        flags = [(*more, "--plan_out=p.json")]
+        if name in ("cnn", "branches", "free_batch"):
+            flags.append(("--batch=3",))
+            if scheme != "dynamic":
+                flags.append(("--input_type=uint8", "--input_range=0,3", "--output_type=float32"))
+        for given in flags:
+            out = ("o.tflite", "p.json") if "--plan_out=p.json" in given else ("o.tflite",)
+            yield Seed("convert", "convert", (*argv, *given), files, "m.tflite", out)
 
 
 def _evaluate() -> Iterator[Seed]:
@@ -181,7 +194,7 @@ def _evaluate() -> Iterator[Seed]:
             labelled = name == "cnn"
             data = samples_of(floats[name], labelled)
             files = {"f.tflite": floats[name], "q.tflite": model, "d.npz": data}
-            argv = ("f.tflite", "q.tflite", "--data=d.npz", "--json=r.json", "--layer_samples=2")
+            argv = ("f.tflite", "q.tflite", "--data=d.npz", "--json=r.json")
             probes = "--probes=4" if labelled else "--probes=0"
             yield Seed("evaluate", "evaluate", (*argv, probes), files, "q.tflite", ("r.json",))
             alone = ("q.tflite", "--data=d.npz", "--json=r.json", "--probes=0")
