@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import functools
 import os
 import sys
@@ -78,19 +79,20 @@ def _campaign(flags: argparse.Namespace) -> int:
         memory=_MEMORY,
         seconds=flags.seconds,
     )
-    for done, verdict in enumerate(verdicts, 1):
-        target = mixture[verdict.number % len(mixture)]
-        counts[target, verdict.kind] += 1
-        spent[target] += verdict.seconds
-        if verdict.fault:
-            name = f"{target}: {verdict.kind}, {verdict.where}"
-            found[name] += 1
-            if found[name] <= _KEPT:
-                folder = flags.out / f"{verdict.kind}-{target}-{flags.seed}-{verdict.number}"
-                targets.save(targets.make(verdict.number, flags.seed, mixture), verdict, folder)
-                print(f"FOUND {name}: {folder}", flush=True)
-        if done % 5000 == 0:
-            print(f"{done} inputs, {time.monotonic() - start:.0f} s", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C: what was done is said.
+        for done, verdict in enumerate(verdicts, 1):
+            target = mixture[verdict.number % len(mixture)]
+            counts[target, verdict.kind] += 1
+            spent[target] += verdict.seconds
+            if verdict.fault:
+                name = f"{target}: {verdict.kind}, {verdict.where}"
+                found[name] += 1
+                if found[name] <= _KEPT:
+                    folder = flags.out / f"{verdict.kind}-{target}-{flags.seed}-{verdict.number}"
+                    targets.save(targets.make(verdict.number, flags.seed, mixture), verdict, folder)
+                    print(f"FOUND {name}: {folder}", flush=True)
+            if done % 5000 == 0:
+                print(f"{done} inputs, {time.monotonic() - start:.0f} s", flush=True)
     _report(counts, found, spent, flags.seed, time.monotonic() - start)
     return int(bool(found))
 
