@@ -12,13 +12,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tfq.equalize.channels import find_groups, input_channels
-from tfq.errors import ModelError, UsageError
+from tfq.errors import UsageError
 from tfq.graph.model import Model, Op, Tensor
+from tfq.graph.notes import read_note
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared
@@ -59,16 +61,14 @@ def read_scales(model: Model) -> dict[str, tuple[float, ...]]:
     Raises:
       ModelError: the metadata is damaged.
     """
-    content = model.metadata.get(_METADATA)
-    if content is None:
-        return {}
-    try:
-        body = json.loads(content)
-        return {str(name): tuple(float(f) for f in factors) for name, factors in body.items()}
-    except (ValueError, TypeError, AttributeError) as e:
-        raise ModelError(
-            f"The model's metadata {_METADATA} is damaged ({e}). Convert the model again."
-        ) from None
+    return read_note(model, _METADATA, _scales_in) or {}
+
+
+def _scales_in(body: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+    scales = {name: tuple(float(f) for f in factors) for name, factors in body.items()}
+    if not all(math.isfinite(f) and f > 0 for factors in scales.values() for f in factors):
+        raise ValueError("a factor is not positive")
+    return scales
 
 
 def rescale_prepared(prepared: Prepared, scales: Scales) -> Prepared:

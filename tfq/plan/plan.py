@@ -13,7 +13,9 @@ import numpy as np
 
 from tfq.errors import TfqError, UsageError
 from tfq.graph.model import Model
+from tfq.graph.notes import GARBLED, no_number, read_note
 from tfq.graph.numerics import Grid
+from tfq.plan.scheme import LayerRule
 
 VERSION = 1
 
@@ -127,7 +129,7 @@ class Plan:
           UsageError: not JSON, of another version, or with a missing or wrong field.
         """
         try:
-            body = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            body = json.loads(text, parse_constant=no_number, parse_float=_finite)
             json.dumps(body, ensure_ascii=False).encode("utf-8")  # Halves of characters are none.
         except RecursionError:
             raise UsageError(f"{where} is no plan: its values are nested too deep.") from None
@@ -149,7 +151,7 @@ class Plan:
                 _each(body, "outputs", _grid_in),
                 _each(body, "equalization", _scales_in) if "equalization" in body else {},
             )
-        except _GARBLED as e:
+        except GARBLED as e:
             raise UsageError(
                 f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
                 f"Compare it with one written by --plan_out."
@@ -166,12 +168,19 @@ def write_config(model: Model, config: Mapping[str, Any]) -> None:
 
 
 def read_config(model: Model) -> dict[str, Any]:
-    """What `write_config` wrote; empty for files of others."""
-    try:
-        found = json.loads(model.metadata.get(_METADATA, b"{}"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    """What `write_config` wrote; empty for files of others.
+
+    Raises:
+      ModelError: the metadata is damaged.
+    """
+    return read_note(model, _METADATA, _config_in) or {}
+
+
+def _config_in(body: Mapping[str, Any]) -> dict[str, Any]:
+    known = [f.name for f in dataclasses.fields(LayerRule)]
+    for rule in body.get("rules") or ():
+        LayerRule(**{name: rule[name] for name in known if name in rule})
+    return dict(body)
 
 
 def check_replay(plan: Plan, model_sha256: str, names: set[str]) -> None:
@@ -207,8 +216,6 @@ def _grid_out(grid: Grid) -> dict[str, Any]:
 
 Entry = TypeVar("Entry")
 
-_GARBLED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-
 
 def _each(body: Mapping[str, Any], section: str, read: Callable[[Any], Entry]) -> dict[str, Entry]:
     """Every entry of a section, read; what is wrong with one is said with its name."""
@@ -216,18 +223,14 @@ def _each(body: Mapping[str, Any], section: str, read: Callable[[Any], Entry]) -
     for name, entry in body[section].items():
         try:
             found[name] = read(entry)
-        except _GARBLED as e:
+        except GARBLED as e:
             raise ValueError(f"in {section!r} at {name!r}: {type(e).__name__}: {e}") from None
     return found
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
-
-
 def _finite(text: str) -> float:
     value = float(text)
-    return value if math.isfinite(value) else _refuse(text)
+    return value if math.isfinite(value) else no_number(text)
 
 
 def _typed(kind: type, body: Mapping[str, Any], key: str, default: Any = None) -> Any:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
 import math
 from collections.abc import Collection, Iterator, Sequence
 
@@ -24,6 +23,7 @@ import numpy as np
 
 from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.notes import read_note
 from tfq.graph.numerics import Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.sources.layers import layer_of
@@ -113,8 +113,8 @@ def take_records(model: Model) -> list[Record]:
 
     Constants on an asymmetric grid stay as they are: they are no weights.
     """
-    said = model.metadata.pop(METADATA, b"[]")
-    records = [Record.from_json(r) for r in json.loads(said)]
+    records = read_note(model, METADATA, lambda said: [Record.from_json(r) for r in said]) or []
+    model.metadata.pop(METADATA, None)
     for graph in model.graphs:
         consumers = graph.consumers()
         gone: set[Op] = set()

@@ -73,7 +73,12 @@ class Record:
     def from_json(said: Mapping[str, Any]) -> Record:
         q = np.frombuffer(base64.b64decode(said["integers"]), np.int8).reshape(said["shape"])
         scales = np.array(said["scales"], np.float32)
-        return Record(said["name"], said["bits"], said["axis"], scales, q)
+        name, bits, axis = str(said["name"]), said["bits"], said["axis"]
+        sizes = {1} if axis == -1 else {1, q.shape[axis]}
+        sound = scales.ndim == 1 and scales.size in sizes and np.isfinite(scales).all()
+        if bits not in (2, 4, 8) or not sound:
+            raise ValueError(f"the weights {name!r} have no grid")
+        return Record(name, bits, axis, scales, q)
 
     def as_json(self) -> dict[str, Any]:
         return {

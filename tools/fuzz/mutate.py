@@ -62,6 +62,11 @@ def damage_model(data: bytes, rng: random.Random, others: Sequence[bytes] = ()) 
     """Replaces one to three fields of a model's tables by values that nobody expects."""
     for _ in range(20):  # What a field cannot hold at all does not become a file.
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        if model.metadata and rng.random() < 0.1:
+            note = rng.choice(model.metadata)
+            blob = model.buffers[note.buffer]
+            text = b"" if blob.data is None else bytes(bytearray(blob.data))
+            blob.data = np.frombuffer(damage_json(text, rng), np.uint8)
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
             sites = _sites(model)
             # First which field of which table, then of which of them: rare ones get their turn.

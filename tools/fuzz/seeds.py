@@ -156,6 +156,13 @@ def converted() -> dict[str, Any]:
     return {"model": result.model, "plan": result.plan.to_json(), "statistics": statistics}
 
 
+def equalized() -> bytes:
+    """A result that says in its metadata which channels were scaled."""
+    model = float_models()["cnn"]
+    with np.load(io.BytesIO(samples_of(model))) as data:
+        return convert_model(model, dict(data), equalization="cross_layer").model
+
+
 # --- targets ------------------------------------------------------------------------------------
 
 
@@ -187,11 +194,12 @@ def _evaluate() -> Iterator[Seed]:
     for dtype in ("int8", "int16"):
         quantized = dict(op_models(dtype))
         if dtype == "int8":
-            quantized["cnn"] = converted()["model"]
+            quantized |= {"cnn": converted()["model"], "equalized": equalized()}
+            floats["equalized"] = floats["cnn"]
         for name, model in quantized.items():
             if name not in floats:
                 continue
-            labelled = name == "cnn"
+            labelled = name in ("cnn", "equalized")
             data = samples_of(floats[name], labelled)
             files = {"f.tflite": floats[name], "q.tflite": model, "d.npz": data}
             argv = ("f.tflite", "q.tflite", "--data=d.npz", "--json=r.json")
