@@ -73,6 +73,7 @@ def convert_model(
     input_range: tuple[float, float] | None = None,
     allow_float: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    split_output: str | Sequence[str] = (),
     rules: Sequence[LayerRule] = (),
     signature: str | None = None,
     batch: int = 1,
@@ -108,6 +109,8 @@ def convert_model(
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
       allow_float: op names, or regexes of layer or output names, that may stay float.
       exclude: regexes of layer or output names of ops to keep float.
+      split_output: outputs that come from a concatenation, whose parts become outputs of their own
+        (NAME_0, NAME_1, ...), each with its own grid.
       rules: `LayerRule`s; for each choice the first that matches and makes it decides. One that
         matches nothing is an error.
       signature: which signature of the source.
@@ -145,6 +148,7 @@ def convert_model(
         raise unknown_option("bias_correction", bias_correction, BIAS_CORRECTION)
     allowed = patterns.strings("allow_float", allow_float)
     excluded = patterns.strings("exclude", exclude)
+    split = patterns.strings("split_output", split_output)
     patterns.check_regexes("allow_float", allowed)
     patterns.check_regexes("exclude", excluded)
     check_types(rules, input_range, samples, data_options, statistics, plan, progress)
@@ -160,6 +164,7 @@ def convert_model(
         output_type=output_type,
         input_range=input_range,
         allow_float=(*allowed, *excluded),
+        split_output=split,
         rules=(*rules, *exclude_rules(excluded)),
     )
     if equalization == "cross_layer" and statistics is not None:
@@ -177,6 +182,7 @@ def convert_model(
     with open_workers(workers, scheduler, executor) as crew:
         run = Run(config, progress or (lambda stage, done, total: None), crew)
         loaded = run.source(source, signature, batch, kept)
+        loaded = run.split(loaded, given)
         prepared = run.prepare(loaded)
         if given is None:
             run.resolve(loaded, prepared, allowed, excluded)

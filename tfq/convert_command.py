@@ -52,6 +52,7 @@ _INPUT_RANGE = flags.DEFINE_list(
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
 _INT16 = _list("int16", "regexes of layers to compute in 16 bits")
+_SPLIT = _list("split_output", "outputs whose concatenated parts become outputs of their own")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
@@ -156,6 +157,7 @@ def _run(args: list[str]) -> int:
             input_range=None if input_range is None else (input_range[0], input_range[1]),
             allow_float=_values(_ALLOW),
             exclude=_values(_EXCLUDE),
+            split_output=_values(_SPLIT),
             rules=[*(LayerRule(regex=r, activations="int16") for r in wide), *narrow],
             signature=_SIGNATURE.value,
             batch=_BATCH.value,

@@ -184,6 +184,10 @@ class ChannelSums:
         """The figures of every part, at least two, or none."""
         return tuple(self._figures(s) for s in self.slices())
 
+    def whole(self) -> PartFigures:
+        """The same of all channels together."""
+        return self._figures(Slice(self.axis or 0, self.rank, 0, self.low.size))
+
     def _figures(self, part: Slice) -> PartFigures:
         at = part.channels
         error, power = float(self.error[at].sum()), float(self.power[at].sum())

@@ -27,6 +27,7 @@ from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
 from tfq.graph.check import check_runs
 from tfq.graph.interface import Interface, read_interface
+from tfq.graph.model import Model
 from tfq.plan import patterns
 from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan, check_replay
@@ -43,11 +44,13 @@ from tfq.quantize.emit import Emitted, emit
 from tfq.quantize.output_errors import output_errors
 from tfq.refusals import check_trained, refused, untrained
 from tfq.rewrite.prepare import Prepared, prepare
+from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.runtime import Runner
 from tfq.sources import Cache, Source, load_source
-from tfq.summary import collapse_warning, make_summary
+from tfq.summary import make_summary
 from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
+from tfq.verify.advice import Advice
 from tfq.verify.proof import Proof, check_full_integer, prove, same_model
 
 if TYPE_CHECKING:
@@ -115,6 +118,16 @@ class Run:
         self.warnings += [*loaded.warnings, *filter(None, [loaded.unkept])]
         self._timed("source", start)
         return loaded
+
+    def split(self, loaded: Source, plan: Plan | None) -> Source:
+        """Parts of outputs as outputs of their own, where asked for now or when a plan was made."""
+        names = self.config.split_output
+        if plan is not None:
+            names = names or tuple(map(str, plan.config.get("split_output") or ()))
+        if not names:
+            return loaded
+        model = split_outputs(loaded.model, names, loaded.signature)
+        return dataclasses.replace(loaded, model=model)
 
     def prepare(self, loaded: Source) -> Prepared:
         start = time.perf_counter()
@@ -495,9 +508,16 @@ class Run:
         proof: Proof,
         accuracy: Accuracy | None,
     ) -> dict[str, Any]:
-        if proof.collapsed and not data.made_up:
+        if not data.made_up:
             names = {a.tensor_name: a.name for a in data.interface.outputs}
-            self.warnings.append(collapse_warning(proof, names, loaded.layer_names, self.config))
+            self.warnings += Advice(
+                proof,
+                prepared.model.main,
+                names,
+                loaded.layer_names,
+                self.config,
+                splittable(Model.from_bytes(loaded.model), loaded.signature),
+            ).warnings()
         return make_summary(
             config=self.config,
             source=loaded,

@@ -17,7 +17,6 @@ from tfq.graph.describe import count_weights
 from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
-from tfq.plan.patterns import short_name
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import SCHEMES, Config
 from tfq.plan.weights import WEIGHT_WIDTHS, WIDER_WEIGHTS
@@ -139,7 +138,24 @@ def make_summary(
                 name: v for n, v in proof.kernels_lsb.items() for name in names[n] or [n]
             },
             "reference_note": proof.reference_note,
-            "collapsed": [name for n in proof.collapsed for name in names[n] or [n]],
+            "collapsed": [
+                *(name for n in proof.collapsed for name in names[n] or [n]),
+                *(
+                    f"{name}{p.part}"
+                    for o in proof.outputs
+                    for p in o.parts
+                    if p.collapsed and o.name not in proof.collapsed
+                    for name in names[o.name] or [o.name]
+                ),
+            ],
+            "starved": [
+                {
+                    **_finite(dataclasses.asdict(i)),
+                    "outputs": [name for n in i.outputs for name in names[n] or [n]],
+                    "moved_to": [name for n in i.moved_to for name in names[n] or [n]],
+                }
+                for i in proof.starved
+            ],
             "worst_layers": [_finite(dataclasses.asdict(e)) for e in proof.worst_layers],
         },
         "accuracy": None if accuracy is None else dataclasses.asdict(accuracy),
@@ -148,42 +164,6 @@ def make_summary(
         "notes": dict(notes),
         "versions": {p: _version(p) for p in ("tfq", "ai-edge-litert", "tensorflow", "numpy")},
     }
-
-
-def collapse_warning(
-    proof: Proof, outputs: Mapping[str, str], layers: Mapping[str, str], config: Config
-) -> str:
-    """What to say of outputs that no longer follow the float model.
-
-    Args:
-      outputs: tensor name -> the output's name; layers: tensor name -> the layer it came from.
-    """
-    worst = [
-        f"{layers.get(e.name) or short_name(e.name, {})} ({e.sqnr_db:.1f} dB)"
-        for e in proof.worst_layers[:5]
-    ]
-    return (
-        f"THE OUTPUT COLLAPSED: {', '.join(outputs.get(n, n) for n in proof.collapsed)} no "
-        "longer follows the float model"
-        + (f"; worst tensors: {', '.join(worst)}" if worst else "")
-        + ". Do the samples look like what the model was trained on?"
-        + _way_out(config)
-    )
-
-
-def _way_out(config: Config) -> str:
-    """What to try when the integers of a scheme are too few."""
-    name = config.scheme.name
-    if config.weight_bits < 8:
-        return (
-            " If so, let some layers keep 8-bit weights (--weight_bits=REGEX=8), or train the "
-            f"model for {config.weight_bits} bits."
-        )
-    if name == "int8":
-        return " If so, try --scheme=int16x8."
-    if name == "int16x8":
-        return " If so, keep the worst layers float with --exclude, or try --scheme=dynamic."
-    return ""
 
 
 def _argument(spec: ArgSpec, tensors: Sequence[Tensor]) -> dict[str, Any]:
@@ -438,9 +418,18 @@ def _errors(proof: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
             texts.append(
                 f"{o['name']}: {db}, mean {o['mean_lsb']:.2f} LSB, max {o['max_lsb']:.1f} LSB"
             )
+        if o["constant"]:
+            texts[-1] += ", less than a step between samples"
+        texts += [_part(o["name"], p) for p in o["parts"]]
     if texts:
         texts[0] += f" on {proof['samples']} {where}"
     return texts
+
+
+def _part(output: str, p: Mapping[str, Any]) -> str:
+    db = "exact" if p["sqnr_db"] is None else f"{p['sqnr_db']:.1f} dB"
+    text = f"{output}{p['part']}: {db}, {p['low']:.3g} to {p['high']:.3g}"
+    return text if p["steps"] is None else f"{text} in {p['steps']:.2g} steps"
 
 
 def _kernels(proof: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

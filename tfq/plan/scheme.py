@@ -162,6 +162,7 @@ class Config:
       input_type, output_type: dtype at the model's boundary; None for the scheme's own.
       input_range: real (lo, hi) that the input's integers span, or None to calibrate it.
       allow_float: op names or regexes of output names that may stay float.
+      split_output: outputs whose parts are outputs of their own, by name.
       rules: choices for some layers; for each choice the first match that makes it wins.
     """
 
@@ -176,6 +177,7 @@ class Config:
     output_type: str | None = None
     input_range: tuple[float, float] | None = None
     allow_float: tuple[str, ...] = ()
+    split_output: tuple[str, ...] = ()
     rules: tuple[LayerRule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -266,5 +268,6 @@ class Config:
             "output_type": self.output_type,
             "input_range": list(self.input_range) if self.input_range else None,
             "allow_float": list(self.allow_float),
+            "split_output": list(self.split_output),
             "rules": [dataclasses.asdict(r) for r in self.rules],
         }

@@ -17,41 +17,19 @@ import numpy as np
 
 from tfq.errors import ModelError, TfqError
 from tfq.graph.integers import float_tensors
-from tfq.graph.model import Model, Op
+from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import spec
+from tfq.graph.origin import has_fixed_range
 from tfq.plan.plan import Plan
 from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import Emitted
 from tfq.runtime import Runner
 from tfq.verify.apart import run_apart
+from tfq.verify.meter import Meter, OutputError
+from tfq.verify.starved import StarvedInput, find_starved
 
 Inputs = Mapping[str, np.ndarray]
-
-# An output whose error is more than half as strong as itself carries no information of the model.
-COLLAPSED_DB = 3.0
-
-
-@dataclasses.dataclass(frozen=True)
-class OutputError:
-    """How far one output is from the float model's.
-
-    Attributes:
-      name: the output tensor.
-      max_lsb, mean_lsb: distance in steps of the output's grid; None for float outputs.
-      sqnr_db: signal to quantization noise, 10 log10(sum y^2 / sum (y - y_q)^2).
-      max_abs: largest distance in real units.
-      agreement: share of positions with the same argmax along the last axis, where that has more
-        than one value; of integer and boolean outputs (class numbers, flags) the share of equal
-        values; None otherwise.
-    """
-
-    name: str
-    max_lsb: float | None
-    mean_lsb: float | None
-    sqnr_db: float
-    max_abs: float
-    agreement: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +51,9 @@ class Proof:
       kernels_lsb: largest distance between XNNPACK and the reference kernels, in steps, by output;
         empty when the reference kernels lack an op.
       reference_note: why the reference kernels were not compared, or "".
-      collapsed: outputs that carry no information of the model any more.
-      worst_layers: the tensors with the lowest ratio, when an output collapsed.
+      collapsed: outputs that no longer follow the float model (`tfq.verify.meter`).
+      starved: inputs of concatenations that the shared grid leaves too little of.
+      worst_layers: the tensors with the lowest ratio, when an output or a part of one collapsed.
     """
 
     samples: int
@@ -84,6 +63,7 @@ class Proof:
     reference_note: str
     collapsed: tuple[str, ...]
     worst_layers: tuple[LayerError, ...]
+    starved: tuple[StarvedInput, ...] = ()
 
 
 # Ops whose work is done, or whose state is set up, in other subgraphs.
@@ -158,13 +138,7 @@ def prove(
     reference = Runner(float_bytes)
     runner = Runner(emitted)
     note = _no_reference(model)
-    meters = {
-        t.name: _Meter(
-            t.quant.scale[0] if t.quant is not None and t.dtype in LIMITS else None,
-            counts=t.quant is None and not t.is_float,
-        )
-        for t in model.main.outputs
-    }
+    meters = {t.name: _meter(model, t) for t in model.main.outputs}
     kernels: dict[str, float] = {}
     with ThreadPoolExecutor(max_workers=1) as pool:
         plain: Future[dict[str, np.ndarray]] | None = None
@@ -191,12 +165,31 @@ def prove(
                     kernels[name] = float(np.max(far, initial=0.0))
             except ModelError as e:
                 note = str(e)
-    outputs = tuple(m.result(name) for name, m in meters.items())
+    outputs = tuple(m.result() for m in meters.values())
     collapsed = tuple(n for n, m in meters.items() if m.collapsed)
     worst: tuple[LayerError, ...] = ()
-    if collapsed:
+    if collapsed or any(p.collapsed for o in outputs for p in o.parts):
         worst = layer_errors(float_bytes, emitted, samples[:4])[:8]
-    return Proof(len(samples), held_back, outputs, kernels, note, collapsed, worst)
+    starved = find_starved(float_bytes, emitted, samples)
+    return Proof(len(samples), held_back, outputs, kernels, note, collapsed, worst, starved)
+
+
+def _meter(model: Model, t: Tensor) -> Meter:
+    producers = model.main.producers()
+    on_grid = t.quant is not None and t.dtype in LIMITS
+    inner = t
+    while (op := producers.get(inner)) is not None and op.name == "DEQUANTIZE":
+        inner = op.input(0)
+    return Meter(
+        t.name,
+        t.shape,
+        float(t.quant.scale[0]) if t.quant is not None and on_grid else None,
+        step=float(inner.quant.scale[0])
+        if inner.quant is not None and inner.dtype in LIMITS
+        else 0.0,
+        counts=t.quant is None and not t.is_float,
+        has_parts=not has_fixed_range(t, producers),
+    )
 
 
 def _check_shape(name: str, expected: np.ndarray, got: np.ndarray) -> None:
@@ -228,66 +221,6 @@ def _without_reference(op: Op) -> str:
         return op.label
     w = op.inputs[s.weights] if s.weights is not None and s.weights < len(op.inputs) else None
     return f"{op.label} with {w.dtype} weights" if w and w.dtype in s.no_reference else ""
-
-
-class _Meter:
-    """Accumulates the error of one output; one that `counts` holds no real numbers."""
-
-    def __init__(self, scale: float | None, *, counts: bool):
-        self.scale, self.counts = scale, counts
-        self.error = self.power = self.spread = self.absolute = self.max = 0.0
-        self.count = 0
-        self.same = self.places = 0
-        self.mean: np.ndarray | None = None
-        self.first: np.ndarray | None = None
-        self.varies = self.float_varies = False
-        self.first_float: np.ndarray | None = None
-
-    def add(self, expected: np.ndarray, real: np.ndarray) -> None:
-        e, r = _wide(expected), _wide(real)
-        off = np.abs(e - r)
-        self.error += float(np.sum(off * off))
-        self.power += float(np.sum(e * e))
-        self.absolute += float(off.sum())
-        self.max = max(self.max, float(off.max(initial=0.0)))
-        self.count += off.size
-        if self.counts:
-            self.same += int(np.sum(e == r))
-            self.places += e.size
-        elif e.ndim and e.shape[-1] > 1:
-            same = e.argmax(axis=-1) == r.argmax(axis=-1)
-            self.same += int(np.sum(same))
-            self.places += same.size
-        if self.first is None or self.first_float is None:
-            self.first, self.first_float = r, e
-        else:
-            self.varies |= not np.array_equal(r, self.first)
-            self.float_varies |= not np.allclose(e, self.first_float, rtol=1e-3, atol=1e-6)
-
-    @property
-    def db(self) -> float:
-        if self.error == 0.0:
-            return math.inf
-        return 10 * math.log10(max(self.power, 1e-30) / self.error)
-
-    @property
-    def collapsed(self) -> bool:
-        constant = self.float_varies and not self.varies
-        if self.counts:
-            # The distance between two class numbers means nothing.
-            return constant or self.same < self.places / 2
-        return self.power > 0 and (self.db < COLLAPSED_DB or constant)
-
-    def result(self, name: str) -> OutputError:
-        n = max(self.count, 1)
-        return OutputError(
-            name,
-            None if self.scale is None else self.max / float(self.scale),
-            None if self.scale is None else self.absolute / n / float(self.scale),
-            self.db,
-            self.max,
-            self.same / self.places if self.places else None,
-        )
 
 
 def layer_errors(

@@ -1,0 +1,182 @@
+"""Collapse and starved parts, on both sides of each line."""
+
+import math
+
+import numpy as np
+import pytest
+
+from tfq.verify.meter import Meter
+
+N = 32
+RNG = np.random.default_rng(3)
+
+
+def on_grid(values, step):
+    return np.rint(np.asarray(values) / step) * step
+
+
+def measure(expected, got, step=0.1, **options):
+    """The meter of an output [1, channels] or larger, sample by sample."""
+    expected, got = np.asarray(expected, np.float32), np.asarray(got, np.float32)
+    shape = (1, *expected.shape[1:])
+    meter = Meter("y", shape, step or None, step=step, **options)
+    for e, r in zip(expected, got, strict=True):
+        meter.add(e[None], r[None])
+    return meter
+
+
+def normal(*shape, size=1.0):
+    return RNG.normal(0, size, shape)
+
+
+def test_a_large_offset_does_not_hide_that_the_signal_is_gone():
+    y = 100 + normal(N, 6)
+    gone = np.full_like(y, 100.0)
+    meter = measure(y, gone)
+    assert meter.result().sqnr_db > 35
+    assert meter.result().variation_db == pytest.approx(0, abs=0.5)
+    assert meter.collapsed
+    assert not measure(y, on_grid(y, 0.1)).collapsed
+
+
+def test_noise_as_strong_as_the_signal_is_a_collapse():
+    y = normal(N, 6)
+    assert measure(y, y + normal(N, 6)).collapsed
+    assert not measure(y, y + normal(N, 6, size=0.3)).collapsed
+
+
+def test_what_moves_by_less_than_a_step_has_nothing_to_lose():
+    """Constant to 0.1 LSB: the grid rounds it to one value."""
+    y = 3 + normal(N, 4, size=0.003)
+    meter = measure(y, np.full_like(y, 3.0))
+    assert meter.result().variation_db < 3
+    assert meter.result().constant
+    assert not meter.collapsed
+    # Unless it is another constant.
+    assert measure(y, np.full_like(y, 9.0)).collapsed
+    # What moves by ten steps is not constant.
+    assert measure(y, np.full_like(y, 3.0), step=0.0005).collapsed
+
+
+def test_a_constant_shift_is_an_error_and_no_collapse():
+    y = 50 + normal(N, 4, size=5)
+    meter = measure(y, y + 3)
+    assert meter.result().variation_db > 30
+    assert not meter.collapsed
+
+
+def test_answers_that_all_change_though_what_they_share_is_kept():
+    """Logits that go up and down together by 50, with differences of 2 that are lost."""
+    y = normal(N, 1, size=50) + normal(N, 10, size=2)
+    lost = y.mean(axis=1, keepdims=True) + normal(N, 10, size=2)
+    meter = measure(y, lost)
+    assert meter.result().variation_db > 20
+    assert meter.result().agreement < 0.4
+    assert meter.collapsed
+    assert not measure(y, on_grid(y, 0.1)).collapsed
+
+
+def test_answers_that_agree_are_no_collapse():
+    """A confident softmax whose other values are off: classes are right."""
+    labels = np.arange(N) % 4
+    y = np.eye(4)[labels] * 0.3 + normal(N, 4, size=0.02)
+    off = np.eye(4)[labels] * 0.9
+    meter = measure(y, off, step=1 / 256)
+    assert meter.result().variation_db < 3
+    assert meter.result().agreement == 1
+    elsewhere = measure(y, np.roll(off, 1, axis=1), step=1 / 256)
+    assert elsewhere.collapsed
+
+
+def test_one_answer_for_all_is_no_agreement():
+    y = normal(N, 4) + np.array([20, 0, 0, 0])
+    meter = measure(y, np.broadcast_to([20.0, 0, 0, 0], y.shape))
+    assert meter.result().agreement == 1
+    assert meter.collapsed
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_samples(count):
+    y = normal(count, 40, size=3)
+    assert not measure(y, on_grid(y, 0.1)).collapsed
+    assert measure(y, np.zeros_like(y)).collapsed
+    assert (measure(y, y).result().variation_db is None) == (count == 1)
+
+
+def test_float_outputs_are_judged_without_a_step():
+    y = 100 + normal(N, 4)
+    assert measure(y, np.full_like(y, 100.0), step=0.0).collapsed
+    assert not measure(y, y + normal(N, 4, size=0.1), step=0.0).collapsed
+    assert not measure(y * 0 + 5, y * 0 + 5, step=0.0).collapsed
+
+
+def test_class_numbers():
+    y = RNG.integers(0, 8, (N, 1))
+    wrong = (y + RNG.integers(1, 8, y.shape)) % 8
+    some = np.where(np.arange(N)[:, None] % 4 == 0, wrong, y)
+    for got, lost in ((y, False), (some, False), (wrong, True), (np.full_like(y, 3), True)):
+        meter = measure(y, got, step=0.0, counts=True)
+        assert meter.collapsed == lost
+        assert meter.result().agreement == pytest.approx(np.mean(y == got))
+    # Background in nine places of ten, and then in all.
+    mask = (RNG.random((N, 8, 8)) < 0.1).astype(int)
+    assert measure(mask, np.zeros_like(mask), step=0.0, counts=True).collapsed
+    assert not measure(mask, mask, step=0.0, counts=True).collapsed
+    # One other answer in all samples says nothing.
+    rare = np.zeros((N, 1), int)
+    rare[5] = 2
+    assert not measure(rare, np.zeros_like(rare), step=0.0, counts=True).collapsed
+
+
+# --- parts ----------------------------------------------------------------------------------------
+
+
+def detections(scores=1.0):
+    boxes = RNG.uniform(0, 640, (N, 20, 4))
+    return np.concatenate([boxes, RNG.uniform(0, scores, (N, 20, 6))], axis=-1)
+
+
+def test_scores_beside_boxes_starve():
+    y = detections()
+    error = measure(y, on_grid(y, 2.5), step=2.5).result()
+    assert error.sqnr_db > 45
+    boxes, scores = error.parts
+    assert (boxes.part, scores.part) == ("[..., 0:4]", "[..., 4:10]")
+    assert scores.steps == pytest.approx(0.4, rel=0.02)
+    assert scores.spread_db < 0
+    assert (boxes.starved, scores.starved) == (False, True)
+    assert not boxes.collapsed
+    # 16 bits: a hundred steps.
+    fine = measure(y, on_grid(y, 0.01), step=0.01).result()
+    assert [p.starved for p in fine.parts] == [False, False]
+
+
+def test_exact_parts_do_not_starve():
+    """Flags of 0 and 1 on a grid of step 1."""
+    y = np.concatenate(
+        [RNG.integers(0, 200, (N, 4)), RNG.integers(0, 2, (N, 4))], axis=-1
+    ).astype(float)
+    assert [p.starved for p in measure(y, y, step=1.0).result().parts] == [False, False]
+
+
+def test_a_part_that_is_lost_collapsed_though_the_output_did_not():
+    y = np.concatenate([normal(N, 30, 4, size=100), normal(N, 30, 4)], axis=-1)
+    got = on_grid(y, 0.05)
+    got[..., 4:] = normal(N, 30, 4)
+    meter = measure(y, got, step=0.05)
+    assert not meter.collapsed
+    assert [p.collapsed for p in meter.result().parts] == [False, True]
+    assert [p.starved for p in meter.result().parts] == [False, False]
+
+
+def test_kernels_with_a_fixed_range_have_no_parts():
+    y = np.concatenate([RNG.random((N, 4)), RNG.random((N, 6)) / 1000], axis=-1)
+    assert measure(y, on_grid(y, 1 / 256), step=1 / 256, has_parts=False).result().parts == ()
+
+
+def test_variation_is_that_of_a_calculation_by_hand():
+    y, e = 7 + normal(N, 5, 3), normal(N, 5, 3, size=0.2)
+    result = measure(y, y + e).result()
+    y, e = y - y.mean(axis=0), e - e.mean(axis=0)
+    assert result.variation_db == pytest.approx(10 * math.log10((y**2).sum() / (e**2).sum()), 1e-4)
+    assert not result.constant
