@@ -153,9 +153,9 @@ def test_scores_beside_boxes_starve():
 
 def test_exact_parts_do_not_starve():
     """Flags of 0 and 1 on a grid of step 1."""
-    y = np.concatenate(
-        [RNG.integers(0, 200, (N, 4)), RNG.integers(0, 2, (N, 4))], axis=-1
-    ).astype(float)
+    y = np.concatenate([RNG.integers(0, 200, (N, 4)), RNG.integers(0, 2, (N, 4))], axis=-1).astype(
+        float
+    )
     assert [p.starved for p in measure(y, y, step=1.0).result().parts] == [False, False]
 
 
