@@ -130,3 +130,27 @@ def test_empty_tensor_changes_nothing():
     sketch.update(np.zeros((0, 3), np.float32))
     assert sketch == Sketch()
     assert sketch.samples == 0
+
+
+@pytest.mark.parametrize("mode", ["full", "minmax"])
+def test_within_leaves_out_what_is_beyond(mode):
+    sketch, near = Sketch(mode), Sketch(mode)
+    ordinary = np.array([-2.0, 0.5, 3.0], np.float32)
+    sketch.update(np.array([-1e30, *ordinary], np.float32))
+    sketch.update(ordinary)
+    near.update(ordinary)
+    near.update(ordinary)
+    assert near.within(1e29) is near
+    inside = sketch.within(1e29)
+    assert inside.min == pytest.approx(-2, rel=0.01)
+    assert inside.max == 3
+    if mode == "full":
+        assert inside.count == 6
+        np.testing.assert_array_equal(inside.bins().counts, near.bins().counts)
+    assert sketch.min == np.float32(-1e30)
+
+
+def test_within_of_nothing_inside_is_empty():
+    sketch = Sketch()
+    sketch.update(np.full(3, -1e30, np.float32))
+    assert sketch.within(1e29).count == 0

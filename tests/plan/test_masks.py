@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_models import Net, config_of, plan_of
+from small_models import Net, config_of, distance, plan_of
 
 from tfq.graph.model import options_type
 from tfq.quantize.boundary import InputQuantizer, dequantized
@@ -135,3 +135,90 @@ def test_a_mask_that_is_also_a_bias_by_position(scheme):
     got = dequantized(model, Runner(model.to_bytes()).run(feed(sample)))["y"]
     e = np.exp(sample["x"] + bias)
     np.testing.assert_allclose(got, e / e.sum(), atol=0.04)
+
+
+# Masks as models write them, of a score [1, 4, 4] and of which places [1, 1, 4] count.
+LOWER = np.tril(np.ones((1, 4, 4))) == 1
+
+
+def negated(net, low):
+    return net.op("MUL", net.op("SUB", 1.0, net.input(1, 1, 4, name="m")), low)
+
+
+def causal(net, low):
+    return net.const(np.where(LOWER, 0, low))
+
+
+def chosen(net, low):
+    m = net.input(1, 1, 4, dtype="bool", name="m")
+    zero, low = net.const(0.0), net.const(low)
+    return net.op("SELECT_V2", m, zero, low, dtype="float32", shape=(1, 1, 4))
+
+
+FORMS = {
+    "causal": lambda n, x, low: n.op("ADD", x, causal(n, low)),
+    "input": lambda n, x, low: n.op("ADD", x, n.input(1, 1, 4, name="m")),
+    "product": lambda n, x, low: n.op("ADD", x, negated(n, low)),
+    "subtracted": lambda n, x, low: n.op("SUB", x, negated(n, -low)),
+    "choice": lambda n, x, low: n.op("ADD", x, chosen(n, low)),
+    "clipped": lambda n, x, low: n.op("MAXIMUM", n.op("ADD", x, causal(n, low)), low),
+    "two": lambda n, x, low: n.op("ADD", x, n.op("ADD", causal(n, low), negated(n, low))),
+    "lower": lambda n, x, low: n.op("ADD", x, n.op("MINIMUM", causal(n, low), negated(n, low))),
+    "before a bias": lambda n, x, low: n.op(
+        "ADD", n.op("ADD", x, causal(n, low)), n.const(n.rng.normal(size=(1, 4, 4)))
+    ),
+    "integers": lambda n, x, low: n.op(
+        "ADD",
+        x,
+        n.op(
+            "MUL",
+            n.op("SUB", 1.0, n.op("CAST", n.input(1, 1, 4, dtype="int32", name="m"),
+                                  dtype="float32")),
+            low,
+        ),
+    ),
+}  # fmt: skip
+
+
+def scored(net, low, seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(6):
+        sample = {"x": rng.normal(size=(1, 4, 4)).astype(np.float32)}
+        for t in net.inputs[1:]:
+            keep = np.arange(4) < rng.integers(1, 5)
+            added = any(op.name == "ADD" and t in op.inputs for op in net.ops)
+            value = np.where(keep, 0, low) if added else keep
+            sample["m"] = np.broadcast_to(value, t.shape).astype(t.dtype)
+        yield sample
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+@pytest.mark.parametrize("low", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_mask_costs_no_accuracy(form, low, scheme):
+    net = Net()
+    x = net.op("MUL", net.input(1, 4, 4, name="x"), 2.0)
+    y = net.softmax(FORMS[form](net, x, low), out="y")
+    far, step = distance(net, y, list(scored(net, low)), scheme=scheme)
+    assert far * step < (0.05 if scheme == "int8" else 0.002)
+
+
+@pytest.mark.parametrize("low", [-1e9, -np.inf])
+def test_the_largest_of_masked_values_is_exact(low):
+    net = Net()
+    x = net.input(1, 4, 4, name="x")
+    m = net.input(1, 1, 4, dtype="bool", name="m")
+    masked = net.op("SELECT_V2", m, x, net.const(low), dtype="float32", shape=(1, 4, 4))
+    y = net.op("REDUCE_MAX", masked, net.const([2], "int32"), shape=(1, 4), out="y")
+    far, step = distance(net, y, list(scored(net, low)))
+    assert far < 1.01
+    assert step < 0.1
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_infinite_bounds_are_the_ends_of_the_grid(scheme):
+    net = Net()
+    x = net.op("MUL", net.input(1, 4, 4, name="x"), 3.0)
+    low = net.const(np.full((1, 4, 4), -np.inf))
+    y = net.op("MINIMUM", net.op("MAXIMUM", x, low), np.inf, out="y")
+    assert distance(net, y, list(scored(net, 0)), scheme=scheme)[0] < 2.01

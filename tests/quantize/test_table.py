@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
-from small_models import Net, config_of, plan_of
+from small_models import Net, config_of, distance, draw, plan_of
 
-from tfq.graph.model import Graph, Model, Tensor
+from tfq.graph.model import Graph, Model, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, activation_grid, asymmetric_grid
 from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.table import chain_values, lookup_ops, make_table, row_values
@@ -212,3 +212,67 @@ def test_a_logarithm_of_power_keeps_quiet_sounds():
         loud = np.abs(sample["x"]) > 8 * step
         expected = np.log(sample["x"].astype(float) ** 2 + 1e-9)
         assert np.abs(got - expected)[loud].max() < 2 * math.log(1 + 1 / 16) + 2 * out.scale[0]
+
+
+ARITHMETIC = {
+    "ADD": np.add,
+    "ATAN2": np.arctan2,
+    "DIV": np.divide,
+    "FLOOR_DIV": np.floor_divide,
+    "FLOOR_MOD": np.mod,
+    "MAXIMUM": np.maximum,
+    "MINIMUM": np.minimum,
+    "MUL": np.multiply,
+    "POW": np.power,
+    "PRELU": lambda x, a: np.where(x > 0, x, a * x),
+    "SQUARED_DIFFERENCE": lambda a, b: (a - b) ** 2,
+    "SUB": np.subtract,
+}
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1)])
+@pytest.mark.parametrize("name", ARITHMETIC)
+def test_a_constant_of_one_value_may_have_any_rank(name, shape):
+    net = Net()
+    root = net.input(1, 3, 4)
+    net.op(name, root, net.const(np.full(shape, 0.75)), shape=(1, 3, 4))
+    x = np.linspace(0.5, 2, 256, dtype=np.float32)
+    want = ARITHMETIC[name](x, np.float32(0.75))
+    np.testing.assert_allclose(chain_values(root, net.ops, x), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["SELECT", "SELECT_V2"])
+def test_a_choice_between_constants_of_one_value(name):
+    net = Net()
+    root = net.input(1, 1)
+    above = net.op("GREATER", root, net.const([[0.5]]), dtype="bool")
+    two, three = net.const([[2.0]]), net.const([[3.0]])
+    options = options_type("SelectOptions")() if name == "SELECT" else None
+    net.op(name, above, two, three, dtype="float32", shape=(1, 1), options=options)
+    x = np.linspace(0, 1, 9, dtype=np.float32)
+    np.testing.assert_array_equal(chain_values(root, net.ops, x), np.where(x > 0.5, 2, 3))
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 1)])
+def test_a_table_over_constants_of_any_rank_is_right(scheme, shape):
+    net = Net()
+    small = net.const(np.full(shape, 0.25))
+    x = net.op("ABS", net.input(2, 3, 4))
+    y = net.op("DIV", 1.0, net.op("ADD", net.op("MAXIMUM", x, small), small), out="y")
+    far, step = distance(net, y, draw(net.model(y), 5), scheme=scheme)
+    assert far * step < (0.05 if scheme == "int8" else 0.001)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+def test_what_a_mask_multiplies_is_a_whole_number(dtype):
+    net = Net()
+    root = net.input(1, 4)
+    net.op("MUL", net.op("SUB", 1.0, root), -1e9)
+    grid = activation_grid(0.0, 1.25, dtype)
+    table = make_table(root, net.ops, grid, activation_grid(-30.0, 0.0, dtype))
+    real = (row_values(grid, False) - grid.zero_point[0]) * grid.scale[0]
+    out = activation_grid(-30.0, 0.0, dtype)
+    at = {v: int(table[np.argmin(abs(real - v))]) for v in (0.0, 1.0)}
+    assert at[1.0] == out.zero_point[0]
+    assert (at[0.0] - out.zero_point[0]) * out.scale[0] == pytest.approx(-30, rel=0.01)

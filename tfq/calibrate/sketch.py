@@ -156,6 +156,35 @@ class Sketch:
                 result._counts[: part.size] += part.astype(result._counts.dtype)
         return result
 
+    def within(self, bound: float) -> Sketch:
+        """What was seen of the values from -bound to bound; this sketch where all are.
+
+        Their extremes are known to a bin's edge where others lie beyond, and in mode "minmax" from
+        samples without any beyond.
+        """
+        if not self.count or (-bound <= self.min and self.max <= bound):
+            return self
+        lower, upper = _edges()
+        result = Sketch(self.mode)
+        for mine, theirs in ((self._minima, result._minima), (self._maxima, result._maxima)):
+            theirs.update((b, n) for b, n in mine.items() if abs(lower[b]) <= bound)
+        inside = np.flatnonzero(np.abs(lower[: self._counts.size]) <= bound)
+        if self.mode == "full":
+            result._counts = np.zeros_like(self._counts)
+            result._counts[inside] = self._counts[inside]
+            result.count = int(result._counts.sum(dtype=np.int64))
+            seen = inside[self._counts[inside] > 0]
+        else:
+            seen = np.array([*result._minima, *result._maxima], np.int64)
+            result.count = self.count if seen.size else 0
+        if result.count:
+            result.min = max(self.min, float(lower[seen].min()))
+            result.max = min(self.max, float(upper[seen].max()))
+            for extremes, value in ((result._minima, result.min), (result._maxima, result.max)):
+                if not extremes:
+                    extremes[_bin_of(value)] = self.samples
+        return result
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sketch):
             return NotImplemented

@@ -30,6 +30,9 @@ LIMITS: dict[str, tuple[int, int]] = {
 MIN_SCALE = 1e-18
 MAX_SCALE = 1e30
 
+# Constants and values beyond stand for infinity: no range is made to hold them.
+INFINITE = 1e29
+
 # The smallest scale that training chooses.
 MIN_TRAINED_SCALE = 1e-9
 

@@ -140,7 +140,7 @@ def _collect(root: Tensor, end: Op, producers: dict[Tensor, Op]) -> Chain:
 
 
 def _worth_it(chain: Chain, activations: str) -> bool:
-    if any(not _has_kernel(op, activations) or _is_mask(op) for op in chain.ops):
+    if any(not _has_kernel(op, activations) or is_mask(op) for op in chain.ops):
         return True
     if activations != "int8":
         # A table of 65,536 entries costs 128 KB: only where nothing else works.
@@ -149,9 +149,10 @@ def _worth_it(chain: Chain, activations: str) -> bool:
     return len(chain.ops) >= _LONG or (steep and len(chain.ops) > 1)
 
 
-def _is_mask(op: Op) -> bool:
+def is_mask(op: Op) -> bool:
+    """Whether the op makes a mask for a softmax: multiplies by what stands for infinity."""
     return op.name == "MUL" and any(
-        t is not None and t.is_const and t.size == 1 and abs(float(t.values().item())) > _HUGE
+        t is not None and t.is_const and t.size == 1 and abs(float(t.values().item())) >= _HUGE
         for t in op.inputs
     )
 

@@ -1,11 +1,18 @@
 """Attention masks: -1e9 stands for minus infinity and must not become part of a range.
 
-A mask reaches a softmax as `x + m` with m = 0 or -1e9, or as `select(c, x, -1e9)`. A grid that
-spans 1e9 has no step left for x. All the softmax needs is that masked places come out as zero, and
-they do when they lie a margin below every x: exp(-8) < 1/512, half a step of its int8 output. So
+A mask reaches a softmax as `x + m` with m = 0 or -1e9, as `x - 1e9 m`, or as `select(c, x, -1e9)`,
+and m itself may be a sum, a choice or a clip of masks. A grid that spans 1e9 has no step left for
+x. All the softmax needs is that masked places come out as zero, and they do when they lie a margin
+below every x: exp(-8) < 1/512, half a step of its int8 output. So, where o(t) are the values of t
+that do not mask,
 
-    select:  the constant saturates at min(x) - margin
-    add:     m saturates at min(x) - max(x) - margin, and the sum at min(x) - margin
+    out of add:     floor = min o(x) + min o(m) - margin
+    select:         floor = min o(x) - margin, where the constant saturates
+    m of an add:    floor of the sum - max o(x)
+
+The largest of masked values needs the same without a margin, where the mask is -1e8 or lower. So
+has a sum that holds what stands for infinity (`numerics.INFINITE`: the lowest float, say), whatever
+reads it: nothing else could be done with it.
 """
 
 from __future__ import annotations
@@ -14,17 +21,32 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from tfq.graph.model import Graph, Op, Tensor
+from tfq.graph.numerics import INFINITE
 from tfq.graph.optable import Kind, spec
 from tfq.plan.layout import Layout
 from tfq.plan.plan import INTEGER
 
-# exp(-margin) is below half a step of the softmax output.
-_MARGIN = {"int8": 8.0, "int16": 12.0}
+# exp(-margin) is below half a step of the softmax output; a logarithm of one shows 16.
+_MARGIN = {
+    "SOFTMAX": {"int8": 8.0, "int16": 12.0},
+    "LOG_SOFTMAX": {"int8": 16.0},
+}
+
+# What takes the largest value needs no margin: masked places lose, or tie with the lowest.
+_LARGEST = ("REDUCE_MAX", "ARG_MAX", "TOPK_V2")
+_FAR = -1e8
 
 # No trained logit is this low; every mask in use is (-1e4 in half precision, -1e9, -inf, FLT_MIN).
 _MASK = -1000.0
 
-_MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"}
+_MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "TILE", "BROADCAST_TO"}
+_SUMS = {"ADD", "SUB"}
+_CHOICES = {"SELECT": (1, 2), "SELECT_V2": (1, 2), "MAXIMUM": (0, 1), "MINIMUM": (0, 1)}
+
+_Range = tuple[float, float]
+# The range of a tensor, and that of its values above a bound.
+Observed = Callable[[Tensor], _Range | None]
+Opened = Callable[[Tensor, float, int], _Range | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,88 +56,153 @@ class Masks:
     consts: (op, input index) of a mask constant -> the real range of its grid.
     """
 
-    floors: Mapping[Tensor, tuple[float, float]]
-    consts: Mapping[tuple[Op, int], tuple[float, float]]
+    floors: Mapping[Tensor, _Range]
+    consts: Mapping[tuple[Op, int], _Range]
 
 
-def find_masks(
-    graph: Graph, layout: Layout, observed: Callable[[Tensor], tuple[float, float] | None]
-) -> Masks:
-    """Finds masks above every softmax.
+def find_masks(graph: Graph, layout: Layout, observed: Observed, opened: Opened) -> Masks:
+    """Finds masks above every softmax, and infinite ones above every sum.
 
     Args:
       graph: the main graph.
       layout: the plan's `Layout`.
       observed: the real range of a tensor, or None when there are no statistics of it.
+      opened: (tensor, bound, sign) -> the range, with zero, of the values of sign * tensor above
+        the bound.
     """
-    producers = graph.producers()
-    choices = layout.choices
-    floors: dict[Tensor, tuple[float, float]] = {}
-    consts: dict[tuple[Op, int], tuple[float, float]] = {}
-    for softmax in graph.ops:
-        if softmax.name != "SOFTMAX" or choices[softmax].mode != INTEGER:
+    search = _Search(graph, observed, opened)
+    for op in graph.ops:
+        choice = layout.choices[op]
+        margin = _MARGIN.get(op.name, {}).get(choice.activations)
+        if margin is not None and choice.mode == INTEGER:
+            search.visit(op.input(0), _Wanted(margin, _MASK))
+        elif op.name in _LARGEST and choice.mode == INTEGER:
+            search.visit(op.input(0), _Wanted(0.0, _FAR))
+    for op in graph.ops:
+        if op.name not in _SUMS or layout.choices[op].mode != INTEGER:
             continue
-        t = softmax.input(0)
-        while (op := producers.get(t)) is not None and op.name in _MOVES:
-            t = op.input(0)
-        if op is None or op.name not in ("ADD", "SELECT", "SELECT_V2"):
-            continue
-        first = 0 if op.name == "ADD" else 1
-        pair = (first, first + 1)
-        ranges = [_range(op.input(i), producers, observed) for i in pair]
-        masks = [r is not None and r[0] <= _MASK for r in ranges]
-        if masks.count(True) != 1:
-            continue
-        mask, data = (pair[0], pair[1]) if masks[0] else (pair[1], pair[0])
-        x = ranges[data - first]
-        if x is None:
-            continue
-        margin = _MARGIN[choices[softmax].activations]
-        lo, hi = min(x[0], 0.0), max(x[1], 0.0)
-        m = op.input(mask)
-        # What a constant adds where it does not mask: a bias by position.
-        below, above = _open_range(m) if op.name == "ADD" else (0.0, 0.0)
-        floors[op.outputs[0]] = (lo + below - margin, hi + above)
-        low = lo - margin if op.name != "ADD" else lo + below - hi - margin
-        if m.is_const:
-            consts[op, mask] = (low, above)
-        elif op.name == "ADD":
-            for source in _sources(m, producers):
-                floors[source] = (low, 0.0)
-    return Masks(floors, consts)
+        out = op.outputs[0]
+        found = search.full(out, 1)
+        if found is not None and found[0] <= -INFINITE and out not in search.floors:
+            search.visit(out, _Wanted(0.0, -INFINITE))
+    return Masks(search.floors, search.consts)
 
 
-def _sources(t: Tensor, producers: Mapping[Tensor, Op]) -> list[Tensor]:
-    """`t`, and the tensor it was moved from."""
-    found = [t]
-    while (op := producers.get(t)) is not None and op.name in (*_MOVES, "TILE", "BROADCAST_TO"):
-        t = op.input(0)
-        found.append(t)
-    return found
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a tensor must still hold.
+
+    Attributes:
+      margin: how far below all that is open a masked place has to lie.
+      below: at most this is masked.
+      low: where everything below may be cut off; None to find that from what is open.
+      sign: -1 where the negated tensor masks.
+    """
+
+    margin: float
+    below: float
+    low: float | None = None
+    sign: int = 1
 
 
-def _open_range(m: Tensor) -> tuple[float, float]:
-    """The range, with zero, of the values of a constant that do not mask."""
-    if not m.is_const:
-        return 0.0, 0.0
-    values = m.values()[m.values() > _MASK]
-    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+class _Search:
+    def __init__(self, graph: Graph, observed: Observed, opened: Opened):
+        self.producers = graph.producers()
+        self.observed, self._opened = observed, opened
+        self.floors: dict[Tensor, _Range] = {}
+        self.consts: dict[tuple[Op, int], _Range] = {}
+
+    def full(self, t: Tensor, sign: int) -> _Range | None:
+        return _flipped(self._through(t, self.observed), sign)
+
+    def opened(self, t: Tensor, wanted: _Wanted) -> _Range:
+        found = self._through(t, lambda u: self._opened(u, wanted.below, wanted.sign))
+        return found or (0.0, 0.0)
+
+    def _through(self, t: Tensor, look: Observed) -> _Range | None:
+        """What `look` says of `t`, or of what its values were moved or picked from."""
+        found = look(t)
+        op = self.producers.get(t)
+        s = spec(op.name) if op is not None else None
+        if found is not None or op is None or s is None or s.kind is not Kind.SAME:
+            return found
+        indices = range(len(op.inputs)) if s.data is None else s.data
+        parts = [self._through(op.input(i), look) for i in indices if i < len(op.inputs)]
+        known = [p for p in parts if p is not None]
+        if not known or len(known) < len(parts):
+            return None
+        return min(p[0] for p in known), max(p[1] for p in known)
+
+    def visit(self, t: Tensor, wanted: _Wanted) -> None:
+        """Finds the masks that are part of `t`, and cuts them off."""
+        op = self.producers.get(t)
+        if op is not None and op.name in _MOVES:
+            self._cut(t, wanted)
+            self.visit(op.input(0), wanted)
+        elif op is not None and op.name in _SUMS:
+            self._sum(op, wanted)
+        elif op is not None and op.name in _CHOICES:
+            self._choice(op, wanted)
+        else:
+            self._cut(t, wanted)
+
+    def _cut(self, t: Tensor, wanted: _Wanted) -> None:
+        if wanted.low is not None:
+            self._floor(t, wanted.low, self.opened(t, wanted)[1], wanted.sign)
+
+    def _floor(self, t: Tensor, low: float, high: float, sign: int) -> None:
+        floor = _flipped((min(low, 0.0), max(high, 0.0)), sign)
+        assert floor is not None
+        old = self.floors.get(t, floor)
+        self.floors[t] = min(old[0], floor[0]), max(old[1], floor[1])
+
+    def _sides(self, op: Op, at: tuple[int, int], wanted: tuple[_Wanted, _Wanted]) -> list[bool]:
+        """Which inputs mask; none where one is unknown."""
+        full = [self.full(op.input(i), w.sign) for i, w in zip(at, wanted, strict=True)]
+        if None in full:
+            return [False, False]
+        return [f is not None and f[0] <= w.below for f, w in zip(full, wanted, strict=True)]
+
+    def _sum(self, op: Op, wanted: _Wanted) -> None:
+        other = -wanted.sign if op.name == "SUB" else wanted.sign
+        sides = (wanted, dataclasses.replace(wanted, sign=other))
+        masks = self._sides(op, (0, 1), sides)
+        if not any(masks):
+            self._cut(op.outputs[0], wanted)
+            return
+        opened = [self.opened(op.input(i), w) for i, w in enumerate(sides)]
+        low, high = opened[0][0] + opened[1][0], opened[0][1] + opened[1][1]
+        floor = low - wanted.margin if wanted.low is None else wanted.low
+        self._floor(op.outputs[0], floor, high, wanted.sign)
+        for i, w in enumerate(sides):
+            if masks[i]:
+                self._mask(op, i, floor - opened[1 - i][1], w)
+
+    def _choice(self, op: Op, wanted: _Wanted) -> None:
+        at = _CHOICES[op.name]
+        masks = self._sides(op, at, (wanted, wanted))
+        opened = [self.opened(op.input(i), wanted) for i in at]
+        if not any(masks):
+            self._cut(op.outputs[0], wanted)
+            return
+        floor = wanted.low
+        if floor is None and op.name in ("SELECT", "SELECT_V2"):
+            floor = min(o[0] for o in opened) - wanted.margin
+        if floor is not None:
+            self._floor(op.outputs[0], floor, max(o[1] for o in opened), wanted.sign)
+        for i, masked in zip(at, masks, strict=True):
+            if masked:
+                self._mask(op, i, floor, wanted)
+
+    def _mask(self, op: Op, i: int, low: float | None, wanted: _Wanted) -> None:
+        t = op.input(i)
+        if not t.is_const:
+            self.visit(t, dataclasses.replace(wanted, low=low))
+            return
+        ends = _flipped((min(low or 0.0, 0.0), max(self.opened(t, wanted)[1], 0.0)), wanted.sign)
+        assert ends is not None
+        self.consts[op, i] = ends
 
 
-def _range(
-    t: Tensor,
-    producers: Mapping[Tensor, Op],
-    observed: Callable[[Tensor], tuple[float, float] | None],
-) -> tuple[float, float] | None:
-    """The observed range of `t`, or of what its values were moved or picked from."""
-    found = observed(t)
-    op = producers.get(t)
-    s = spec(op.name) if op is not None else None
-    if found is not None or op is None or s is None or s.kind is not Kind.SAME:
-        return found
-    indices = range(len(op.inputs)) if s.data is None else s.data
-    parts = [_range(op.input(i), producers, observed) for i in indices if i < len(op.inputs)]
-    known = [p for p in parts if p is not None]
-    if not known or len(known) < len(parts):
-        return None
-    return min(p[0] for p in known), max(p[1] for p in known)
+def _flipped(found: _Range | None, sign: int) -> _Range | None:
+    return found if found is None or sign > 0 else (-found[1], -found[0])

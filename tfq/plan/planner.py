@@ -14,7 +14,7 @@ from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.layout import Choice, Layout, data_inputs, float_outputs
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
 from tfq.plan.power import largest_square_root
-from tfq.plan.ranges import Ranges
+from tfq.plan.ranges import Ranges, finite_extremes
 from tfq.plan.scheme import Config
 from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, Beside, largest_scale, plan_weights
 
@@ -236,7 +236,7 @@ class _PlanMaker:
         for i in inputs:
             t = op.input(i)
             if t.is_const:
-                ends = float(t.values().min()), float(t.values().max())
+                ends = finite_extremes(t)
             else:
                 ends = self._as(t, dtype).range()
             lo, hi = min(lo, ends[0]), max(hi, ends[1])
@@ -253,9 +253,7 @@ class _PlanMaker:
                 # The same integers in the type that the kernel reads.
                 bits = WEIGHT_WIDTHS[grid.dtype]
                 return dataclasses.replace(grid, dtype=dtype, bits=bits)
-        values = t.values()
-        lo, hi = (float(values.min()), float(values.max())) if t.size else (0.0, 0.0)
-        return activation_grid(lo, hi, dtype)
+        return activation_grid(*finite_extremes(t), dtype)
 
     def _weighted_edges(self, op: Op, s: OpSpec, choice: Choice) -> tuple[dict[int, Grid], str]:
         edges: dict[int, Grid] = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
+
 from tfq.calibrate.rules import RangeRule
 from tfq.calibrate.sketch import Sketch
 from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.graph.numerics import LIMITS, Grid, activation_grid, symmetric_grid
+from tfq.graph.numerics import INFINITE, LIMITS, Grid, activation_grid, symmetric_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.layout import Layout, data_inputs, float_outputs
 from tfq.plan.masks import find_masks
@@ -72,7 +74,7 @@ class Ranges:
         self.hulls: dict[Tensor, tuple[float, float]] = {}
         self.widened: dict[Tensor, str] = {}
         self._held = self._integers_held()
-        self.masks = find_masks(graph, layout, self._mask_range)
+        self.masks = find_masks(graph, layout, self._mask_range, self._mask_opened)
         self._make_hulls()
 
     def observed(self, t: Tensor, dtype: str) -> tuple[float, float]:
@@ -87,11 +89,12 @@ class Ranges:
                 )
             bits = 16 if dtype == "int16" else 8
             # Not symmetric even for int16: what reads the tensor in int8 wants both ends.
-            ends = [
-                self.rule(near, bits=bits, symmetric=False)
-                for near in [sketch, *self._neighbours(t.name)]
-            ]
-            self._ranges[key] = min(e[0] for e in ends), max(e[1] for e in ends)
+            finite = [near.within(INFINITE) for near in [sketch, *self._neighbours(t.name)]]
+            ends = [self.rule(f, bits=bits, symmetric=False) for f in finite if f.count]
+            self._ranges[key] = (
+                min((e[0] for e in ends), default=0.0),
+                max((e[1] for e in ends), default=0.0),
+            )
         return self._ranges[key]
 
     def _neighbours(self, name: str) -> list[Sketch]:
@@ -140,7 +143,7 @@ class Ranges:
             for i in data_inputs(op, s):
                 t = op.input(i)
                 if t.is_const:
-                    if t.size and (op, i) not in masked.consts:
+                    if (op, i) not in masked.consts:
                         self._widen(out, *_shown(op, t))
                 elif groups.find(t) is not groups.find(out):
                     self._widen(out, *self.held(t))
@@ -267,7 +270,31 @@ class Ranges:
         sketch = None if self.statistics is None else self.statistics.get(t.name)
         if sketch is None:
             return None
-        return self.observed(t, self._dtype(t))
+        lo, hi = self.observed(t, self._dtype(t))
+        # What is infinite is no part of an observed range, but a mask.
+        return (
+            sketch.min if sketch.min < -INFINITE else lo,
+            sketch.max if sketch.max > INFINITE else hi,
+        )
+
+    def _mask_opened(self, t: Tensor, bound: float, sign: int) -> tuple[float, float] | None:
+        """The range of what of sign * t does not mask: is above a bound."""
+        if t.is_const:
+            values = sign * t.values()[sign * t.values() > bound]
+            return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+        full = self._mask_range(t)
+        if full is None:
+            return None
+        lo, hi = full if sign > 0 else (-full[1], -full[0])
+        if lo > bound:
+            return min(lo, 0.0), max(hi, 0.0)
+        sketch = None if self.statistics is None else self.statistics.get(t.name)
+        lo = 0.0
+        if sketch is not None and sketch.mode == "full":
+            bins = sketch.bins()
+            near = sign * bins.centers[sign * bins.centers > bound]
+            lo, hi = float(near.min(initial=0.0)), min(hi, float(near.max(initial=0.0)))
+        return min(lo, 0.0), max(hi, 0.0)
 
     def real(self, t: Tensor) -> tuple[float, float]:
         """The real range that the grid of `t` spans or will span."""
@@ -315,8 +342,15 @@ class Ranges:
 
 def _extremes(const: Tensor) -> tuple[float, float]:
     """The range of a constant, zero among it."""
+    lo, hi = finite_extremes(const)
+    return min(lo, 0.0), max(hi, 0.0)
+
+
+def finite_extremes(const: Tensor) -> tuple[float, float]:
+    """The range of a constant without what stands for infinity."""
     values = const.values()
-    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    values = values[np.abs(values) <= INFINITE]
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
 def _shown(op: Op, t: Tensor) -> tuple[float, float]:
@@ -325,7 +359,7 @@ def _shown(op: Op, t: Tensor) -> tuple[float, float]:
     A bound that values do not reach (a clip at 10 of values up to 1) shows in no output, and acts
     from the end of the grid just as well.
     """
-    lo, hi = float(t.values().min()), float(t.values().max())
+    lo, hi = finite_extremes(t)
     if op.name == "MINIMUM":
         return lo, min(lo, 0.0)
     if op.name == "MAXIMUM":

@@ -24,6 +24,7 @@ import numpy as np
 
 from tfq.graph.model import DTYPE_CODES, Graph, Model, Op, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, dequantize, quantize
+from tfq.plan.lookup import is_mask
 from tfq.runtime import Runner
 
 Unique = Callable[[str], str]
@@ -48,7 +49,12 @@ def chain_values(root: Tensor, ops: list[Op], x: np.ndarray) -> np.ndarray:
     mapped: dict[Tensor, Tensor] = {root: argument}
     copies = []
     for n, op in enumerate(ops):
-        inputs = [None if t is None else mapped.get(t, t) for t in op.inputs]
+        # A constant of one value has any rank: filled, it broadcasts to nothing else.
+        for t in op.inputs:
+            if t is not None and t.is_const and t not in mapped:
+                data = np.full(shape, t.values().reshape(-1)[0])
+                mapped[t] = Tensor(f"c{len(mapped)}", shape, t.dtype, data)
+        inputs = [None if t is None else mapped[t] for t in op.inputs]
         outputs = []
         for k, t in enumerate(op.outputs):
             mapped[t] = Tensor(f"t{n}_{k}", shape, t.dtype)
@@ -84,7 +90,12 @@ def make_table(
     Returns:
       shape [rows], of `out_grid`'s dtype, or of the chain's own when `out_grid` is None.
     """
-    y = chain_values(root, ops, dequantize(row_values(grid, positive), grid))
+    x = dequantize(row_values(grid, positive), grid)
+    if any(is_mask(op) for op in ops):
+        # What a mask multiplies is 0 or 1 exactly; a millionth off would be minus a thousand.
+        whole = np.rint(x)
+        x = np.where(np.abs(x - whole) <= grid.scale[0] / 2, whole, x)
+    y = chain_values(root, ops, x)
     if out_grid is None:
         return y
     y = y.astype(np.float64)

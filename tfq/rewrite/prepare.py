@@ -10,6 +10,7 @@ import numpy as np
 from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.rewrite import if_to_select, rewrite, unroll_lstm, unroll_while
+from tfq.rewrite.bound_constants import bound_constants
 from tfq.rewrite.core import Applied
 from tfq.rewrite.trained_between import grids_between
 from tfq.rewrite.trained_ranges import Trained, take_trained_ranges
@@ -48,8 +49,8 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
       integer: False for schemes that compute in float: loops, ops and trained quantizers stay.
 
     Raises:
-      ModelError: the source is damaged, its trained ranges contradict each other, or trained
-        weights got lost.
+      ModelError: the source is damaged, a constant holds NaN, its trained ranges contradict each
+        other, or trained weights got lost.
     """
     model = Model.from_bytes(source)
     applied: tuple[Applied, ...] = ()
@@ -57,6 +58,7 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
     single: tuple[str, ...] = ()
     records = take_records(model)
     if integer:
+        bound_constants(model)
         whiles = unroll_while.apply(model)
         lstms = unroll_lstm.apply(model)
         single = lstms.single

@@ -177,11 +177,13 @@ def _kind_of_path(path: Path) -> str:
 
 def _load_tflite(content: bytes, path: str | None, signature: str | None, batch: int) -> Source:
     where = path or "the .tflite model"
+    content, moved = flatbuffer.in_order(content, where)
     model = check_runs(content, where=where)
     flatbuffer.refuse_quantized(model, where)
     before = (len(model.signatures), len(model.graphs))
     key, warnings = flatbuffer.keep_signature(model, signature)
     changed = before != (len(model.signatures), len(model.graphs))
+    warnings += moved
     flatbuffer.refuse_strings(model, where)
     widened = flatbuffer.widen_float16(model)
     if widened:
