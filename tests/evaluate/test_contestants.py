@@ -168,3 +168,28 @@ def test_what_is_no_model_is_one_error(tmp_path):
         load_field([tmp_path / "model.tflite"])
     with pytest.raises(UsageError, match="A model is a path"):
         load_field([np.zeros(3)])
+
+
+def heads(joined=True):
+    """Boxes and scores, in one output or two."""
+    net = Net(3)
+    x = net.input(1, 8, name="x")
+    a = net.dense(x, 4, weights=net.rng.normal(0, 90, (4, 8)), out="boxes")
+    b = net.dense(x, 6, out="scores")
+    return net.bytes(*([net.op("CONCATENATION", a, b, shape=(1, 10), axis=1)] if joined else [a]))
+
+
+def test_outputs_are_split_like_those_of_a_file_that_was_made_so():
+    source = heads()
+    data = {"x0": np.random.default_rng(0).normal(0, 1, (40, 8)).astype(np.float32)}
+    plain = convert_model(source, data).model
+    split = convert_model(source, data, split_output="y0").model
+    field = load_field([source, plain, split])
+    assert [o.name for o in field.outputs] == ["y0_0", "y0_1"]
+    assert all(dict(m.outputs) == {"y0_0": "boxes", "y0_1": "scores"} for m in field.models)
+    assert field.models[1].file == plain
+    (told,) = [w for w in field.warnings if "split" in w]
+    assert "model 3 was made with --split_output=y0: " in told
+    assert "the outputs of model 1, model 2 are split, too" in told
+    with pytest.raises(ModelError, match=r"and the outputs of model 1 cannot be split like it"):
+        load_field([heads(joined=False), split])

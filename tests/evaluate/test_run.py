@@ -356,3 +356,31 @@ def test_mistakes_are_found_before_a_model_is_converted(tmp_path):
             evaluate_model(str(tmp_path / "net.keras"), labelled(), **options)
     with pytest.raises(UsageError, match=r"There is no model at gone\.tflite"):
         evaluate_model([str(tmp_path / "net.keras"), "gone.tflite"], labelled())
+
+
+def test_parts_of_an_output_are_measured_on_their_own():
+    net = Net(3)
+    x = net.input(1, 8, name="x")
+    boxes = net.dense(x, 4, weights=net.rng.normal(0, 90, (4, 8)), out="boxes")
+    joint = net.op("CONCATENATION", boxes, net.dense(x, 6), shape=(1, 10), axis=1, out="joint")
+    source = net.bytes(joint)
+    data = {"x0": np.random.default_rng(0).normal(0, 1, (60, 8)).astype(np.float32)}
+    int8 = convert_model(source, data).model
+    result = evaluate_model([source, int8], data, probes=0)
+    check(result.report)
+    (row,) = result.report["outputs"]
+    boxes, scores = row["parts"]
+    assert (boxes["part"], scores["part"]) == ("[..., 0:4]", "[..., 4:10]")
+    assert (boxes["starved"], scores["starved"]) == (False, True)
+    read = Model.from_bytes(int8)
+    feed, a, b = InputQuantizer(read), Runner(source), Runner(int8)
+    expected = np.concatenate([a.run({"x": v[None]})["joint"] for v in data["x0"]])
+    got = [dequantized(read, b.run(feed({"x": v[None]})))["joint"] for v in data["x0"]]
+    e, g = expected[:, 4:].astype(float), np.concatenate(got)[:, 4:]
+    db = 10 * np.log10(np.sum(e**2) / np.sum((e - g) ** 2))
+    assert scores["sqnr_db"] == pytest.approx(db, rel=1e-4)
+    assert scores["steps"] == pytest.approx(np.ptp(e) / read.main.outputs[0].quant.scale[0])
+    assert result.findings["model 2"][0].remedy.flag == "--split_output=y0"
+    assert any("y0[..., 4:10]" in line and "part" in line for line in result.lines())
+    several = evaluate_model([source, int8], data, probes=0, workers=2)
+    assert to_json(several.report) == to_json(result.report)

@@ -64,6 +64,7 @@ def make_report(
                 "max_abs": 0.1934,
                 "mean_abs": 0.00312,
                 "cosine": 0.99871,
+                "parts": [],
             }
             for i, n in enumerate(others)
         ],

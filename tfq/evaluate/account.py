@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.data import SampleSource
 from tfq.evaluate import account_scores
 from tfq.evaluate.contestants import Contestant, Field
-from tfq.evaluate.figures import LayerAnalysis, as_dict
+from tfq.evaluate.figures import LayerAnalysis, as_dict, finite
 from tfq.evaluate.judge import Finding, Group, group
 from tfq.evaluate.scores import Scores
 from tfq.evaluate.scoring import Scorer
 from tfq.evaluate.verdict import verdict
 from tfq.graph.describe import describe
+from tfq.graph.model import Model
+from tfq.graph.numerics import LIMITS
+from tfq.graph.origin import has_fixed_range
+from tfq.parts import PartFigures, decibel
+from tfq.verify.meter import FEW_DB, FEW_STEPS
 
 _VERSION = 1
 _PACKAGES = ("tfq", "ai-edge-litert", "tensorflow", "numpy", "scikit-learn")
@@ -63,7 +67,7 @@ def make_report(
         else _data(sources[1], scores[1]),
         "models": [_model(m, i == 0) for i, m in enumerate(field.models)],
         **scored,
-        "outputs": _outputs(first, names),
+        "outputs": _outputs(first, field),
         "layers": [
             {"model": name, "samples": a.samples, "tensors": as_dict(a)}
             for name, a in analyses.items()
@@ -142,18 +146,53 @@ def _arguments(info: Mapping[str, Any], m: Contestant, side: str) -> list[dict[s
     ]
 
 
-def _outputs(scores: Scores, names: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "model": names[i],
-            "output": output,
-            "sqnr_db": 10 * math.log10(max(d.power, 1e-30) / d.error) if d.error else None,
-            "max_abs": d.largest,
-            "mean_abs": d.absolute / max(d.values, 1),
-            "cosine": d.cosine / max(d.samples, 1),
-        }
-        for (i, output), d in scores.distances.items()
-    ]
+def _outputs(scores: Scores, field: Field) -> list[dict[str, Any]]:
+    rows = []
+    for (i, output), d in scores.distances.items():
+        m = field.models[i]
+        step, has_parts = _grid_of_output(m, m.outputs[output])
+        parts = () if d.channels is None or not has_parts else d.channels.parts()
+        rows.append(
+            {
+                "model": m.name,
+                "output": output,
+                "sqnr_db": finite(decibel(d.power, d.error)),
+                "max_abs": d.largest,
+                "mean_abs": d.absolute / max(d.values, 1),
+                "cosine": d.cosine / max(d.samples, 1),
+                "parts": [_part(p, step) for p in parts],
+            }
+        )
+    return rows
+
+
+def _grid_of_output(m: Contestant, tensor: str) -> tuple[float, bool]:
+    """The step of an output, 0 without one, and whether its values can differ in range."""
+    graph = Model.from_bytes(m.model).main
+    producers = graph.producers()
+    t = next((t for t in graph.outputs if t.name == tensor), None)
+    if t is None:
+        return 0.0, False
+    inner = t
+    while (op := producers.get(inner)) is not None and op.name == "DEQUANTIZE":
+        inner = op.input(0)
+    quantized = inner.quant is not None and inner.dtype in LIMITS
+    step = float(inner.quant.scale[0]) if inner.quant is not None and quantized else 0.0
+    return step, not has_fixed_range(t, producers)
+
+
+def _part(p: PartFigures, step: float) -> dict[str, Any]:
+    steps = (p.high - p.low) / step if step else None
+    return {
+        "part": str(p.part),
+        "low": p.low,
+        "high": p.high,
+        "steps": steps,
+        "sqnr_db": finite(p.sqnr_db),
+        "spread_db": finite(p.spread_db),
+        "max_abs": p.max_abs,
+        "starved": steps is not None and steps < FEW_STEPS and p.spread_db < FEW_DB,
+    }
 
 
 def _cause(model: str, found: Group) -> dict[str, Any]:

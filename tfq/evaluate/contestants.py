@@ -16,6 +16,8 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, Interface, read_interface
 from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS
+from tfq.plan.plan import read_config
+from tfq.rewrite.split_output import split_outputs
 from tfq.sources import Cache, Source, load_source
 from tfq.sources.layers import layer_names
 
@@ -115,13 +117,14 @@ def load_field(
     files = {i: _read(m, signature) for i, m in enumerate(given)}
     loaded = [files[i] or _convert(m, signature, cache, progress) for i, m in enumerate(given)]
     names = _names([m.path for m in loaded])
+    loaded, warnings = _split_alike(loaded, names, signature)
     if chosen is None:
         kinds = [m.kind for m in loaded]
         chosen = next((kinds.index(k) for k in ("float32", "float16") if k in kinds), 0)
     order = [chosen, *(i for i in range(len(loaded)) if i != chosen)]
     first = read_interface(Model.from_bytes(loaded[chosen].model), signature)
     contestants = []
-    warnings = [found.unkept for found in loaded if found.unkept]
+    warnings += [found.unkept for found in loaded if found.unkept]
     for i in order:
         found = loaded[i]
         model = Model.from_bytes(found.model)
@@ -144,6 +147,42 @@ def load_field(
         )
     specs = _real(first, Model.from_bytes(loaded[chosen].model))
     return Field(tuple(contestants), specs, first.outputs, tuple(warnings))
+
+
+def _split_alike(
+    loaded: Sequence[_Loaded], names: Sequence[str], signature: str | None
+) -> tuple[list[_Loaded], list[str]]:
+    """Splits outputs of all models where one of them was made so, or they could not be compared.
+
+    Raises:
+      ModelError: the outputs of one cannot be split like that.
+    """
+    made_with = [
+        tuple(read_config(Model.from_bytes(m.file)).get("split_output") or ()) for m in loaded
+    ]
+    first = next((i for i, split in enumerate(made_with) if split), None)
+    if first is None:
+        return list(loaded), []
+    split, found, others = made_with[first], [], []
+    flag = f"--split_output={','.join(split)}"
+    for m, own, name in zip(loaded, made_with, names, strict=True):
+        if own == split:
+            found.append(m)
+            continue
+        known = _keys(Model.from_bytes(m.model))
+        try:
+            model = split_outputs(m.model, split, signature if signature in known else None)
+        except UsageError as e:
+            raise ModelError(
+                f"{names[first]} was made with {flag}, and the outputs of {name} cannot be split "
+                f"like it ({e}) Compare it with its own source."
+            ) from None
+        found.append(dataclasses.replace(m, model=model))
+        others.append(name)
+    told = (
+        f"{names[first]} was made with {flag}: the outputs of {', '.join(others)} are split, too."
+    )
+    return found, [told] if others else []
 
 
 def _keys(model: Model) -> set[str | None]:

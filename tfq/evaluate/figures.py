@@ -88,6 +88,15 @@ class WeightFigures:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartRange:
+    """One of the slices whose float values differ in range: its name and ends, "[..., 4:10]"."""
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
 class TensorFigures:
     """One quantized tensor.
 
@@ -112,6 +121,7 @@ class TensorFigures:
         pooling, ...), with each one's observed range.
       note: why there is no isolated reading, or "".
       power: mean square of the float values; None where it was not counted.
+      parts: slices of the last axis that differ in range; none where all are alike.
     """
 
     name: str
@@ -135,6 +145,7 @@ class TensorFigures:
     shares_with: tuple[tuple[str, tuple[float, float]], ...] = ()
     note: str = ""
     power: float | None = None
+    parts: tuple[PartRange, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -188,7 +188,11 @@ def evaluate_model(
             analyses, notes = analyse_field(field, kept, crew, report)
             run.warnings += notes
     made_with = {m.name: read_config(Model.from_bytes(m.model)) for m in field.models}
-    findings = {n: judge(analysis, options=made_with[n]) for n, analysis in analyses.items()}
+    named = {m.name: {t: name for name, t in m.outputs.items()} for m in field.models}
+    findings = {
+        n: judge(analysis, options=made_with[n], outputs=named[n])
+        for n, analysis in analyses.items()
+    }
     made = account.make_report(
         field=field,
         scorers=judged.scorers,

@@ -16,6 +16,7 @@ from tfq.errors import DataError
 from tfq.evaluate.batching import Evaluated, Runnable
 from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance
 from tfq.evaluate.metrics import Classification, Labels, Metric, Task
+from tfq.parts import ChannelSums
 
 Outputs = dict[str, np.ndarray]
 
@@ -93,6 +94,7 @@ class Distance:
       absolute, largest: sum and maximum of |y - r|.
       cosine: sum over samples of the cosine between y and r.
       values, samples: how many.
+      channels: the same by channel, for parts that differ in range; None for integers.
     """
 
     error: float = 0.0
@@ -102,6 +104,7 @@ class Distance:
     cosine: float = 0.0
     values: int = 0
     samples: int = 0
+    channels: ChannelSums | None = None
 
     @staticmethod
     def between(reference: np.ndarray, other: np.ndarray) -> Distance:
@@ -112,6 +115,10 @@ class Distance:
         dots = np.sum(r * y, axis=1)
         same = np.all(r == y, axis=1)  # Two zero vectors point the same way.
         cosine = np.where(same, 1.0, dots / np.maximum(norms, 1e-300))
+        channels = None
+        if reference.dtype.kind == "f" and reference.shape == other.shape:
+            channels = ChannelSums(reference.shape)
+            channels.add(reference, other)
         return Distance(
             float(np.sum(off * off)),
             float(np.sum(r * r)),
@@ -120,10 +127,15 @@ class Distance:
             float(cosine.sum()),
             off.size,
             len(off),
+            channels,
         )
 
     def add(self, other: Distance) -> None:
-        for field in dataclasses.fields(self):
+        if self.channels is None:
+            self.channels = other.channels
+        elif other.channels is not None:
+            self.channels.merge(other.channels)
+        for field in dataclasses.fields(self)[:-1]:
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             both = max(mine, theirs) if field.name == "largest" else mine + theirs
             setattr(self, field.name, both)

@@ -36,6 +36,7 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     lines = [line for name, text in rows for line in _row(name, text, width)]
     for which in (1, 2):
         lines += _metrics(report, which, width)
+    lines += _parts(report, width)
     lines += _behaviour(report, width)
     lines += _findings(report, width)
     for analysis in report["layers"]:
@@ -155,6 +156,20 @@ def _difference(row: Mapping[str, Any], digits: int) -> str:
 
 def _p(p: float) -> str:
     return ", " + f"p {chance(p)}".replace(" ", _GLUE)
+
+
+def _parts(report: Mapping[str, Any], width: int) -> list[str]:
+    """Outputs whose parts differ in range: what one figure would hide."""
+    lines: list[str] = []
+    for o in report["outputs"]:
+        for p in o["parts"]:
+            db = "exact" if p["sqnr_db"] is None else f"{fixed(p['sqnr_db'], 1)}{_GLUE}dB"
+            text = f"{o['model']}: {o['output']}{p['part']} {db}, {short(p['low'])} to "
+            text += short(p["high"])
+            if p["steps"] is not None:
+                text += f" in {short(p['steps'])} steps"
+            lines += _row("part", text + (": LOST" if p["starved"] else ""), width)
+    return ["", *lines] if lines else []
 
 
 def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:

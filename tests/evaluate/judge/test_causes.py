@@ -294,6 +294,32 @@ def dead_channels() -> Case:
     return Case(net.bytes(net.conv(y, 4, out="answer")), normal(SAMPLES, 8, 8, 2))
 
 
+def uneven_output() -> Case:
+    """Boxes and scores of one layer: scores have a step and a half."""
+    net = Net(20)
+    x = net.input(1, 32, name="x")
+    size = np.where(np.arange(10) < 4, 150.0, 1.0)
+    weights = net.rng.normal(0, 0.2, (10, 32)) * size[:, None]
+    return Case(
+        net.bytes(net.dense(x, 10, weights=weights, bias=np.zeros(10), out="answer")),
+        normal(SAMPLES, 32),
+    )
+
+
+def joined_output(axis: int) -> Case:
+    """The same of two layers in one concatenation, along any axis, moved behind it."""
+    net = Net(21)
+    x = net.input(1, 32, name="x")
+    weights = net.rng.normal(0, 30, (24, 32))
+    boxes = net.dense(x, 24, weights=weights, bias=np.zeros(24), out="boxes")
+    other = net.dense(x, 36, bias=np.zeros(36), out="scores")
+    shapes = [(1, 6, 4), (1, 6, 6)] if axis == 2 else [(1, 4, 6), (1, 6, 6)]
+    parts = [net.reshape(t, *s) for t, s in zip((boxes, other), shapes, strict=True)]
+    shape = (1, 6, 10) if axis == 2 else (1, 10, 6)
+    joint = net.op("CONCATENATION", *parts, shape=shape, axis=axis, out="joint")
+    return Case(net.bytes(joint), normal(SAMPLES, 32))
+
+
 # Builder, cause, the tensor that has it.
 CASES: list[tuple[Callable[[], Case], str, str]] = [
     (outlier_range, "outlier_range", "second"),
@@ -306,6 +332,7 @@ CASES: list[tuple[Callable[[], Case], str, str]] = [
     (shared_scale, "shared_scale", "narrow"),
     (hidden_branch, "shared_scale", "narrow"),
     (faint_pixels, "silenced_channels", "flat"),
+    (uneven_output, "starved_part", "answer"),
     (fixed_grid, "fixed_grid", "gate"),
     (many_classes, "fixed_grid", "probabilities"),
     (cancels, "too_few_bits", "difference"),
@@ -441,6 +468,32 @@ def test_a_rule_behind_the_layer_that_makes_the_grid_is_completed(judged):
     assert decibels(vain, "answer") < decibels(before, "answer") + 1
     told = judge(vain, options=config)[0]
     assert (told.tensor, told.remedy.flag) == ("flat", "--int16='^pixels$'")
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_part_of_the_output_that_starves_is_told_to_split(axis):
+    case = joined_output(axis)
+    before, config = case.convert()
+    told = judge(before, options=config, outputs={"joint": "my output"})[0]
+    assert (told.cause, told.tensor) == ("starved_part", "joint")
+    assert told.severity > 0.5
+    assert decibels(before, "joint") > 35
+    assert told.text.startswith("my output[..., 4:10] reaches" if axis == 2 else "my output from ")
+    assert shlex.split(told.remedy.flag) == ["--split_output=my output"]
+    finding = judge(before, options=config)[0]
+    assert options_of(finding) == {"split_output": "joint"}
+    result = tfq.convert_model(case.model, {"x0": case.data}, **options_of(finding))
+    assert min(o["sqnr_db"] for o in result.summary["proof"]["outputs"]) > 30
+    assert not any("LOST" in w for w in result.summary["warnings"])
+
+
+def test_scores_of_one_sigmoid_do_not_starve():
+    net = Net(22)
+    x = net.input(1, 32, name="x")
+    bias = np.where(np.arange(10) < 4, 0.0, -7.0)
+    y = net.op("LOGISTIC", net.dense(x, 10, bias=bias, out="logits"), out="scores")
+    found = judge(Case(net.bytes(y), normal(SAMPLES, 32)).analyse())
+    assert "starved_part" not in {f.cause for f in found}
 
 
 def test_dead_channels_are_a_note():

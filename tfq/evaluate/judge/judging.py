@@ -41,19 +41,25 @@ _FOLLOWING = (channel_imbalance.NAME, silenced_channels.NAME, too_few_bits.NAME)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def judge(analysis: LayerAnalysis, *, options: Mapping[str, Any] = _NOTHING) -> tuple[Finding, ...]:
+def judge(
+    analysis: LayerAnalysis,
+    *,
+    options: Mapping[str, Any] = _NOTHING,
+    outputs: Mapping[str, str] = _NOTHING,
+) -> tuple[Finding, ...]:
     """Names what makes a quantized model's error, and what to do about it.
 
     Args:
       analysis: the figures of every quantized tensor.
       options: how the model was converted, as far as known, with keys as `Config.as_dict` and
         `convert_model` have them: what was done already is not advised again.
+      outputs: names of the outputs, by tensor.
 
     Returns:
       At most two findings a tensor, the most severe first; none for a healthy model. Where the
       samples do not fit an input, this alone.
     """
-    view = View(analysis, options)
+    view = View(analysis, options, outputs)
     unfit = [(t, c) for t in analysis.tensors if (c := unscaled_input.find(view, t)) is not None]
     if unfit:
         return tuple(_finding(view, t, c, 1.0, 0.0) for t, c in unfit)

@@ -15,6 +15,7 @@ from tfq.evaluate.judge import (
     saturating,
     shared_scale,
     silenced_channels,
+    starved_part,
     too_few_bits,
     unscaled_input,
     weights_too_coarse,
@@ -25,6 +26,7 @@ from tfq.evaluate.judge.view import View
 # Each looks at one tensor, and knows nothing of the others.
 SPECIFIC: tuple[Callable[[View, TensorFigures], Claim | None], ...] = (
     saturating.find,
+    starved_part.find,
     shared_scale.find,
     fixed_grid.find,
     outlier_range.find,
@@ -38,6 +40,7 @@ SPECIFIC: tuple[Callable[[View, TensorFigures], Claim | None], ...] = (
 CAUSES: tuple[str, ...] = (
     unscaled_input.NAME,
     saturating.NAME,
+    starved_part.NAME,
     shared_scale.NAME,
     fixed_grid.NAME,
     outlier_range.NAME,

@@ -42,11 +42,18 @@ class View:
     Args:
       analysis: the figures.
       options: how the model was converted, as far as known: keys as in `Config.as_dict`.
+      outputs: names of the outputs, by tensor.
     """
 
-    def __init__(self, analysis: LayerAnalysis, options: Mapping[str, Any]):
+    def __init__(
+        self,
+        analysis: LayerAnalysis,
+        options: Mapping[str, Any],
+        outputs: Mapping[str, str] | None = None,
+    ):
         self.analysis = analysis
         self.options = options
+        self._output_names = outputs or {}
         self.rules: tuple[Mapping[str, Any], ...] = tuple(options.get("rules") or ())
         self._named = {t.name: t for t in analysis.tensors}
         self._readers: dict[str, list[TensorFigures]] = {}
@@ -74,6 +81,12 @@ class View:
     def is_output(self, t: TensorFigures) -> bool:
         """Whether nothing reads `t`."""
         return not self.readers(t)
+
+    def output_name(self, t: TensorFigures) -> str:
+        """What the user calls an output."""
+        # Behind a float output, the integers have a name of their own.
+        name = t.name.removesuffix(f"/{t.dtype}")
+        return self._output_names.get(t.name) or self._output_names.get(name) or name
 
     def sources(self, t: TensorFigures) -> set[str]:
         """Names of all tensors that `t` depends on, itself included."""

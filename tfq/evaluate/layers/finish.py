@@ -12,6 +12,7 @@ from tfq.evaluate.figures import (
     Channels,
     Histogram,
     LayerAnalysis,
+    PartRange,
     Reading,
     TensorFigures,
     WeightFigures,
@@ -22,6 +23,7 @@ from tfq.evaluate.layers.tally import Errors, Tally, real
 from tfq.evaluate.layers.weights import imbalance, weight_figures
 from tfq.evaluate.layers.work import Partial
 from tfq.graph.numerics import LIMITS
+from tfq.parts import channel_axis, find_slices, spreads
 
 _MIDDLE = Percentile(99.99)
 # A grid up to so many times as wide as the values is shown whole beside them.
@@ -73,6 +75,7 @@ def finish(
                 histogram=_histogram(tally, observed[p.name], grid),
                 shares_with=tuple((n, observed[n]) for n in p.shares),
                 note=why.get(p.name, ""),
+                parts=_parts(p, tally),
                 power=real(tally.power) * p.grid.scale[0] ** 2 / tally.sketch.count,
             )
         )
@@ -114,6 +117,16 @@ def _channels(p: Pair, tally: Tally) -> Channels | None:
         imbalance=imbalance(magnitudes),
         dead=int(np.count_nonzero(magnitudes == 0)),
         silenced=int(np.count_nonzero(constant)),
+    )
+
+
+def _parts(p: Pair, tally: Tally) -> tuple[PartRange, ...]:
+    axis = len(p.shape) - 1
+    if channel_axis(p.shape) != axis:
+        return ()
+    return tuple(
+        PartRange(str(s), float(tally.low[s.channels].min()), float(tally.high[s.channels].max()))
+        for s in find_slices(spreads(tally.low, tally.high), axis, len(p.shape))
     )
 
 
