@@ -491,7 +491,7 @@ class Run:
         if accuracy is None:
             self.notes["accuracy"] = (
                 "not measured: it takes one output with a score for each class, and labels from 0 "
-                "to classes - 1, one a sample"
+                "to classes - 1, one a sample; tfq evaluate measures other labels"
             )
         self._timed("accuracy", start)
         return accuracy

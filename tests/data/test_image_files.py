@@ -145,3 +145,80 @@ def test_classes_are_those_of_keras(folder):
     source = open_data(folder, [RGB])
     assert list(source.class_names) == dataset.class_names
     assert [s.label.item() for s in source] == [int(y) for _, y in dataset]
+
+
+@pytest.fixture
+def masked(tmp_path):
+    """Two images and masks of 2 by 2 blocks, one grey and one with a palette."""
+    numbers = np.array([[0, 3], [255, 1]], np.uint8).repeat(2, 0).repeat(2, 1)
+    for i, name in enumerate(("a", "b")):
+        for place in ("images", "masks"):
+            (tmp_path / place).mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / "images" / f"{name}.jpg")
+        mask = Image.fromarray(numbers + 0 * i, mode=None)
+        if i:
+            mask = mask.convert("P")
+            mask.putdata(numbers.ravel())
+            mask.putpalette(np.random.default_rng(0).bytes(768))
+        mask.save(tmp_path / "masks" / f"{name}.png")
+    return tmp_path, numbers
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "images/a.jpg,masks/a.png\nimages/b.jpg,masks/b.png\n",
+        "id,mask_path,path\n1,masks/a.png,images/a.jpg\n2,masks/b.png,images/b.jpg\n",
+        None,
+    ],
+)
+def test_masks_are_class_maps(masked, text):
+    folder, numbers = masked
+    source = open_data(folder, [RGB]) if text is None else read(folder, text)
+    assert source.has_labels
+    assert source.class_names is None
+    samples = list(source)
+    assert [s.inputs["x"].max() for s in samples] == [0, 1]
+    (block,) = source.blocks(8)
+    for labels in (np.concatenate([s.label for s in samples]), block.decode().labels):
+        assert labels.dtype == np.int32
+        assert np.array_equal(labels, np.stack([numbers, numbers]))
+
+
+def test_masks_are_resized_cropped_and_padded_as_images(masked):
+    folder, numbers = masked
+    Image.fromarray(numbers.repeat(4, 0).repeat(4, 1)).save(folder / "masks" / "a.png")
+    wide = numbers.repeat(2, 1)
+    Image.fromarray(wide).save(folder / "masks" / "b.png")
+    Image.fromarray(np.repeat(wide[..., None], 3, 2)).save(folder / "images" / "b.jpg")
+
+    def labels(**options):
+        (block,) = open_data(folder, [RGB], options=DataOptions(**options)).blocks(8)
+        return block.decode().labels
+
+    assert np.array_equal(labels()[0], numbers)
+    assert np.array_equal(labels()[1], numbers)
+    assert np.array_equal(labels(crop="center")[1], wide[:, 2:6])
+    padded = labels(crop="pad")[1]
+    assert (padded[[0, 3]] == 255).all()
+    assert np.array_equal(padded[1:3, ::2], numbers[1:3, ::2])
+
+
+def test_masks_that_hold_no_class_numbers(masked):
+    folder, numbers = masked
+    (folder / "masks" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"b\.jpg has no mask: there is no b\.png in .*masks"):
+        open_data(folder, [RGB])
+    with pytest.raises(DataError, match=r"1 of 2 masks are missing, the first in line 2: masks/b"):
+        read(folder, "images/a.jpg,masks/a.png\nimages/b.jpg,masks/b.png\n")
+    for name, image in {
+        "b.png": Image.fromarray(np.repeat(numbers[..., None], 3, 2)),
+        "b.jpg": Image.fromarray(numbers),
+    }.items():
+        image.save(folder / "masks" / name)
+        source = read(folder, f"images/a.jpg,masks/a.png\nimages/b.jpg,masks/{name}\n")
+        with pytest.raises(DataError, match=rf"Mask .*{name} is a .* class numbers.*palette"):
+            list(source)
+    (folder / "masks" / "b.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"Mask .*b\.png cannot be read: it is no image"):
+        list(open_data(folder, [RGB]))

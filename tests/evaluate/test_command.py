@@ -10,7 +10,9 @@ import pytest
 from classifiers import classifier, labelled
 from small_models import Net
 
+from tfq.evaluate.metrics.resizing import resized
 from tfq.report import check
+from tfq.runtime import Runner
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,50 @@ def test_the_command_on_the_page_has_every_flag(folder):
     done = evaluate(folder, *(a.replace("one.json", "two.json") for a in again))
     second = json.loads((folder / "two.json").read_bytes())
     assert {**first, "command": ""} == {**second, "command": ""}
+
+
+def test_masks_beside_images(folder):
+    from PIL import Image
+    from sklearn.metrics import jaccard_score
+
+    rng = np.random.default_rng(0)
+    net = Net()
+    x = net.input(1, 12, 12, 3)
+    model = net.bytes(net.conv(net.conv(x, 6), 4, out="scores"))
+    (folder / "segment.tflite").write_bytes(model)
+    runner, found, masks = Runner(model), [], []
+    for i in range(6):
+        pixels = rng.integers(0, 256, (12, 12, 3)).astype(np.uint8)
+        given = {x.name: pixels[None].astype(np.float32) / 255}
+        (scores,) = runner.run(given).values()
+        found.append(resized(scores[0], (12, 12)).argmax(-1))
+        masks.append(np.where(rng.random((12, 12)) < 0.6, found[-1], rng.integers(0, 4, (12, 12))))
+        masks[-1][0] = 255
+        for place, array in (("images", pixels), ("masks", masks[-1].astype(np.uint8))):
+            (folder / "scenes" / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / "scenes" / place / f"{i}.png")
+    done = evaluate(
+        folder,
+        *("segment.tflite", "--data=scenes", f"--scale={1 / 255}", "--json=seg.json"),
+        *("--report=seg.html", "--probes=2"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "segmentation on output y0 (label 255 is ignored)" in " ".join(done.stdout.split())
+    assert "class 3 (" in done.stdout
+    report = json.loads((folder / "seg.json").read_bytes())
+    check(report)
+    truth, got = np.stack(masks), np.stack(found)
+    counted = truth != 255
+    values = {m["name"]: m["values"][0]["value"] for m in report["metrics"]}
+    each = jaccard_score(truth[counted], got[counted], average=None)
+    assert values["miou"] == pytest.approx(100 * each.mean())
+    assert values["pixel_accuracy"] == pytest.approx(100 * np.mean((truth == got)[counted]))
+    (classes,) = report["segmentation"]
+    assert (classes["pixels"], classes["ignored"]) == (6 * 11 * 12, 6 * 12)
+    assert [c["values"][0]["iou"] for c in classes["classes"]] == pytest.approx(list(100 * each))
+    done = evaluate(folder, "segment.tflite", "--data=scenes", "--ignore_index=-1")
+    assert done.returncode == 1
+    assert "The label of sample 0 is 255 at row 0" in done.stderr
 
 
 def test_files_are_written_though_nobody_reads_the_lines(folder):

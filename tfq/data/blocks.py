@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from tfq.data.fit import Fitter, RawRows, convert
+from tfq.data.labels import form
 from tfq.errors import DataError
 
 
@@ -41,8 +42,8 @@ class Decoded:
     Attributes:
       inputs: `ArgSpec.name` -> C-ordered array [n, *row shape] in the input's dtype. A row is the
         input without its batch dimension, or all of it where the inputs share no such dimension.
-      labels: array [n, ...]; a list of n arrays where their shapes differ (the boxes in images);
-        None where the source has no labels.
+      labels: array [n, ...], structured where several outputs have labels (`labels`); a list of n
+        arrays where their shapes differ (the boxes in images); None where the source has no labels.
     """
 
     inputs: dict[str, np.ndarray]
@@ -157,7 +158,7 @@ def _gathered(parts: Sequence[Sequence[np.ndarray] | np.ndarray]) -> np.ndarray 
     if len(parts) == 1 and isinstance(parts[0], np.ndarray):
         return np.array(parts[0], parts[0].dtype.newbyteorder("="), order="C")
     rows = [np.asarray(label) for part in parts for label in part]
-    return np.stack(rows) if len({row.shape for row in rows}) == 1 else rows
+    return np.stack(rows) if len({form(row) for row in rows}) == 1 else rows
 
 
 def _form(piece: RawRows) -> tuple[object, ...]:

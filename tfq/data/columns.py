@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tfq.data.blocks import Payload, RawPayload
-from tfq.data.fit import Element, Fitter, RawRows, as_array, bind
+from tfq.data.fit import Element, Fitter, RawRows, aliases, bind, label_array
+from tfq.data.labels import gathered, rows_of, structure
 from tfq.data.source import Reading
 from tfq.errors import DataError
 from tfq.graph.interface import ArgSpec
@@ -65,7 +66,12 @@ class Blocks:
 def memory_columns(arrays: Mapping[str, Any], what: str) -> dict[str, Column]:
     """Columns over arrays that are in memory already."""
     columns = {}
-    for name, value in arrays.items():
+    flat = {
+        f"{name}/{part}" if part else name: array
+        for name, value in arrays.items()
+        for part, array in (value.items() if isinstance(value, Mapping) else [("", value)])
+    }
+    for name, value in flat.items():
         try:
             array = np.asarray(value)
         except (ValueError, TypeError) as e:
@@ -85,6 +91,9 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
     Raises:
       DataError: names, lengths, shapes or dtypes do not fit.
     """
+    inputs = [alias for spec in fitter.inputs for alias in aliases(spec)]
+    plain, fields = gathered(columns, inputs, what)
+    columns = {**plain, **{key: _together(parts, what) for key, parts in fields.items()}}
     bound, label = bind(columns, fitter.inputs, what)
     if _is_one_run({s: columns[bound[s.name]] for s in fitter.inputs}, fitter):
         keys = [*bound.values(), *([label] if label else [])]
@@ -143,7 +152,7 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
             inputs = {name: block[key] for name, key in bound.items()}
             labels = None
             if label:
-                labels = as_array(block[label], f"Sample {start} of {what}: the label")
+                labels = label_array(block[label], f"Sample {start} of {what}: the label")
             yield RawPayload([RawRows(inputs, labels, min(rows, total - start))])
 
     return Reading(
@@ -153,6 +162,36 @@ def columns_reading(columns: Mapping[str, Column], fitter: Fitter, what: str) ->
         has_labels=label is not None,
         payloads=payloads if regular else None,
     )
+
+
+def _together(parts: Mapping[str, Column], what: str) -> Column:
+    """Labels by output as one column of structured rows."""
+    for name, column in parts.items():
+        if not column.shape or column.dtype.kind not in "biuf":
+            raise DataError(
+                f"{what}: the labels of {name!r} have dtype {column.dtype} and shape "
+                f"{column.shape}. Give numbers, a label for each sample."
+            )
+    lengths = {name: column.shape[0] for name, column in parts.items()}
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{name!r} {n}" for name, n in lengths.items())
+        raise DataError(f"{what}: outputs have different numbers of labels: {each}.")
+    shapes = {name: column.shape[1:] for name, column in parts.items()}
+    dtype = structure({name: column.dtype for name, column in parts.items()}, shapes)
+
+    def rows() -> Iterator[np.ndarray]:
+        for values in zip(*(column.rows() for column in parts.values()), strict=True):
+            yield rows_of({n: v[np.newaxis] for n, v in zip(parts, values, strict=True)})[0, ...]
+
+    def blocks(cuts: Blocks) -> Iterator[np.ndarray]:
+        streams = [
+            column.blocks(dataclasses.replace(cuts, shape=shapes[name]))
+            for name, column in parts.items()
+        ]
+        for values in zip(*streams, strict=True):
+            yield rows_of(dict(zip(parts, values, strict=True)))
+
+    return Column((next(iter(lengths.values())),), dtype, rows, blocks)
 
 
 def _is_one_run(columns: Mapping[ArgSpec, Column], fitter: Fitter) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tfq.data.labels import LABEL_KEYS, rows_of
 from tfq.errors import DataError, nearest
 from tfq.graph.interface import ArgSpec, share_batch
 
@@ -21,9 +22,6 @@ INPUT_DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
 )
 
-LABEL_KEYS = ("y", "label", "labels")
-"""Names that mean labels, unless an input is called so; the first that there is."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Element:
@@ -31,7 +29,7 @@ class Element:
 
     Attributes:
       arrays: `ArgSpec.name` -> an array or something `np.asarray` understands.
-      label: the label (of a batch: one per row), or None.
+      label: the label (of a batch: one per row), a dict of these by output, or None.
       where: names the place for error messages where the sample number says too little (a file).
     """
 
@@ -342,11 +340,34 @@ def _fits(received: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...] 
     return None
 
 
+def label_array(value: Any, where: str) -> np.ndarray:
+    """Labels as an array of numbers, or a structured one with such fields.
+
+    Raises:
+      DataError: as `as_array`.
+    """
+    names = getattr(getattr(value, "dtype", None), "names", None)
+    for name in names or ():
+        as_array(value[name], f"{where} of {name!r}")
+    return value if names else as_array(value, where)
+
+
 def _labels(label: Any, size: int, single: bool, where: str) -> list[np.ndarray] | None:
     """One label per row."""
     if label is None:
         return None
-    array = as_array(label, f"{where}: the label")
+    if isinstance(label, Mapping):
+        if not label:
+            raise DataError(f"{where}: the label is an empty dict. Give labels by output.")
+        fields = {
+            str(name): _labels(value, size, single, f"{where}: output {name!r}") or []
+            for name, value in label.items()
+        }
+        return [
+            rows_of({name: rows[i][np.newaxis] for name, rows in fields.items()})[0, ...]
+            for i in range(size)
+        ]
+    array = label_array(label, f"{where}: the label")
     if single or (size == 1 and array.shape[:1] != (1,)):
         return [np.array(array)]
     if array.ndim == 0 or array.shape[0] != size:

@@ -20,6 +20,9 @@ from tfq.files import explain
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PATH_COLUMNS = ("path", "filename", "file", "image", "filepath", "file_name")
 LABEL_COLUMNS = ("label", "class", "y")
+MASK_COLUMNS = ("mask", "mask_path", "mask_file", "segmentation", "annotation")
+IMAGES_AND_MASKS = ("images", "masks")
+"""A folder with these two, and no other, holds the masks of images instead of classes."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -27,10 +30,13 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """An image that is to be read: its name below the common folder, and its label."""
+    """An image that is to be read: its name below the common folder, and its label.
+
+    The label is a number, the name of a mask, or None.
+    """
 
     name: str
-    label: int | float | None
+    label: int | float | str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +46,7 @@ class EncodedImages:
     decoder: ImageDecoder
     folder: str
     images: Sequence[Listed]
-    data: Sequence[bytes]
+    data: Sequence[tuple[bytes, bytes]]  # Of the image, and of its mask if it has one.
 
     @property
     def rows(self) -> int:
@@ -50,7 +56,7 @@ class EncodedImages:
     @property
     def nbytes(self) -> int:
         """The size of the files in bytes."""
-        return sum(map(len, self.data))
+        return sum(len(image) + len(mask) for image, mask in self.data)
 
     def raw(self, fitter: Fitter, first: int, what: str) -> Iterator[RawRows]:
         """The decoded images, one by one."""
@@ -63,7 +69,8 @@ def open_folder(path: Path, fitter: Fitter, options: DataOptions, limit: int | N
     """Reads a folder of images in the order of their sorted paths.
 
     Sub-folders are classes: the label of an image is the place of its folder among the sorted
-    names, empty ones included, as in `keras.utils.image_dataset_from_directory`. With `limit`,
+    names, empty ones included, as in `keras.utils.image_dataset_from_directory`. The two folders
+    `IMAGES_AND_MASKS` hold images and their masks, under the same names. With `limit`,
     images are picked evenly from all, so that no class is left out because its name sorts last.
 
     Raises:
@@ -80,29 +87,42 @@ def open_csv(path: Path, fitter: Fitter, options: DataOptions, limit: int | None
     """Reads the images that a CSV file lists, a path and a label in each line.
 
     Paths are relative to the file's folder. Labels are integers, other numbers (targets of a
-    regression), or names, which are numbered in sorted order. The columns are told by a header, a
-    path (`PATH_COLUMNS`) and a label (`LABEL_COLUMNS`) among any others; without one there are
-    just these two. With `limit`, images are picked evenly from all.
+    regression), names, which are numbered in sorted order, or paths of masks, images of class
+    numbers. The columns are told by a header, a path (`PATH_COLUMNS`) and a label (`LABEL_COLUMNS`,
+    `MASK_COLUMNS`) among any others; without one there are just these two. With `limit`, images are
+    picked evenly from all.
 
     Raises:
       DataError: a line cannot be read, labels are of several kinds, images are missing, or the
         model's input is not an image.
     """
     decoder = _decoder(path, "lists images", fitter, options)
-    lines = _csv_lines(path)
-    labels, class_names = _numbered([(line, label) for line, _, label in lines], path)
+    lines, masks = _csv_lines(path)
+    labels: Sequence[int | float | str]
+    if masks:
+        labels, class_names = [label for _, _, label in lines], None
+    else:
+        labels, class_names = _numbered([(line, label) for line, _, label in lines], path)
     listed = [(n, Listed(name, y)) for (n, name, _), y in zip(lines, labels, strict=True)]
     listed = _picked(listed, limit)
-    missing = [(n, image) for n, image in listed if not (path.parent / image.name).is_file()]
+    files = [(n, image.name) for n, image in listed]
+    _require(files, "images", path)
+    if masks:
+        _require([(n, str(image.label)) for n, image in listed], "masks", path)
+    images = [image for _, image in listed]
+    return _reading(images, path.parent, path.name, class_names, decoder, fitter)
+
+
+def _require(files: Sequence[tuple[int, str]], what: str, path: Path) -> None:
+    """Sees that files are there, each named in a line of a CSV."""
+    missing = [(line, name) for line, name in files if not (path.parent / name).is_file()]
     if missing:
         line, first = missing[0]
         header = " If that is a header, call its columns path,label." if line == 1 else ""
         raise DataError(
-            f"{path}: {len(missing)} of {len(listed)} images are missing, the first in line "
-            f"{line}: {first.name}. Paths are relative to {path.parent}/.{header}"
+            f"{path}: {len(missing)} of {len(files)} {what} are missing, the first in line "
+            f"{line}: {first}. Paths are relative to {path.parent}/.{header}"
         )
-    images = [image for _, image in listed]
-    return _reading(images, path.parent, path.name, class_names, decoder, fitter)
 
 
 def _decoder(path: Path, what: str, fitter: Fitter, options: DataOptions) -> ImageDecoder:
@@ -151,8 +171,14 @@ def _reading(
     )
 
 
-def _read(folder: str, image: Listed) -> bytes:
-    file = os.path.join(folder, image.name)
+def _read(folder: str, image: Listed) -> tuple[bytes, bytes]:
+    """The files of an image and of its mask, empty where it has none."""
+    mask = _read_file(folder, image.label) if isinstance(image.label, str) else b""
+    return _read_file(folder, image.name), mask
+
+
+def _read_file(folder: str, name: str) -> bytes:
+    file = os.path.join(folder, name)
     try:
         with open(file, "rb", buffering=0) as stream:
             return stream.read()
@@ -161,10 +187,13 @@ def _read(folder: str, image: Listed) -> bytes:
 
 
 def _element(
-    image: Listed, data: bytes, folder: str, decoder: ImageDecoder, fitter: Fitter
+    image: Listed, data: tuple[bytes, bytes], folder: str, decoder: ImageDecoder, fitter: Fitter
 ) -> Element:
-    array = decoder.decode(data, os.path.join(folder, image.name))
-    return Element({fitter.inputs[0].name: array}, image.label, image.name)
+    array = decoder.decode(data[0], os.path.join(folder, image.name))
+    label: Any = image.label
+    if isinstance(image.label, str):
+        label = decoder.decode_mask(data[1], os.path.join(folder, image.label))
+    return Element({fitter.inputs[0].name: array}, label, image.name)
 
 
 def _list(path: Path) -> tuple[list[Listed], tuple[str, ...] | None]:
@@ -196,18 +225,37 @@ def _list(path: Path) -> tuple[list[Listed], tuple[str, ...] | None]:
         raise DataError(
             f"Folder {path} has no images; it has {has}. Images end in {', '.join(EXTENSIONS)}."
         )
-    files = [(f, i) for i, folder in enumerate(classes) for f in folder]
     names = tuple(folder.name for folder in folders)
+    if names == IMAGES_AND_MASKS:
+        return _paired(path, *classes), None
+    files = [(f, i) for i, folder in enumerate(classes) for f in folder]
     return [Listed(str(f.relative_to(path)), i) for f, i in files], names
 
 
-def _csv_lines(path: Path) -> list[tuple[int, str, str]]:
-    """The number of the line, the path and the label of each image."""
+def _paired(path: Path, images: Sequence[Path], masks: Sequence[Path]) -> list[Listed]:
+    """Every image with the mask of its name, whatever the endings."""
+
+    def key(file: Path) -> Path:
+        return Path(*file.relative_to(path).parts[1:]).with_suffix("")
+
+    by_name = {key(mask): str(mask.relative_to(path)) for mask in masks}
+    for image in images:
+        if key(image) not in by_name:
+            raise DataError(
+                f"{image} has no mask: there is no {key(image)}.png in "
+                f"{path / IMAGES_AND_MASKS[1]}. What the two folders hold belongs together by name."
+            )
+    return [Listed(str(f.relative_to(path)), by_name[key(f)]) for f in images]
+
+
+def _csv_lines(path: Path) -> tuple[list[tuple[int, str, str]], bool]:
+    """The number of the line, the path and the label of each image; whether labels are masks."""
 
     def wrong(line: int, why: str) -> DataError:
         return DataError(f"{path}, line {line}: {why}. Lines are like cats/1.png,cat.")
 
     columns: tuple[int, int] | None = None
+    masks = False
     width = 2
     lines = []
     try:
@@ -219,9 +267,11 @@ def _csv_lines(path: Path) -> list[tuple[int, str, str]]:
                 if not any(cells):
                     continue
                 if columns is None:
-                    columns = _header([cell.lower() for cell in cells], path)
+                    heads = [cell.lower() for cell in cells]
+                    columns = _header(heads, path)
                     if columns is not None:
                         width = len(cells)
+                        masks = heads[columns[1]] in MASK_COLUMNS
                         continue
                     columns = (0, 1)
                 if len(cells) != width:
@@ -238,17 +288,18 @@ def _csv_lines(path: Path) -> list[tuple[int, str, str]]:
         raise DataError(f"{path} cannot be read: {explain(e)}") from None
     if not lines:
         raise DataError(f"{path} lists no images. Lines are like cats/1.png,cat.")
-    return lines
+    files = all(label.lower().endswith(EXTENSIONS) for _, _, label in lines)
+    return lines, masks or (files and (path.parent / lines[0][2]).is_file())
 
 
 def _header(cells: list[str], path: Path) -> tuple[int, int] | None:
     """The columns of paths and labels if `cells`, in lower case, are names of columns."""
     name = next((cells.index(c) for c in PATH_COLUMNS if c in cells), None)
-    label = next((cells.index(c) for c in LABEL_COLUMNS if c in cells), None)
+    label = next((cells.index(c) for c in (*LABEL_COLUMNS, *MASK_COLUMNS) if c in cells), None)
     if name is not None and label is None:
         raise DataError(
             f"{path} has no column of labels; it has {', '.join(cells)}. "
-            f"Call it one of: {', '.join(LABEL_COLUMNS)}."
+            f"Call it one of: {', '.join(LABEL_COLUMNS)}; of masks, {', '.join(MASK_COLUMNS[:2])}."
         )
     return None if name is None or label is None else (name, label)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import struct
@@ -14,6 +15,9 @@ from tfq.errors import DataError, UsageError, unknown_option
 
 CROPS = ("none", "center", "pad")
 COLORS = ("auto", "rgb", "gray")
+
+PADDED = 255
+"""The number of pixels that padding adds to a mask."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -131,22 +135,8 @@ class ImageDecoder:
         Raises:
           DataError: the image is damaged; the message holds `name`.
         """
-        from PIL import Image, UnidentifiedImageError
-
-        damage = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                pixels = np.asarray(self._place(_eight_bit(image).convert(self.mode)))
-        except (*damage, Image.DecompressionBombError) as e:
-            reason = (
-                str(e).strip().rstrip(".")
-                if not isinstance(e, UnidentifiedImageError)
-                else "it is no image that Pillow knows"
-            )
-            raise DataError(
-                f"Image {name} cannot be read: {reason}. Remove or replace it."
-            ) from None
+        with _opened(data, f"Image {name}") as image:
+            pixels = np.asarray(self._place(_eight_bit(image).convert(self.mode)))
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., np.newaxis], self.channels, axis=-1)
         if not self._plain:
@@ -155,20 +145,62 @@ class ImageDecoder:
             return np.moveaxis(pixels, -1, 0)
         return pixels[..., 0] if len(self.shape) == 2 else pixels
 
-    def _place(self, image):  # type: ignore[no-untyped-def]  # Pillow is imported when needed.
+    def decode_mask(self, data: bytes, name: str) -> np.ndarray:
+        """The class numbers of an encoded mask, int32 [height, width] of the model's input.
+
+        It is resized, cropped and padded as the image is, by the nearest pixel; what is padded is
+        `PADDED`. The number of a pixel is its palette index, or its grey value as it is.
+
+        Raises:
+          DataError: the mask is damaged or has colours; the message holds `name`.
+        """
+        from PIL import Image
+
+        with _opened(data, f"Mask {name}") as image:
+            if image.format == "JPEG" or image.mode not in ("1", "L", "P", "I", "I;16"):
+                raise DataError(
+                    f"Mask {name} is a {image.format} of mode {image.mode}, which does not hold "
+                    "class numbers. Save masks as PNG, grey or with a palette, whose values are "
+                    "the classes."
+                )
+            numbers = Image.fromarray(np.asarray(image).astype(np.int32))
+            return np.asarray(self._place(numbers, nearest=True))
+
+    def _place(self, image, nearest=False):  # type: ignore[no-untyped-def]  # Pillow comes late.
         from PIL import Image, ImageOps
 
-        bilinear = Image.Resampling.BILINEAR
+        method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
         if self.options.crop == "pad":
-            return ImageOps.pad(image, self.size, bilinear)
+            return ImageOps.pad(image, self.size, method, color=PADDED if nearest else None)
         if self.options.crop == "none":
-            return image if image.size == self.size else image.resize(self.size, bilinear)
+            return image if image.size == self.size else image.resize(self.size, method)
         if self.options.resize is None:
-            return ImageOps.fit(image, self.size, bilinear)
+            return ImageOps.fit(image, self.size, method)
         height, width = self.options.resize
-        image = image.resize((width, height), bilinear)
+        image = image.resize((width, height), method)
         left, top = (width - self.size[0]) // 2, (height - self.size[1]) // 2
         return image.crop((left, top, left + self.size[0], top + self.size[1]))
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, what: str):  # type: ignore[no-untyped-def]
+    """The image in `data`; what goes wrong in it is a DataError that begins with `what`."""
+    from PIL import Image, UnidentifiedImageError
+
+    damage = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            yield image
+    except DataError:
+        raise
+    except (*damage, Image.DecompressionBombError) as e:
+        reason = (
+            str(e).strip().rstrip(".")
+            if not isinstance(e, UnidentifiedImageError)
+            else "it is no image that Pillow knows"
+        )
+        raise DataError(f"{what} cannot be read: {reason}. Remove or replace it.") from None
 
 
 def _eight_bit(image):  # type: ignore[no-untyped-def]

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tfq.data.columns import columns_reading, memory_columns
-from tfq.data.fit import Element, Fitter, bind
+from tfq.data.fit import Element, Fitter, aliases, bind
+from tfq.data.labels import gathered
 from tfq.data.source import Reading
 from tfq.errors import DataError, TfqError
 
@@ -185,6 +186,9 @@ def _element(item: Any, fitter: Fitter, what: str) -> Element:
         elif len(item) == len(names) + 1:
             item, label = item[:-1], item[-1]
     if isinstance(item, Mapping):
+        inputs = [alias for spec in fitter.inputs for alias in aliases(spec)]
+        plain, fields = gathered(item, inputs, f"A sample of {what}")
+        item = {**plain, **fields}
         bound, key = bind(item, fitter.inputs, f"A sample of {what}")
         return Element({name: item[k] for name, k in bound.items()}, item[key] if key else label)
     if len(names) == 1 and (_is_array(item) or _is_numbers(item)):
@@ -204,7 +208,13 @@ def _columns(data: list | tuple, fitter: Fitter) -> dict[str, Any] | None:
     label = None
     if len(data) == 2 and isinstance(data[1], list) and _is_numbers(data[1]):
         data = (data[0], np.array(data[1]))
-    if len(data) == 2 and _is_structure(data[0]) and _is_array(data[1]):
+    by_output = len(data) == 2 and _is_labels(data[1])
+    # A list of two dicts is two samples.
+    if by_output and isinstance(data[0], Mapping) and isinstance(data, list):
+        by_output = False
+    if by_output and _is_array(data[0]) and len(specs) == 1:
+        data, label = [data[0]], data[1]
+    elif len(data) == 2 and _is_structure(data[0]) and (by_output or _is_array(data[1])):
         first, label = data
         if isinstance(first, Mapping):
             return {**first, "y": label} if all(map(_is_array, first.values())) else None
@@ -225,6 +235,11 @@ def _columns(data: list | tuple, fitter: Fitter) -> dict[str, Any] | None:
 
 def _is_array(value: Any) -> bool:
     return hasattr(value, "__array__")
+
+
+def _is_labels(value: Any) -> bool:
+    """Labels of several outputs: a dict of arrays."""
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_array, value.values()))
 
 
 def _is_structure(value: Any) -> bool:

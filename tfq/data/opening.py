@@ -43,14 +43,15 @@ def open_data(
 
     Args:
       data: one of
-        - a path: `.npz` (arrays named as the inputs or their tensors; `y` is labels), `.npy`,
-          `.tfrecord`, a folder of images (sub-folders are classes), a `.csv` of paths and labels of
-          images, or a SavedModel folder with samples inside;
+        - a path: `.npz` (arrays named as the inputs or their tensors; `y` is labels, `y/NAME` those
+          of an output), `.npy`, `.tfrecord`, a folder of images (sub-folders are classes), a `.csv`
+          of paths of images and labels or masks, or a SavedModel folder with samples inside;
         - "package.module:callable", imported with the current folder on the path and called
           without arguments; it returns any of the following;
         - an array, a dict of arrays, a list of arrays (one for each input), samples first;
         - a `tf.data.Dataset`, a generator or another iterable of samples or batches: arrays, lists
-          in the order of the inputs, dicts by name, `(x, y)` with labels;
+          in the order of the inputs, dicts by name, `(x, y)` with labels or a dict of them by
+          output;
         - a function that returns one of these, such as TensorFlow Lite's
           `representative_dataset`;
         - "synthetic": 64 random samples, which calibrate nothing.

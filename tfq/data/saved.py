@@ -15,6 +15,7 @@ import numpy as np
 from tfq.data.arrays import npz_columns
 from tfq.data.columns import Column, memory_columns
 from tfq.data.fit import Fitter
+from tfq.data.labels import output_of
 from tfq.data.opening import SAVED_NAME, open_data
 from tfq.data.protos import message_class
 from tfq.data.source import Sample
@@ -176,7 +177,7 @@ def _specs(folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None) -> t
     return tuple(
         ArgSpec(name, name, (1, *column.shape[1:]), column.dtype.name)
         for name, column in _columns(folder, data, inputs).items()
-        if name != "y"
+        if name != "y" and output_of(name) is None
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfq.data.blocks import Block, Payload, RawPayload, joined, missing_label
 from tfq.data.fit import Element, Fitter, RawRows, Row
+from tfq.data.labels import form
 from tfq.errors import DataError, UsageError
 
 
@@ -214,11 +215,13 @@ class SampleSource:
         return Sample(index, inputs, label, len(group))
 
     def _stack(self, rows: list[np.ndarray], what: str, index: int) -> np.ndarray:
-        shapes = list(dict.fromkeys(row.shape for row in rows))
-        if len(shapes) > 1:
+        forms = list(
+            {form(row): row.dtype if row.dtype.names else row.shape for row in rows}.values()
+        )
+        if len(forms) > 1:
             raise DataError(
                 f"Samples {index * len(rows)} and following of {self.name}: {what} must have one "
-                f"shape. Received: {shapes[0]} and {shapes[1]}."
+                f"shape. Received: {forms[0]} and {forms[1]}."
             )
         return np.stack(rows)
 

@@ -28,18 +28,18 @@ def _integer(name: str, default: int | None, text: str) -> flags.FlagHolder:
 
 
 _DATA = _string("data", None, "labelled: .npz, .csv, image folder, .tfrecord, module:callable")
-_SECOND = _string("second_data", None, "another set, to see whether the cost is the same there")
-_REFERENCE = _string("reference", None, "what the others are compared with; default: the float one")
+_SECOND = _string("second_data", None, "whether the cost is the same on this other set")
+_REFERENCE = _string("reference", None, "compared with the others; default: the float one")
 _TASK = _string(
     "task",
     None,
-    "classification, segmentation, regression, image, embedding, detection, signal; of several "
-    "outputs OUTPUT:TASK,...; default: by outputs and labels",
+    "classification, segmentation, regression, image, embedding, detection, signal; or "
+    "OUTPUT:TASK,...; default: by outputs",
 )
 _METRICS = flags.DEFINE_list(
     "metrics",
     None,
-    "such as top1,auc or miou, or package.module:callable; of one of several outputs OUTPUT:top1",
+    "such as top1,auc,miou, OUTPUT:top1, package.module:callable",
     flag_values=FLAGS,
 )
 _OUTPUT = _string("output", None, "the output that is measured, where there are several")
@@ -47,9 +47,7 @@ _SCORES = _string("scores", None, "of a classifier: probabilities or logits; def
 _DATA_RANGE = flags.DEFINE_float(
     "data_range", None, "span of images' values: 1, 2, 255; default: by values", flag_values=FLAGS
 )
-_IGNORE = _integer(
-    "ignore_index", None, "segmentation: label of pixels that do not count; default: 255"
-)
+_IGNORE = _integer("ignore_index", None, "label of pixels that do not count; default: 255")
 _SAMPLES = _integer("samples", None, "read at most so many")
 _LAYERS = flags.DEFINE_boolean(
     "layers", True, "layer by layer, against the float", flag_values=FLAGS

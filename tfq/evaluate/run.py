@@ -301,6 +301,12 @@ class _Run:
                 f"{', '.join(map(repr, odd[:5]))} in one of them only. Labels would mean "
                 "different things: name the classes alike."
             )
+        fields = [_fields(o.first.labels) for o in (first, other)]
+        if other.source.has_labels and first.source.has_labels and fields[0] != fields[1]:
+            raise DataError(
+                f"{other.source.name} has labels for {_listed(fields[1])} and {first.source.name} "
+                f"for {_listed(fields[0])}. Give both data sets labels for the same outputs."
+            )
         if first.source.has_labels and not other.source.has_labels:
             self.warnings.append(
                 f"The second data set, {other.source.name}, has no labels: only its outputs are "
@@ -325,6 +331,15 @@ class _Run:
 
     def _progress_of(self, stage: str, total: int | None, done: int) -> None:
         self.progress(stage, done, total)
+
+
+def _fields(labels: Any) -> set[str]:
+    """The outputs that labels name; none where they are one output's."""
+    return set() if labels is None else set(labels[0].dtype.names or ())
+
+
+def _listed(fields: set[str]) -> str:
+    return ", ".join(map(repr, sorted(fields))) or "one output"
 
 
 def _no_probes(steps: Steps) -> Probing:

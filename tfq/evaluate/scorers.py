@@ -169,11 +169,13 @@ def make_scorers(
     for output, field in places:
         scorer = Scorer(output, field=field)
         mine, own = scorer.outputs(outputs), scorer.labels(labels)
-        kind = asked.tasks.get(output) or asked.tasks.get(None) or _guessed(mine, own)
-        facts = {k: v for k, v in asked.facts.items() if kind and k in options_of(kind)}
-        taken |= set(facts)
-        task = None if kind is None else get_task(kind, **facts).fit(mine, own)
-        metrics = _metrics(task, asked.metrics.get(output, asked.metrics.get(None)), own, where)
+        with scorer.naming():
+            kind = asked.tasks.get(output) or asked.tasks.get(None) or _guessed(mine, own)
+            facts = {k: v for k, v in asked.facts.items() if kind and k in options_of(kind)}
+            taken |= set(facts)
+            task = None if kind is None else get_task(kind, **facts).fit(mine, own)
+            names = asked.metrics.get(output, asked.metrics.get(None))
+            metrics = _metrics(task, names, own, where)
         found.append(dataclasses.replace(scorer, task=task, metrics=metrics))
     left = {k: v for k, v in asked.facts.items() if k not in taken}
     if left and found[0].task is None:

@@ -5,14 +5,15 @@ One work for all models, so that a block is decoded once and outputs meet those 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from tfq.data import Block
-from tfq.errors import DataError
+from tfq.errors import DataError, UsageError
 from tfq.evaluate.batching import Evaluated, Runnable
 from tfq.evaluate.behaviour import PROBES, Steps, changed, chosen, distance
 from tfq.evaluate.metrics import Classification, Labels, Metric, Task
@@ -41,13 +42,32 @@ class Scorer:
         """The outputs that are measured."""
         return outputs if self.output is None else {self.output: outputs[self.output]}
 
-    def labels(self, labels: Labels) -> Labels:
-        """Its labels among a block's."""
+    def labels(self, labels: Labels, start: int = 0) -> Labels:
+        """Its labels among a block's, whose first sample has the number `start`.
+
+        Raises:
+          DataError: a sample has none.
+        """
         if labels is None or self.field is None:
             return labels
+        for i, label in enumerate(labels):
+            if self.field not in (label.dtype.names or ()):
+                raise DataError(
+                    f"Sample {start + i} has no label for the output {self.output!r}; others have."
+                )
         if isinstance(labels, np.ndarray):
             return labels[self.field]
         return [label[self.field] for label in labels]
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Where several outputs have labels, errors say which output they are about."""
+        try:
+            yield
+        except (DataError, UsageError) as e:
+            if self.field is None:
+                raise
+            raise type(e)(f"Output {self.output!r}: {e}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +308,7 @@ def _scored(
 ) -> Scored:
     """What a scorer finds in the outputs of all models."""
     task = scorer.task
-    own = scorer.labels(labels)
+    own = scorer.labels(labels, start)
     measured = [scorer.outputs(outputs) for outputs in every]
     checked = None
     answers: dict[int, np.ndarray] = {}
@@ -297,7 +317,8 @@ def _scored(
     read: list[Mapping[str, np.ndarray]] = []
     for i, outputs in enumerate(measured):
         if task is not None:
-            found = task.check(outputs, own, start)
+            with scorer.naming():
+                found = task.check(outputs, own, start)
             checked = found if i == 0 else checked
         read.append(outputs if task is None else task.read(outputs, checked))
         for metric in scorer.metrics:

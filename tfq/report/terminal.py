@@ -14,7 +14,7 @@ _INDENT = 12  # Where the text of a row begins.
 _NARROWEST = 40
 _WORST = 10
 _FINDINGS = 8
-_PROBES = 7
+_PROBES = 7  # Of an output.
 _WORST_CLASSES = 5  # Of a segmentation.
 _ALSO = 3  # Names of further layers of a cause.
 MISFIT = "THE SAMPLES DO NOT FIT"  # A warning that begins so is about every figure.
@@ -174,17 +174,20 @@ def _parts(report: Mapping[str, Any], width: int) -> list[str]:
 
 def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:
     """Flips under each probe, mean confidence and generalisation: a line each, a figure a model."""
-    found = [b for b in report["behaviour"] if b["name"].startswith(("flips_", "confidence"))]
-    if not found:  # Outputs that are no classes have no answers to flip.
-        found = [b for b in report["behaviour"] if b["name"].startswith("moved_")]
-    found += [b for b in report["behaviour"] if b["name"].startswith("gap_")]
-    found = [b for b in found if any(v["value"] is not None for v in b["values"])]
+    known = [b for b in report["behaviour"] if any(v["value"] is not None for v in b["values"])]
+    found = []
+    for output in dict.fromkeys(b["output"] for b in known):
+        own = [b for b in known if b["output"] == output]
+        some = [b for b in own if b["name"].startswith(("flips_", "confidence"))]
+        if not some:  # Outputs that are no classes have no answers to flip.
+            some = [b for b in own if b["name"].startswith("moved_")]
+        found += (some + [b for b in own if b["name"].startswith("gap_")])[:_PROBES]
     if not found:
         return []
     models = dict.fromkeys(v["model"] for b in found for v in b["values"])
     order = ", then ".join(models)
     lines = ["", *_row("behaviour", f"of {order}" if len(models) > 1 else order, width)]
-    for b in found[:_PROBES]:
+    for b in found:
         values = {v["model"]: v["value"] for v in b["values"]}
         unit = f"{_GLUE}{b['unit']}" if b["unit"] else ""
         figures = ["-" if values.get(m) is None else f"{short(values[m])}{unit}" for m in models]
