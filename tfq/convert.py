@@ -135,8 +135,12 @@ def convert_model(
     """
     from tfq.calibrate.rules import get_rule
     from tfq.calibrate.statistics import Statistics
-    from tfq.convert_arguments import check_plan_options, check_types, load_plan
-    from tfq.data import check_name
+    from tfq.convert_arguments import (
+        check_plan_options,
+        check_samples,
+        check_types,
+        load_plan,
+    )
     from tfq.executors import open_workers
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
@@ -172,7 +176,8 @@ def convert_model(
             "equalization=cross_layer rescales the model, which the statistics given are then not "
             "of. Leave one of the two out."
         )
-    check_name(data)
+    needed = statistics is None and plan is None
+    check_samples(source, data, data_options, samples, config, needed=needed)
     if isinstance(statistics, str | os.PathLike):
         statistics = Statistics.load(statistics)
     given = load_plan(plan)

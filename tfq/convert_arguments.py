@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfq.calibrate.statistics import Statistics
-from tfq.data import DataOptions
+from tfq.data import DataOptions, check_data, saved_data_path
 from tfq.errors import UsageError
 from tfq.files import read_bytes
 from tfq.graph.numerics import LIMITS, Grid
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import IO_TYPES, Config, LayerRule
+from tfq.refusals import without_samples
+from tfq.sources import certainly_untrained
 
 
 def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
@@ -102,6 +105,33 @@ def check_types(
         if value is not None and not isinstance(value, kinds):
             names = " or ".join(k.__name__ for k in kinds)
             raise UsageError(f"{what} is a {names}. Received: {value!r}.")
+
+
+def check_samples(
+    source: Any,
+    data: Any,
+    options: DataOptions | None,
+    limit: int | None,
+    config: Config,
+    *,
+    needed: bool,
+) -> None:
+    """Raises for samples that are missing or damaged before a model is converted for them.
+
+    Args:
+      source, data, options, limit, config: as `convert_model` got them.
+      needed: whether an integer scheme has nothing else to take ranges from, but what training left
+        in the model.
+
+    Raises:
+      DataError, UsageError: as `check_data`, and where it is certain that there is nothing.
+    """
+    if data is None and isinstance(source, str | os.PathLike):
+        data = saved_data_path(source)
+    if data is not None:
+        check_data(data, options=options, limit=limit)
+    elif needed and config.scheme.compute == "integer" and certainly_untrained(source):
+        raise without_samples(config)
 
 
 def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from tfq.plan.scheme import Config
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
 
-__all__ = ["check_trained", "refused", "untrained"]
+__all__ = ["check_trained", "refused", "untrained", "without_samples"]
 
 
 def check_trained(prepared: Prepared, config: Config, layers: Mapping[str, str]) -> None:
@@ -73,6 +73,15 @@ def untrained(loaded: Source, layout: Layout) -> UsageError:
         f"Training gave no range to {len(names)} tensors of this model, at {shown}. They are "
         "calibrated: give representative samples with --data=FILE, or train these layers "
         "with quantizers too."
+    )
+
+
+def without_samples(config: Config) -> UsageError:
+    """Nothing says which ranges the model's values have."""
+    return UsageError(
+        f"Scheme {config.scheme.name} needs representative samples to choose ranges, and the model "
+        "carries none. Give some with --data=FILE, or use --scheme=dynamic, which needs none, or "
+        "say --data=synthetic for ranges from random numbers (not calibrated: fit for timing only)."
     )
 
 

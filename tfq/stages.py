@@ -42,7 +42,7 @@ from tfq.quantize.bias import (
 )
 from tfq.quantize.emit import Emitted, emit
 from tfq.quantize.output_errors import output_errors
-from tfq.refusals import check_trained, refused, untrained
+from tfq.refusals import check_trained, refused, untrained, without_samples
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.runtime import Runner
@@ -190,12 +190,7 @@ class Run:
             if self.integer and plan is None and statistics is None and not trained:
                 if prepared.trained.grids:
                     raise untrained(loaded, self._layout(prepared))
-                raise UsageError(
-                    f"Scheme {self.config.scheme.name} needs representative samples to choose "
-                    "ranges, and the model carries none. Give some with --data=FILE, or use "
-                    "--scheme=dynamic, which needs none, or say --data=synthetic for ranges from "
-                    "random numbers (not calibrated: fit for timing only)."
-                )
+                raise without_samples(self.config)
             grids = prepared.trained.grids
             ranges = {
                 a.name: grids[a.tensor_name].range()

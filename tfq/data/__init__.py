@@ -2,7 +2,7 @@
 
 from tfq.data.blocks import Block, Decoded
 from tfq.data.images import DataOptions
-from tfq.data.opening import check_name, open_data, saved_data_path
+from tfq.data.opening import check_data, open_data, saved_data_path
 from tfq.data.retain import RetainedSamples, held_back, split
 from tfq.data.saved import save_representative_dataset
 from tfq.data.source import Sample, SampleSource
@@ -17,7 +17,7 @@ __all__ = [
     "RetainedSamples",
     "Sample",
     "SampleSource",
-    "check_name",
+    "check_data",
     "held_back",
     "open_data",
     "save_representative_dataset",

@@ -69,9 +69,17 @@ def open_npy(path: Path, fitter: Fitter) -> Reading:
             f"{path.name} holds one array and the model has {len(fitter.inputs)} inputs. "
             f"Give a .npz file with arrays named {names}."
         )
+    return columns_reading({fitter.inputs[0].name: npy_column(path)}, fitter, path.name)
+
+
+def npy_column(path: Path) -> Column:
+    """The array of a `.npy` file; only its header is read.
+
+    Raises:
+      DataError: the file is damaged, or holds Python objects.
+    """
     with _reading(path), open(path, "rb") as stream:
-        column = _column(stream, path.stat().st_size, _file_opener(path), path, "")
-    return columns_reading({fitter.inputs[0].name: column}, fitter, path.name)
+        return _column(stream, path.stat().st_size, _file_opener(path), path, "")
 
 
 def _file_opener(path: Path) -> Callable[[], IO[bytes]]:

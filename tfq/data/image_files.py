@@ -78,7 +78,7 @@ def open_folder(path: Path, fitter: Fitter, options: DataOptions, limit: int | N
         is not an image.
     """
     decoder = _decoder(path, "is a folder of images", fitter, options)
-    images, class_names = _list(path)
+    images, class_names = list_folder(path)
     images = _picked(images, limit)
     return _reading(images, path, f"{path.name}/", class_names, decoder, fitter)
 
@@ -97,13 +97,7 @@ def open_csv(path: Path, fitter: Fitter, options: DataOptions, limit: int | None
         model's input is not an image.
     """
     decoder = _decoder(path, "lists images", fitter, options)
-    lines, masks = _csv_lines(path)
-    labels: Sequence[int | float | str]
-    if masks:
-        labels, class_names = [label for _, _, label in lines], None
-    else:
-        labels, class_names = _numbered([(line, label) for line, _, label in lines], path)
-    listed = [(n, Listed(name, y)) for (n, name, _), y in zip(lines, labels, strict=True)]
+    listed, class_names, masks = list_csv(path)
     listed = _picked(listed, limit)
     files = [(n, image.name) for n, image in listed]
     _require(files, "images", path)
@@ -196,8 +190,12 @@ def _element(
     return Element({fitter.inputs[0].name: array}, label, image.name)
 
 
-def _list(path: Path) -> tuple[list[Listed], tuple[str, ...] | None]:
-    """The images below `path`, and the names of the classes if there are sub-folders."""
+def list_folder(path: Path) -> tuple[list[Listed], tuple[str, ...] | None]:
+    """The images below `path`, and the names of the classes if there are sub-folders.
+
+    Raises:
+      DataError: there are none, or images both beside and in sub-folders.
+    """
     try:
         entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     except OSError as e:
@@ -246,6 +244,25 @@ def _paired(path: Path, images: Sequence[Path], masks: Sequence[Path]) -> list[L
                 f"{path / IMAGES_AND_MASKS[1]}. What the two folders hold belongs together by name."
             )
     return [Listed(str(f.relative_to(path)), by_name[key(f)]) for f in images]
+
+
+def list_csv(
+    path: Path,
+) -> tuple[list[tuple[int, Listed]], tuple[str, ...] | None, bool]:
+    """The images that a CSV file lists with their lines, the names of labels that are names, and
+    whether labels are masks.
+
+    Raises:
+      DataError: a line cannot be read, or labels are of several kinds.
+    """
+    lines, masks = _csv_lines(path)
+    labels: Sequence[int | float | str]
+    if masks:
+        labels, class_names = [label for _, _, label in lines], None
+    else:
+        labels, class_names = _numbered([(line, label) for line, _, label in lines], path)
+    listed = [(n, Listed(name, y)) for (n, name, _), y in zip(lines, labels, strict=True)]
+    return listed, class_names, masks
 
 
 def _csv_lines(path: Path) -> tuple[list[tuple[int, str, str]], bool]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tfq.data import tfrecord
-from tfq.data.arrays import open_npy, open_npz
+from tfq.data.arrays import npy_column, npz_columns, open_npy, open_npz
 from tfq.data.fit import Fitter
-from tfq.data.image_files import open_csv, open_folder
+from tfq.data.image_files import list_csv, list_folder, open_csv, open_folder
 from tfq.data.images import DataOptions
 from tfq.data.objects import open_object
 from tfq.data.source import Reading, SampleSource
@@ -64,21 +64,25 @@ def open_data(
       DataError: there is no such data, it is damaged, or it does not fit the model.
       UsageError: options that contradict each other or the model, an unknown module or callable.
     """
-    if limit is not None and limit < 1:
-        raise UsageError(f"The limit of samples must be at least 1. Received: {limit}.")
+    _check_options(data, options, limit)
     fitter = Fitter(inputs)
-    if options is not None and not _may_hold_images(data):
-        name = os.fspath(data) if isinstance(data, str | os.PathLike) else type(data).__name__
-        raise UsageError(
-            f"data_options (--resize, --crop, --scale, --mean) are for images, but "
-            f"--data={name} holds no images: it is taken as it is. Leave them out."
-        )
     options = options or DataOptions()
     if isinstance(data, str) and data == "synthetic":
         return synthetic(inputs) if limit is None else synthetic(inputs, min(limit, 64))
     if isinstance(data, str | os.PathLike):
         return SampleSource(_open_name(os.fspath(data), fitter, options, limit), fitter, limit)
     return SampleSource(open_object(data, fitter, limited=limit is not None), fitter, limit)
+
+
+def _check_options(data: Any, options: DataOptions | None, limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise UsageError(f"The limit of samples must be at least 1. Received: {limit}.")
+    if options is not None and not _may_hold_images(data):
+        name = os.fspath(data) if isinstance(data, str | os.PathLike) else type(data).__name__
+        raise UsageError(
+            f"data_options (--resize, --crop, --scale, --mean) are for images, but "
+            f"--data={name} holds no images: it is taken as it is. Leave them out."
+        )
 
 
 def _may_hold_images(data: Any) -> bool:
@@ -111,23 +115,59 @@ def _open_name(name: str, fitter: Fitter, options: DataOptions, limit: int | Non
             return open_csv(path, fitter, options, limit)
         if tfrecord.FILE_NAME.search(path.name):
             return tfrecord.open_tfrecord(path, fitter, options)
-        raise DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {path.name}.")
+        raise _unknown(name)
     if _CALLABLE.fullmatch(name):
-        found = import_callable(name, "data", "returns or yields samples")
-        return open_object(found, fitter, name, limit is not None)
+        return open_object(_import(name), fitter, name, limit is not None)
     raise _nothing_at(name)
 
 
-def check_name(data: Any) -> None:
-    """Fails now if `data` names nothing, before a model is loaded for it.
+def check_data(data: Any, *, options: DataOptions | None = None, limit: int | None = None) -> None:
+    """Fails now for what is wrong with `data` whatever the model is, before one is loaded for it.
+
+    Files are read as far as `open_data` reads them, a callable is imported and not called; objects
+    are left alone.
+
+    Args:
+      data, options, limit: as for `open_data`.
 
     Raises:
-      DataError: there is no such file or folder, and it is no package.module:callable.
+      DataError: there is no such data, it is empty or damaged.
+      UsageError: options that contradict the data, an unknown module or callable.
     """
-    if isinstance(data, str | os.PathLike) and data != "synthetic":
-        name = os.fspath(data)
-        if not os.path.exists(name) and not _CALLABLE.fullmatch(name):
-            raise _nothing_at(name)
+    _check_options(data, options, limit)
+    if not isinstance(data, str | os.PathLike) or data == "synthetic":
+        return
+    name = os.fspath(data)
+    path = Path(name)
+    if os.path.isdir(path):
+        saved = saved_data_path(path)
+        if saved is None:
+            list_folder(path)
+        else:
+            npz_columns(saved)
+    elif os.path.exists(path):
+        if path.suffix == ".npz":
+            npz_columns(path)
+        elif path.suffix == ".npy":
+            npy_column(path)
+        elif path.suffix == ".csv":
+            list_csv(path)
+        elif tfrecord.FILE_NAME.search(path.name):
+            tfrecord.first_features(path)
+        else:
+            raise _unknown(name)
+    elif _CALLABLE.fullmatch(name):
+        _import(name)
+    else:
+        raise _nothing_at(name)
+
+
+def _import(name: str) -> Callable[..., Any]:
+    return import_callable(name, "data", "returns or yields samples")
+
+
+def _unknown(name: str) -> DataError:
+    return DataError(f"{name} is of no known kind. Give {_FORMS}. Received: {Path(name).name}.")
 
 
 def _nothing_at(name: str) -> DataError:

@@ -60,10 +60,7 @@ def open_tfrecord(path: Path, fitter: Fitter, options: DataOptions) -> Reading:
     Raises:
       DataError: the file is damaged (with the offset), or the features do not fit.
     """
-    first = next(_records(path), None)
-    if first is None:
-        raise DataError(f"{path} has no records. Give at least one sample.")
-    _, label = _Parser(path, fitter, options).bind(_features(first, path), 0)
+    _, label = _Parser(path, fitter, options).bind(first_features(path), 0)
 
     def elements() -> Iterator[Element]:
         parser = _Parser(path, fitter, options)
@@ -186,6 +183,18 @@ def _open(path: Path) -> IO[bytes]:
     with open(path, "rb") as stream:
         zipped = stream.read(2) == b"\x1f\x8b"
     return cast("IO[bytes]", gzip.open(path)) if zipped else open(path, "rb")
+
+
+def first_features(path: Path) -> dict[str, Any]:
+    """The features of the first record.
+
+    Raises:
+      DataError: there is none, it is damaged, or no `tf.Example`.
+    """
+    first = next(_records(path), None)
+    if first is None:
+        raise DataError(f"{path} has no records. Give at least one sample.")
+    return _features(first, path)
 
 
 def _features(record: Record, path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from tfq.data import Block, DataOptions, Decoded, SampleSource, check_name, open_data
+from tfq.data import Block, DataOptions, Decoded, SampleSource, check_data, open_data
 from tfq.data.fit import Fitter
 from tfq.errors import DataError, UsageError
 from tfq.evaluate import account
@@ -160,7 +160,8 @@ def evaluate_model(
     facts = {"scores": scores, "data_range": data_range, "ignore_index": ignore_index}
     asked = wanted(task, metrics, output, facts)
     for given in (data, second_data):
-        check_name(given)
+        if given is not None:
+            check_data(given, options=data_options, limit=samples)
     conversions = open_cache(cache)
     report = progress or (lambda stage, done, total: None)
     with open_workers(workers, scheduler, executor) as crew:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,15 @@ from tfq.sources.cache import Cache, key_of, open_cache
 from tfq.sources.layers import layer_names, layer_of
 from tfq.temporary import temporary_folder
 
-__all__ = ["REPRESENTATIVE_DATA", "Cache", "Source", "layer_of", "load_source", "open_cache"]
+__all__ = [
+    "REPRESENTATIVE_DATA",
+    "Cache",
+    "Source",
+    "certainly_untrained",
+    "layer_of",
+    "load_source",
+    "open_cache",
+]
 
 # Where a SavedModel carries samples of its own.
 REPRESENTATIVE_DATA = Path("assets.extra") / "tfq_representative_data.npz"
@@ -146,6 +156,34 @@ def load_source(
         progress,
         source=source,
     )
+
+
+def certainly_untrained(source: Any) -> bool:
+    """Whether it is seen without TensorFlow that training left no ranges in a model.
+
+    Whatever leaves some says so in a name: FakeQuant, TfqQuantize, QuantizeWrapper. So False says
+    nothing, and is the answer for what needs no TensorFlow or is in memory.
+
+    Raises:
+      UsageError: there is no model at the path.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return False
+    path = Path(source)
+    kind = _kind_of_path(path)
+    if kind == "tflite":
+        return False
+    try:
+        if kind == "saved_model":
+            content = b"".join(p.read_bytes() for p in path.glob("saved_model.pb*"))
+        elif kind == "keras":
+            with zipfile.ZipFile(path) as archive:
+                content = archive.read("config.json")
+        else:
+            content = path.read_bytes()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return False  # Loading says what is wrong.
+    return re.search(b"quant", content, re.IGNORECASE) is None
 
 
 def _kind_of_path(path: Path) -> str:
