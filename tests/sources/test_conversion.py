@@ -265,6 +265,73 @@ def test_state_is_kept_and_compared_step_by_step(convert, tensorflow):
     assert done.answer["warnings"] == []
 
 
+def test_what_no_output_depends_on_is_no_state(convert, tensorflow):
+    tf = tensorflow
+    calls, last, kept = (tf.Variable(tf.zeros(s)) for s in ((), (1, 4), (1, 4)))
+
+    def counted(a):
+        calls.assign_add(1.0)
+        last.assign(a * calls)
+        return a * 2.0
+
+    done = convert(function(tf, counted, (1, 4)))
+    assert done.ops == [["MUL"]]
+    np.testing.assert_array_equal(done.run(np.ones((1, 4), np.float32)), [[[2, 2, 2, 2]]])
+
+    def both(a):
+        last.assign(a)
+        return kept.assign_add(a) * counted(a)
+
+    done = convert(function(tf, both, (1, 4)))
+    assert done.ops[0].count("VAR_HANDLE") == 1
+    one = np.ones((1, 4), np.float32)
+    assert [done.run(one)[0][0, 0] for _ in range(2)] == [2, 2]
+
+
+def test_random_layers_do_nothing_at_inference(convert, tmp_path):
+    import keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 3), name="image")
+    inner = [layers.RandomRotation(0.1), layers.GaussianNoise(0.1), layers.RandomHue(0.1)]
+    y = keras.Sequential([keras.Input((8, 8, 3)), *inner], name="augment")(image)
+    y = layers.Pipeline([layers.RandomFlip(), layers.RandomGrayscale(0.5)])(y)
+    for layer in (layers.RandAugment(), layers.MixUp(), layers.CutMix(), layers.RandomErasing()):
+        y = layer(y)
+    y = layers.SpatialDropout2D(0.1)(layers.Conv2D(4, 3)(y))
+    y = layers.AlphaDropout(0.1)(layers.GlobalAveragePooling2D()(y))
+    model = keras.Model(image, layers.Dense(2)(layers.Dropout(0.5)(y)))
+    path = tmp_path / "model.keras"
+    model.save(path)
+    for source in ((model,), (path, "keras")):
+        done = convert(*source)
+        assert done.ops == [["CONV_2D", "MEAN", "FULLY_CONNECTED"]]
+        assert done.answer["warnings"] == []
+        assert done.answer["checks"]["max_rel_diff"] < 1e-5
+
+
+def test_a_model_exported_in_training_mode_is_told_so(convert, tensorflow, tmp_path):
+    import keras
+    import tf_keras
+    from keras import layers
+
+    image = keras.Input((8, 8, 3), name="image")
+    y = layers.Conv2D(4, 3, use_bias=False)(layers.Resizing(6, 6)(image))
+    keras.Model(image, layers.BatchNormalization()(y)).export(tmp_path / "norm", verbose=False)
+    y = layers.Conv2D(4, 3)(layers.RandomFlip()(image))
+    keras.Model(image, y).export(tmp_path / "flip", verbose=False)
+    old = tf_keras.Sequential([tf_keras.layers.BatchNormalization(input_shape=(4, 4, 3))])
+    trained = function(tensorflow, lambda a: old(a, training=True), (1, 4, 4, 3))
+    for source, says in (
+        ((tmp_path / "norm", "saved_model"), "exported in training mode: at 'batch_normalization"),
+        ((trained,), "exported in training mode: at '.*batch_normalization"),
+        ((tmp_path / "flip", "saved_model"), "random numbers at 'random_flip.*training mode"),
+    ):
+        with pytest.raises(ModelError, match=says) as error:
+            convert(*source)
+        assert "training=False" in str(error.value)
+
+
 def test_a_random_source_is_not_compared(convert, tensorflow):
     tf = tensorflow
     done = convert(function(tf, lambda a: a + tf.random.normal((2, 4)), (2, 4)))

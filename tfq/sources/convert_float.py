@@ -12,7 +12,8 @@ from tfq.errors import ModelError
 from tfq.graph.model import Model
 from tfq.sources import markers, trained_graph
 from tfq.sources.causes import listed, root_cause
-from tfq.sources.tracing import Entry, holds_state, trace, trace_signature
+from tfq.sources.state import holds_state
+from tfq.sources.tracing import Entry, trace, trace_signature
 
 
 def convert(entry: Entry, scratch: Path) -> tuple[bytes, Entry | None]:

@@ -18,8 +18,7 @@ import tensorflow as tf
 
 from tfq.errors import ModelError
 from tfq.sources.causes import root_cause
-
-_ASSIGNS = re.compile(r"^(Assign\w*VariableOp|ResourceScatter\w+|ResourceApply\w+)$")
+from tfq.sources.state import without_idle_state
 
 
 @dataclasses.dataclass
@@ -34,6 +33,7 @@ class Entry:
       owner: what holds the variables and tables that the function reads.
       layers: names of the layers, or of the scopes of variables where layers are not known.
       batch: the batch size that took the place of a free one.
+      variables: those that the function reads beside the ones that it knows itself.
     """
 
     key: str
@@ -43,11 +43,20 @@ class Entry:
     owner: Any = None
     layers: list[str] = dataclasses.field(default_factory=list)
     batch: int = 1
+    variables: Sequence[Any] = ()
 
     def save(self, folder: Path) -> None:
-        """Writes a SavedModel whose only signature is this entry."""
+        """Writes a SavedModel whose only signature is this entry.
+
+        What is saved with it is what the function reads, and not the owner unless that has to be: a
+        Keras model would be saved with functions of its own, which may read other variables.
+        """
         module = tf.Module()
-        module.owner = self.owner
+        module.read = [*self.function.variables, *self.variables]
+        handles = {id(getattr(v, "handle", None)) for v in module.read}
+        captured = [o for o, _ in self.function.graph.captures if o.dtype == tf.resource]
+        if any(id(o) not in handles for o in captured):  # Tables, and what they are filled from.
+            module.owner = self.owner
         # Nobody trains what is saved here, and gradients of frozen functions cannot be saved.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         signatures = {self.key: self.function}
@@ -77,7 +86,8 @@ def trace(
     """Traces `call`, a function from inputs by name to outputs by name.
 
     Raises:
-      ModelError: an input's shape cannot be made static, or its type holds no numbers.
+      ModelError: an input's shape cannot be made static, its type holds no numbers, or the model
+        was exported in training mode.
     """
     inputs = dict(zip(safe_names(specs), specs, strict=True))
     static = {
@@ -93,7 +103,11 @@ def trace(
         return {safe: tf.identity(results[name]) for safe, name in outputs.items()}
 
     function = entry.get_concrete_function(**static)
-    return Entry(key, function, inputs, outputs, owner, batch=batch)
+    variables = function.variables
+    if (simpler := without_idle_state(function)) is not None:
+        again = tf.function(lambda **tensors: simpler(tensors), autograph=False)
+        function = again.get_concrete_function(**static)
+    return Entry(key, function, inputs, outputs, owner, batch=batch, variables=variables)
 
 
 def static_shape(spec: tf.TensorSpec, name: str, batch: int) -> list[int]:
@@ -133,13 +147,6 @@ def static_shape(spec: tf.TensorSpec, name: str, batch: int) -> list[int]:
             f"{batch}. Export the model with a free batch dimension."
         )
     return shape
-
-
-def holds_state(function: Any) -> bool:
-    """Whether a concrete function assigns to variables."""
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    return any(_ASSIGNS.match(n.op) for n in nodes)
 
 
 def safe_names(names: Iterable[str]) -> list[str]:
