@@ -77,6 +77,7 @@ def convert_model(
     rules: Sequence[LayerRule] = (),
     signature: str | None = None,
     batch: int = 1,
+    allow_code: bool = False,
     samples: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     data_options: DataOptions | None = None,
@@ -115,6 +116,8 @@ def convert_model(
         matches nothing is an error.
       signature: which signature of the source.
       batch: batch size where the source leaves it free.
+      allow_code: run code that the model file contains (Lambda layers, ops that write files or
+        call Python), instead of refusing the file; only for files that you trust.
       samples: use at most so many samples.
       cache: the folder where float conversions of files are kept for the next time, or "none";
         default: tfq in $XDG_CACHE_HOME or ~/.cache.
@@ -129,7 +132,7 @@ def convert_model(
 
     Raises:
       UsageError: an option is wrong.
-      ModelError: the model is damaged, unsupported or already quantized.
+      ModelError: the model is damaged, unsupported, already quantized or holds code.
       DataError: the samples do not fit the model.
       TfqError: ops that cannot become integer and were not allowed to stay float.
     """
@@ -186,7 +189,7 @@ def convert_model(
         check_plan_options(given, config, excluded)
     with open_workers(workers, scheduler, executor) as crew:
         run = Run(config, progress or (lambda stage, done, total: None), crew)
-        loaded = run.source(source, signature, batch, kept)
+        loaded = run.source(source, signature, batch, allow_code, kept)
         loaded = run.split(loaded, given)
         prepared = run.prepare(loaded)
         if given is None:

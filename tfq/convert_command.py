@@ -31,7 +31,7 @@ def _list(name: str, text: str) -> flags.FlagHolder:
 _DATA = _string(
     "data", None, ".npz, .npy, .csv, .tfrecord, image folder, module:callable, synthetic"
 )
-_OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite, in this folder")
+_OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite here")
 _SCHEME = _string("scheme", "int8", "or int16x8, dynamic, weight_only, float16, float32")
 _CALIBRATION = _string(
     "calibration",
@@ -52,11 +52,17 @@ _INPUT_RANGE = flags.DEFINE_list(
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
 _INT16 = _list("int16", "regexes of layers to compute in 16 bits")
-_SPLIT = _list("split_output", "outputs whose concatenated parts become outputs of their own")
+_SPLIT = _list("split_output", "outputs to give as the parts that they are joined of")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
+_ALLOW_CODE = flags.DEFINE_boolean(
+    "allow_code",
+    False,
+    "runs code in the model file; only if you trust it",
+    flag_values=FLAGS,
+)
 _SAMPLES = flags.DEFINE_integer("samples", None, "read at most so many", flag_values=FLAGS)
-_CACHE = _string("cache", None, "folder of float conversions, or none; default: ~/.cache/tfq")
+_CACHE = _string("cache", None, "of float conversions; or none; default: ~/.cache/tfq")
 _IMAGES = ImageFlags(FLAGS)
 _STATISTICS = _string("statistics", None, "start from this statistics file")
 _STATISTICS_OUT = _string("statistics_out", None, "write statistics here")
@@ -161,6 +167,7 @@ def _run(args: list[str]) -> int:
             rules=[*(LayerRule(regex=r, activations="int16") for r in wide), *narrow],
             signature=_SIGNATURE.value,
             batch=_BATCH.value,
+            allow_code=_ALLOW_CODE.value,
             samples=_SAMPLES.value,
             cache=_CACHE.value,
             data_options=options,

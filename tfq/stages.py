@@ -104,7 +104,14 @@ class Run:
     def integer(self) -> bool:
         return self.config.scheme.compute == "integer"
 
-    def source(self, source: Any, signature: str | None, batch: int, cache: Cache | None) -> Source:
+    def source(
+        self,
+        source: Any,
+        signature: str | None,
+        batch: int,
+        allow_code: bool,
+        cache: Cache | None,
+    ) -> Source:
         start = time.perf_counter()
         self.batch = batch
         self.progress("Loading the model", 0, None)
@@ -112,6 +119,7 @@ class Run:
             source,
             signature=signature,
             batch=batch,
+            allow_code=allow_code,
             cache=cache,
             progress=lambda stage: self.progress(stage, 0, None),
         )

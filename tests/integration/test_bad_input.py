@@ -359,7 +359,7 @@ def test_every_enumerated_flag_was_tried():
     free = set(texts) - enumerated
     assert free == {
         *("data", "output", "input_range", "allow_float", "exclude", "signature", "batch"),
-        *("int16", "workers", "scheduler", "cache", "split_output"),
+        *("int16", "workers", "scheduler", "cache", "split_output", "allow_code"),
         *("samples", "resize", "scale", "mean", "statistics", "statistics_out", "plan"),
         *("plan_out", "summary_json"),
     }

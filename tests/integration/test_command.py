@@ -77,7 +77,7 @@ def test_help_fits_a_screen_and_names_defaults(folder):
     for group in FLAGS.flags_by_module_dict().values():
         for flag in group:
             assert f"  --{flag.name}" in text
-            if flag.default not in (None, []):
+            if flag.default not in (None, [], False):
                 assert f"  --{flag.name}={flag.default}" in text
 
 

@@ -28,6 +28,7 @@ def convert(folder, model=None, source=None, kind="saved_model"):
         request = memory.save_object(model, memory.kind_of(model), folder / "object", 1)
     else:
         request = {"kind": kind, "path": str(source), "signature": None}
+        request["allow_code"] = True  # The layers are registered in this process.
     request |= {"batch": 1, "shown": "the model", "scratch": str(folder / "scratch")}
     request["output"] = str(folder / "out.tflite")
     answer = worker.run(request, worker.Stages(io.StringIO()))

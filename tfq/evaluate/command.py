@@ -62,7 +62,13 @@ _WORKERS = _integer("workers", 1, "processes")
 _SCHEDULER = _string("scheduler", None, "address of a Dask scheduler: tcp://host:8786")
 _SEED = _integer("seed", 0, "of probes and resampling")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
-_CACHE = _string("cache", None, "folder of float conversions, or none; default: ~/.cache/tfq")
+_CACHE = _string("cache", None, "of float conversions; or none; default: ~/.cache/tfq")
+_ALLOW_CODE = flags.DEFINE_boolean(
+    "allow_code",
+    False,
+    "runs code in the model file; only if you trust it",
+    flag_values=FLAGS,
+)
 _IMAGES = ImageFlags(FLAGS)
 
 
@@ -132,6 +138,7 @@ def _run(args: list[str]) -> int:
             samples=_SAMPLES.value,
             signature=_SIGNATURE.value,
             cache=_CACHE.value,
+            allow_code=_ALLOW_CODE.value,
             layers=_LAYERS.value,
             layer_samples=_LAYER_SAMPLES.value,
             probes=_PROBES.value,
@@ -171,7 +178,7 @@ def _run(args: list[str]) -> int:
 COMMAND = cli.Command(
     "evaluate",
     "MODEL...",
-    "Compares models on labelled data: accuracy with statistics, behaviour, error by layer.",
+    "Compares models on labelled data: accuracy, behaviour, error by layer.",
     FLAGS,
     _run,
     (

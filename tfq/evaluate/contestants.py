@@ -85,6 +85,7 @@ def load_field(
     *,
     signature: str | None = None,
     cache: Cache | None = None,
+    allow_code: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Field:
     """Loads the models and finds which inputs and outputs mean the same.
@@ -95,6 +96,7 @@ def load_field(
         the first float one, else the first.
       signature: which signature of each model.
       cache: float conversions that were made before.
+      allow_code: whether code that a file contains may run.
       progress: called with a line for each stage.
 
     Raises:
@@ -115,7 +117,9 @@ def load_field(
         _check_there(m)
     # What may be damaged and needs no TensorFlow is read before anything is converted.
     files = {i: _read(m, signature) for i, m in enumerate(given)}
-    loaded = [files[i] or _convert(m, signature, cache, progress) for i, m in enumerate(given)]
+    loaded = [
+        files[i] or _convert(m, signature, allow_code, cache, progress) for i, m in enumerate(given)
+    ]
     names = _names([m.path for m in loaded])
     loaded, warnings = _split_alike(loaded, names, signature)
     if chosen is None:
@@ -240,10 +244,13 @@ def _read(source: Any, signature: str | None) -> _Loaded | None:
 def _convert(
     source: Any,
     signature: str | None,
+    allow_code: bool,
     cache: Cache | None,
     progress: Callable[[str], None] | None,
 ) -> _Loaded:
-    made: Source = load_source(source, signature=signature, cache=cache, progress=progress)
+    made: Source = load_source(
+        source, signature=signature, allow_code=allow_code, cache=cache, progress=progress
+    )
     return _Loaded(
         made.model, made.model, made.path, "float32", made.layer_names, made.cached, made.unkept
     )

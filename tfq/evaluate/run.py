@@ -102,6 +102,7 @@ def evaluate_model(
     samples: int | None = None,
     signature: str | None = None,
     cache: str | os.PathLike[str] | None = None,
+    allow_code: bool = False,
     layers: bool = True,
     layer_samples: int = 32,
     probes: int = 256,
@@ -138,6 +139,8 @@ def evaluate_model(
       signature: which signature of the models.
       cache: the folder where float conversions of files are kept for the next time, or "none";
         default: tfq in $XDG_CACHE_HOME or ~/.cache.
+      allow_code: run code that model files contain, instead of refusing them; only for files that
+        you trust.
       layers: whether tensors are compared one by one (needs a float reference).
       layer_samples: about how many samples for that.
       probes: about how many samples are changed a little to see whether answers are stable.
@@ -150,7 +153,7 @@ def evaluate_model(
 
     Raises:
       UsageError: an option is wrong, or a metric does not fit the task.
-      ModelError: a model is damaged, or its inputs are not those of the reference.
+      ModelError: a model is damaged or holds code, or its inputs are not those of the reference.
       DataError: samples or labels do not fit the models.
     """
     counts = (("layer_samples", layer_samples, 1), ("probes", probes, 0), ("seed", seed, 0))
@@ -172,6 +175,7 @@ def evaluate_model(
             reference,
             signature=signature,
             cache=conversions,
+            allow_code=allow_code,
             progress=lambda s: report(s, 0, None),
         )
         run.warnings += field.warnings

@@ -86,6 +86,7 @@ def load_source(
     *,
     signature: str | None = None,
     batch: int = 1,
+    allow_code: bool = False,
     scratch: Path | None = None,
     cache: Cache | None = None,
     progress: Callable[[str], None] | None = None,
@@ -97,6 +98,7 @@ def load_source(
         bytes of a `.tflite`; a Keras 3 model, a tf_keras model or a concrete function.
       signature: which signature of a SavedModel or `.tflite`; by default "serving_default".
       batch: the batch size where the model leaves it free.
+      allow_code: whether code that a file contains may run. That of an object in memory may.
       scratch: a folder for temporary files; they are removed.
       cache: conversions of files and folders that were made before (`open_cache`). Objects in
         memory are always converted: they are saved otherwise each time, so nothing would be found.
@@ -104,8 +106,8 @@ def load_source(
 
     Raises:
       UsageError: the path, the type of the object or the signature is wrong.
-      ModelError: the model is damaged, already quantized, cannot be converted, or comes out of
-        TensorFlow's converter different from what it was.
+      ModelError: the model is damaged, already quantized, holds code that was not allowed, cannot
+        be converted, or comes out of TensorFlow's converter different from what it was.
     """
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise UsageError(f"batch must be a positive whole number. Received: {batch!r}.")
@@ -127,7 +129,13 @@ def load_source(
                 f"{path} has no signatures to choose from. Received: signature={signature!r}."
             )
         return _convert(
-            {"kind": kind, "path": str(path.resolve()), "signature": signature, "shown": str(path)},
+            {
+                "kind": kind,
+                "path": str(path.resolve()),
+                "signature": signature,
+                "shown": str(path),
+                "allow_code": allow_code,
+            },
             kind,
             str(path),
             batch,

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfq.errors import ModelError, UsageError, nearest
 from tfq.sources.causes import listed, root_cause
+from tfq.sources.scan_graph import refuse_graph, refuse_saved_model
 from tfq.sources.tracing import Entry, trace_graph, trace_keras, trace_signature
 
 
@@ -22,22 +23,29 @@ def load(request: dict[str, Any]) -> tuple[Entry, list[str]]:
 
     Raises:
       UsageError: there is no such signature.
-      ModelError: the file cannot be loaded.
+      ModelError: the file cannot be loaded, or holds code and the request does not allow that.
     """
     kind, path, batch = request["kind"], request["path"], request["batch"]
-    shown = request["shown"]
+    shown, trusted = request["shown"], bool(request.get("allow_code"))
     if kind == "saved_model":
-        return _saved_model(path, shown, request.get("signature"), batch)
+        return _saved_model(path, shown, request.get("signature"), batch, trusted)
     if kind in ("keras", "h5"):
-        return _keras_file(path, shown, batch)
-    return _frozen_graph(path, shown, batch), []
+        entry, warnings = _keras_file(path, shown, batch, trusted)
+        if not trusted:  # Layers that stand for TensorFlow's ops, whatever they are called.
+            refuse_graph(entry.function.graph.as_graph_def(), shown)
+        return entry, warnings
+    return _frozen_graph(path, shown, batch, trusted), []
 
 
 def _saved_model(
-    path: str, shown: str, signature: str | None, batch: int
+    path: str, shown: str, signature: str | None, batch: int, trusted: bool
 ) -> tuple[Entry, list[str]]:
     try:
+        if not trusted:
+            refuse_saved_model(path, shown)
         loaded = tf.saved_model.load(path)
+    except ModelError:
+        raise
     except Exception as e:  # Any parsing or registration error of TensorFlow.
         raise ModelError(
             f"The SavedModel {shown} cannot be loaded: {root_cause(e)} Export it again."
@@ -77,14 +85,14 @@ def _default_key(keys: list[str], shown: str) -> str:
     )
 
 
-def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
+def _keras_file(path: str, shown: str, batch: int, trusted: bool) -> tuple[Entry, list[str]]:
     """Keras 3 first, then tf_keras: old DepthwiseConv2D layers carry a `groups` that Keras 3
     refuses, and files saved by tf_keras may hold layers that Keras 3 has no more."""
     import keras
 
     _register_layers(path)
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as e:  # Whatever a layer's from_config raises.
         first = root_cause(e)
     else:
@@ -103,7 +111,7 @@ def _keras_file(path: str, shown: str, batch: int) -> tuple[Entry, list[str]]:
         ) from None
     try:
         with _wrappers_known(path):
-            model = tf_keras.models.load_model(path, compile=False)
+            model = tf_keras.models.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as e:
         second = root_cause(e)
         raise ModelError(
@@ -161,7 +169,7 @@ def _written_by_keras_3(path: str) -> bool:
     return str(metadata.get("keras_version", "")).startswith("3")
 
 
-def _frozen_graph(path: str, shown: str, batch: int) -> Entry:
+def _frozen_graph(path: str, shown: str, batch: int, trusted: bool) -> Entry:
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(Path(path).read_bytes())
@@ -170,4 +178,6 @@ def _frozen_graph(path: str, shown: str, batch: int) -> Entry:
             f"{shown} is not a frozen TensorFlow graph. Export it again, or pass a SavedModel "
             "folder."
         ) from None
+    if not trusted:
+        refuse_graph(graph, shown)
     return trace_graph(graph, batch=batch, where=shown)

@@ -57,6 +57,7 @@ def save_object(source: Any, kind: str, folder: Path, batch: int) -> dict[str, A
         "input_names": entry.input_names,
         "output_names": entry.output_names,
         "layers": entry.layers,
+        "allow_code": True,  # The user's own, which runs in this process too.
     }
 
 

@@ -10,6 +10,7 @@ of its own. The request is a JSON object:
     output      where to write the float .tflite
     shown       what to call the source in errors
     scratch     an empty folder
+    allow_code  whether code that the file contains may run (optional)
     input_names, output_names   the user's names for those in the file (optional)
     layers      names of layers that the source has (optional)
 
@@ -25,6 +26,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, TextIO
+
+from tfq.sources.scan_keras import refuse_keras_file
 
 
 class Stages:
@@ -51,6 +54,8 @@ class Stages:
 
 def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
     """Loads, converts, compares, writes the file; returns the answer."""
+    if request["kind"] in ("keras", "h5") and not request.get("allow_code"):
+        refuse_keras_file(request["path"], request["shown"])  # Without TensorFlow, at once.
     stages.enter("import", "Starting TensorFlow")
     from tfq.sources import compare, convert_float, loading, widen  # These import TensorFlow.
 
