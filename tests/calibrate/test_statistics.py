@@ -1,5 +1,6 @@
 import contextlib
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -124,6 +125,20 @@ def test_arrays_that_no_samples_can_have_led_to(tmp_path, key, change):
         arrays[key] = change(arrays[key])
     np.savez(path, **arrays)
     with pytest.raises(DataError, match=r"damaged, or not statistics|cannot be read"):
+        Statistics.load(path)
+
+
+@pytest.mark.parametrize("name", ["header", "count", "bins"])
+def test_a_member_that_is_no_array(tmp_path, name):
+    path = tmp_path / "s.npz"
+    statistics_of([{"a": [1.0]}]).save(path)
+    with zipfile.ZipFile(path) as file:
+        members = {n: file.read(n) for n in file.namelist()}
+    members[f"{name}.npy"] = b"no array"
+    with zipfile.ZipFile(path, "w") as file:
+        for member, content in members.items():
+            file.writestr(member, content)
+    with pytest.raises(DataError, match=f"'{name}' in it is no array"):
         Statistics.load(path)
 
 

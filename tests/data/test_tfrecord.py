@@ -1,12 +1,14 @@
 import gzip
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 from tfrecord_files import example, record
 
-from tfq.data import ArgSpec, DataOptions, open_data
+from tfq.data import ArgSpec, DataOptions, open_data, tfrecord
+from tfq.data.crc32c import masked_crc32c
 from tfq.errors import DataError
 
 X = ArgSpec("x", "x:0", (1, 2, 3), "float32")
@@ -133,6 +135,23 @@ def test_shard_name(write):
 def test_records_that_do_not_fit(write, features, message):
     with pytest.raises(DataError, match=message):
         list(open_data(write(example(**features)), [X]))
+
+
+@pytest.mark.parametrize("length", [2**20, 2**40, 2**62, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+def test_a_length_beyond_the_file_is_damage_even_with_its_checksum(tmp_path, length, name):
+    said = struct.pack("<Q", length)
+    body = said + struct.pack("<I", masked_crc32c(said)) + b"too little"
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(body) if name.endswith("gz") else body)
+    with pytest.raises(DataError, match="it ends within the data"):
+        list(open_data(path, [X]))
+
+
+def test_a_record_of_several_pieces_is_read(write, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_PIECE_BYTES", 7)
+    (sample,) = open_data(write(example(x=VALUES[0])), [X])
+    np.testing.assert_array_equal(sample.inputs["x"], VALUES[:1])
 
 
 def test_damage_never_goes_unseen(write):

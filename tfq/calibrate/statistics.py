@@ -171,7 +171,12 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
     if content[:2] != b"PK":
         raise ValueError("it is not an .npz file")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+        arrays = {key: archive[key] for key in archive.files}
+    # A member whose name or first bytes are not those of an array comes as bytes.
+    odd = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if odd:
+        raise ValueError(f"{odd[0]!r} in it is no array")
+    return arrays
 
 
 def _unpack(header: dict, arrays: dict[str, np.ndarray]) -> Statistics:
@@ -184,8 +189,6 @@ def _unpack(header: dict, arrays: dict[str, np.ndarray]) -> Statistics:
         raise ValueError(f"samples {samples!r}")
     for key, array in arrays.items():
         # Complex numbers, booleans and texts would only fail where they are used.
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{key!r} is no array")
         wanted = "f" if key == "extremes" else "iu"
         if array.dtype.kind not in wanted or array.ndim != (2 if key == "extremes" else 1):
             raise ValueError(f"{key!r} is {array.dtype}{list(array.shape)}")

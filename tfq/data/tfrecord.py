@@ -31,6 +31,7 @@ from tfq.graph.interface import ArgSpec
 
 FILE_NAME = re.compile(r"\.tfrecords?(-\d+-of-\d+)?(\.gz)?$")
 LABELS = ("y", "label", "labels", "image/class/label")
+_PIECE_BYTES = 16 << 20
 _ENCODED_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
@@ -169,7 +170,7 @@ def _records(path: Path) -> Iterator[Record]:
                 if masked_crc32c(header[:8]) != length_crc:
                     why = "the checksum of a length is wrong (is it a TFRecord file?)"
                     raise _damaged(path, offset, why)
-                data = stream.read(length)
+                data = _take(stream, length)
                 footer = stream.read(4)
                 if len(data) < length or len(footer) < 4:
                     raise _damaged(path, offset, "it ends within the data")
@@ -177,6 +178,18 @@ def _records(path: Path) -> Iterator[Record]:
                 offset += 16 + length
     except (OSError, EOFError, zlib.error) as e:
         raise _damaged(path, offset, str(e)) from None
+
+
+def _take(stream: IO[bytes], length: int) -> bytes:
+    """As many bytes, or what is left; in pieces, so that a false length asks for no memory."""
+    first = stream.read(min(length, _PIECE_BYTES))
+    if len(first) == length:
+        return first
+    pieces, missing = [first], length - len(first)
+    while missing and pieces[-1]:
+        pieces.append(stream.read(min(missing, _PIECE_BYTES)))
+        missing -= len(pieces[-1])
+    return b"".join(pieces)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -314,7 +314,10 @@ def damage_records(data: bytes, rng: random.Random, others: Sequence[bytes] = ()
         body = data[at + 12 : at + 12 + size]
         if rng.random() < hit:
             body = damage_bytes(body, rng)
-        length = struct.pack("<Q", len(body))
+        lies = rng.random() < 0.05
+        length = struct.pack(
+            "<Q", rng.choice((0, 1, 2**31, 2**62, 2**64 - 1)) if lies else len(body)
+        )
         out += length + struct.pack("<I", masked_crc32c(length)) + body
         out += struct.pack("<I", masked_crc32c(body))
         at += 16 + size
