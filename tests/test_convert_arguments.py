@@ -107,6 +107,15 @@ def test_other_files_of_an_evaluation_are_read_first(model, data):
         evaluate_model(model, data / "good.npz", reference=data / "none.keras")
 
 
+def test_no_such_signature(model, data):
+    with pytest.raises(UsageError, match=r"has: serve, serving_default\. Did you mean"):
+        convert_model(model, data / "good.npz", signature="serving_defalt")
+    with pytest.raises(UsageError, match="it has: serve, serving_default"):
+        evaluate_model(model, data / "good.npz", signature="other")
+    with pytest.raises(StartedError):
+        convert_model(model, data / "good.npz", signature="serving_default", cache="none")
+
+
 def test_what_says_that_nothing_was_trained(tmp_path):
     for trained in (False, True):
         word = "QuantizeWrapperV2" if trained else "Dense"

@@ -144,6 +144,7 @@ def convert_model(
         check_types,
         load_plan,
     )
+    from tfq.data import check_signature
     from tfq.executors import open_workers
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
@@ -179,6 +180,7 @@ def convert_model(
             "equalization=cross_layer rescales the model, which the statistics given are then not "
             "of. Leave one of the two out."
         )
+    check_signature(source, signature)
     needed = statistics is None and plan is None
     check_samples(source, data, data_options, samples, config, needed=needed)
     if isinstance(statistics, str | os.PathLike):

@@ -583,7 +583,6 @@ def test_damaged_models_that_tensorflow_would_read(folder, name):
     refused(folder, source, "--scheme=dynamic", code=1, says=source)
 
 
-@pytest.mark.slow
 def test_a_saved_model_without_such_a_signature(folder):
     source = ROOT / "examples" / "digits" / "saved_model"
     refused(folder, source, "--signature=predict", code=2, says=["predict", "serving_default"])

@@ -54,6 +54,16 @@ def test_the_second_time_is_the_same_without_a_conversion(saved_model, kept, con
     assert second.layer_names == first.layer_names
 
 
+def test_what_a_killed_process_left_there_goes_with_the_next_run(
+    saved_model, kept, converted, tmp_path
+):
+    load_source(saved_model, cache=kept)
+    left = tmp_path / "cache" / ".key.abcdefgh.tfq-tmp"
+    left.write_bytes(b"half")
+    assert load_source(saved_model, cache=kept).cached
+    assert not left.exists()
+
+
 def test_without_a_cache_nothing_is_kept(saved_model, converted, tmp_path):
     for _ in range(2):
         load_source(saved_model)

@@ -19,7 +19,7 @@ from tfq.data.labels import output_of
 from tfq.data.opening import SAVED_NAME, open_data
 from tfq.data.protos import message_class
 from tfq.data.source import Sample
-from tfq.errors import DataError, TfqError, UsageError
+from tfq.errors import DataError, TfqError, UsageError, nearest
 from tfq.files import atomic_writer, explain
 from tfq.graph.interface import ArgSpec, counts_samples
 
@@ -199,8 +199,32 @@ def _columns(folder: Path, data: Any, inputs: Sequence[str | ArgSpec] | None) ->
     )
 
 
-def _signature(folder: Path) -> list[ArgSpec]:
-    """Inputs of "serving_default", else of the first signature; batch 1, other open sizes -1."""
+def check_signature(source: Any, signature: str | None) -> None:
+    """Fails now for a signature that a SavedModel does not have, before it is loaded.
+
+    Args:
+      source: a model in any form; what is no SavedModel is left alone.
+
+    Raises:
+      UsageError: there is no such signature; the message names those that there are.
+    """
+    if signature is None or not isinstance(source, str | os.PathLike):
+        return
+    if not os.path.isfile(Path(source) / "saved_model.pb"):
+        return
+    try:
+        names = list(_signatures(Path(source)))
+    except DataError:
+        return  # Loading says what is wrong.
+    if signature not in names:
+        raise UsageError(
+            f"The SavedModel {source} has no signature {signature!r}; it has: "
+            f"{', '.join(names)}.{nearest(signature, names)}"
+        )
+
+
+def _signatures(folder: Path) -> dict[str, Any]:
+    """The signatures of a SavedModel by key."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
@@ -208,12 +232,17 @@ def _signature(folder: Path) -> list[ArgSpec]:
         saved_model = message_class("saved_model", "SavedModel").FromString(data)
     except (OSError, DecodeError) as e:
         raise DataError(f"{folder / 'saved_model.pb'} cannot be read: {e}.") from None
-    signatures = {
+    return {
         entry.key: entry.value
         for graph in saved_model.meta_graphs
         for entry in graph.signature_def
         if not entry.key.startswith("__")
     }
+
+
+def _signature(folder: Path) -> list[ArgSpec]:
+    """Inputs of "serving_default", else of the first signature; batch 1, other open sizes -1."""
+    signatures = _signatures(folder)
     if not signatures:
         return []
     chosen = signatures.get("serving_default") or next(iter(signatures.values()))

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tfq.data import check_signature
 from tfq.data.fit import aliases
 from tfq.errors import ModelError, UsageError, nearest
 from tfq.files import read_bytes
@@ -115,6 +116,7 @@ def load_field(
             given, chosen = [reference, *given], 0
     for m in given:
         _check_there(m)
+        check_signature(m, signature)
     # What may be damaged and needs no TensorFlow is read before anything is converted.
     files = {i: _read(m, signature) for i, m in enumerate(given)}
     loaded = [

@@ -76,6 +76,7 @@ class Cache:
           shown: what the source is called in this run. An entry with a warning that names it
             otherwise is as good as none.
         """
+        sweep(str(self._folder))
         path = self._folder / (key + _SUFFIX)
         try:
             content = path.read_bytes()
@@ -112,10 +113,6 @@ class Cache:
             return self._complaint(str(e))
         self._make_room()
         return ""
-
-    def sweep(self) -> None:
-        """Removes what a killed process left."""
-        sweep(str(self._folder))
 
     def _complaint(self, why: str) -> str:
         if not self._asked:
