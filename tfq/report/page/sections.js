@@ -227,12 +227,12 @@ function outputsSection(report) {
   if (!report.outputs.length) return null;
   return section("outputs", "Distance of the outputs", "From the reference's, over all samples.",
     table("Outputs", [["Model", ""], ["Output", ""], ["SQNR dB", "n"], ["Largest difference", "n"], ["Mean difference", "n"], ["Cosine", "n"]],
-      report.outputs.flatMap((o) => [[name(o.model), name(o.output), decibels(o), num(o.max_abs), num(o.mean_abs), num(o.cosine, 5)],
+      report.outputs.flatMap((o) => [[name(o.model), name(o.output), distanceInDecibels(o), num(o.max_abs), num(o.mean_abs), num(o.cosine, 5)],
         ...o.parts.map((p) => [name(o.model), name(`${o.output}${p.part}: ${num(p.low)} to ${num(p.high)}${p.steps === null ? "" : ` in ${num(p.steps, 2)} steps`}`),
-          decibels(p), num(p.max_abs), DASH, DASH])])));
+          distanceInDecibels(p), num(p.max_abs), DASH, DASH])])));
 }
 
-function decibels(o) {
+function distanceInDecibels(o) {
   return o.sqnr_db === null ? (o.max_abs === 0 ? "exact" : DASH) : fixed(o.sqnr_db, 1);
 }
 
