@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers as L  # noqa: N812
+from small_models import cnn, plan_of
 
 import tfq
 from tfq.errors import UsageError
 from tfq.keras import quantizers
+from tfq.refusals import refused
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +109,13 @@ def test_activations_of_four_bits() -> None:
     y = L.Dense(3)(four(x))
     with pytest.raises(UsageError, match="to int4, but kernels take activations of 8 or 16"):
         tfq.convert_model(keras.Model(x, y))
+
+
+def test_an_op_that_litert_refuses_is_named() -> None:
+    planned = plan_of(cnn())
+    model = planned.emit().model
+    at = [op.key for op in model.main.ops].index("point")
+    message = f"(xnnpack kernels) refuses the model: not true.Node number {at} (CONV_2D) failed."
+    said = refused(message, planned.plan, model.main)
+    assert "That is the op that computes 'point'. The narrowest range is that of" in said
+    assert said.endswith("Nothing was written.")

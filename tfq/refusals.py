@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from tfq.errors import UsageError
+from tfq.graph.model import Graph
 from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import Config
@@ -12,6 +14,9 @@ from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
 
 __all__ = ["check_trained", "refused", "untrained", "without_samples"]
+
+# How LiteRT names an op that it refuses.
+_NODE = re.compile(r"Node number (\d+) \((\w+)\)")
 
 
 def check_trained(prepared: Prepared, config: Config, layers: Mapping[str, str]) -> None:
@@ -85,16 +90,26 @@ def without_samples(config: Config) -> UsageError:
     )
 
 
-def refused(message: str, plan: Plan) -> str:
-    """What LiteRT said when it refused the integer model, and the likely cause."""
-    widest = max(
-        (t for t in plan.tensors.items() if t[1].grid.scale),
-        key=lambda t: max(t[1].grid.scale),
-        default=None,
-    )
+def refused(message: str, plan: Plan, emitted: Graph) -> str:
+    """What LiteRT said when it refused the integer model, of which op, and the ranges' extremes.
+
+    Args:
+      message: LiteRT's, as an error has it.
+      plan: what the model was emitted from.
+      emitted: the main graph that was refused.
+    """
     text = message.removesuffix(" Export or copy it again.").replace(": it is damaged.", ".")
-    if widest is not None:
-        lo, hi = widest[1].grid.range()
-        text += f" The widest range is that of {widest[0]!r}, {lo:.3g} to {hi:.3g}:"
-        text += " are the samples as large as the model's real inputs?"
-    return f"{text} Nothing was written."
+    node = _NODE.search(message)
+    ops = emitted.ops
+    if node is not None and int(node[1]) < len(ops) and ops[int(node[1])].name == node[2]:
+        text += f" That is the op that computes {ops[int(node[1])].key!r}."
+    ranges = {n: t.grid.range() for n, t in plan.tensors.items() if len(t.grid.scale) == 1}
+    spans = sorted(ranges, key=lambda n: ranges[n][1] - ranges[n][0])
+    for what, name in zip(("narrowest", "widest"), (spans[:1], spans[-1:]), strict=True):
+        if name:
+            lo, hi = ranges[name[0]]
+            text += f" The {what} range is that of {name[0]!r}, {lo:.3g} to {hi:.3g}."
+    return (
+        f"{text} Are the samples like the model's real inputs? If they are, keep the layer float "
+        "with --exclude, and please report this model. Nothing was written."
+    )

@@ -325,7 +325,7 @@ class Run:
                         f"The plan's model does not run: {str(e).partition('. Export or')[0]}. "
                         "Undo the last edit, or make a new plan with --plan_out."
                     ) from None
-                raise TfqError(refused(str(e), plan)) from None
+                raise TfqError(refused(str(e), plan, emitted.model.main)) from None
         self._timed("emit", start)
         return emitted
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from small_models import Net, distance, options_type, plan_of
 
+from tfq.graph.model import Quant
+
 PADS = [[0, 0], [1, 1], [1, 1], [0, 0]]
 HALF = {"strideW": 2, "strideH": 2, "filterWidth": 2, "filterHeight": 2, "padding": 1}
 
@@ -119,3 +121,29 @@ def test_constants_beyond_a_fixed_grid_are_not_cut_off():
     rng = np.random.default_rng(0)
     samples = [{"in0": rng.normal(size=(1, 6)).astype(np.float32)} for _ in range(4)]
     assert distance(net, y, samples)[0] <= 1.01
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["at once", "moved"])
+def test_the_grid_that_training_chose_for_integers_is_theirs(between):
+    net = Net()
+    x = on_grid(net, image(net), 200 / 255)
+    x = SAME["transpose"](net, x) if between else x
+    y = on_grid(net, net.conv(x, 4), 2000 / 255, 0)
+    planned = plan_of(net.bytes(y), [])
+    assert not planned.layout.observed
+    assert any(
+        edge.dtype == "int8" and edge.scale == (float(np.float32(200 / 255)),)
+        for op in planned.plan.ops.values()
+        for edge in op.edges.values()
+    )
+    # The float model clamps at 200 too, where training did.
+    rng = np.random.default_rng(0)
+    assert distance(net, y, [drawn(net, rng) for _ in range(4)])[0] <= 1.01
+
+
+def on_grid(net, t, scale, zero=-128):
+    """`t` through a QUANTIZE and a DEQUANTIZE, as training leaves them."""
+    options = options_type("QuantizeOptions")()
+    q = net.op("QUANTIZE", t, dtype="int8", options=options)
+    q.quant = Quant.per_tensor(np.float32(scale), zero)
+    return net.op("DEQUANTIZE", q, dtype="float32", options=options_type("DequantizeOptions")())

@@ -147,6 +147,7 @@ def make_layout(
             )
             dtypes[t] = "int16" if base == "int8" and finer else base
     integers: set[Tensor] = set()
+    known = {t for t in graph.tensors() if t.name in trained}
     for op in graph.ops:
         choice = choices[op]
         s = spec(op.name)
@@ -154,8 +155,11 @@ def make_layout(
         same = choice.mode == INTEGER and s is not None and s.kind is Kind.SAME
         if same and s is not None and not choice.reason and not averages:
             # What only moves values keeps the width they were computed in.
+            # Integers for which training chose a grid are read on that one.
             widths = {
-                dtypes.get(t, choice.activations)
+                trained[t.name].dtype
+                if t in integers and t.name in trained
+                else dtypes.get(t, choice.activations)
                 for t in (op.input(i) for i in data_inputs(op, s))
                 if not t.is_const
             }
@@ -165,10 +169,12 @@ def make_layout(
                 choices[op] = choice
         for t in float_outputs(op):
             dtypes[t] = "float32" if choice.mode == KEEP_FLOAT else choice.activations
-        if choice.mode == INTEGER and _stays_integers(op, choice, dtypes, integers):
+        if choice.mode == INTEGER and _stays_integers(op, choice, dtypes, integers - known):
             integers.update(float_outputs(op))
     groups = _tie(graph, config, choices, dtypes, trained, integers)
-    return Layout(choices, dtypes, groups, _sources(graph, choices, groups), frozenset(integers))
+    return Layout(
+        choices, dtypes, groups, _sources(graph, choices, groups, known), frozenset(integers)
+    )
 
 
 def _stays_integers(
@@ -371,7 +377,9 @@ def _holds(grid: Grid, const: Tensor) -> bool:
     return bool(np.all((values >= lo - step) & (values <= hi + step)))
 
 
-def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> frozenset[Tensor]:
+def _sources(
+    graph: Graph, choices: Mapping[Op, Choice], groups: Groups, trained: Collection[Tensor]
+) -> frozenset[Tensor]:
     producers = graph.producers()
     sources = set()
     tensors = [t for t in graph.inputs if t.dtype == "float32"]
@@ -382,7 +390,8 @@ def _sources(graph: Graph, choices: Mapping[Op, Choice], groups: Groups) -> froz
         maker = producers.get(t)
         if maker is not None and maker.name == "CAST" and maker.input(0).dtype != "bool":
             # Not for its range, which is fixed, but to see that the integers fit.
-            sources.add(t)
+            if t not in trained:
+                sources.add(t)
             continue
         if groups.find(t) in groups.pinned:
             continue

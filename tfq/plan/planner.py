@@ -71,6 +71,7 @@ class _PlanMaker:
             self.statistics,
             self.config.calibration,
             lambda op, w: largest_scale(op, w, self.config, self.trained),
+            self.trained,
         )
 
     # --- grids ----------------------------------------------------------------------------------
@@ -143,6 +144,10 @@ class _PlanMaker:
             return own
         if dtype == "float32":
             return FLOAT
+        if t in self.layout.integers and t.name in self.trained:
+            trained = self.trained[t.name]
+            if trained.dtype == dtype:
+                return trained
         return activation_grid(*self._ranges.held(t), dtype)
 
     def boundary(self, t: Tensor, wanted: str | None) -> Grid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Ranges:
       statistics: of `layout.observed`.
       rule: reads a range from a sketch.
       weight_scale: an upper bound of the scales of an op's constant weights.
+      trained: grids that training chose, by tensor name.
 
     Attributes:
       hulls: for the representative of each group without a fixed grid, the hull of the ranges of
@@ -67,9 +68,10 @@ class Ranges:
         statistics: Statistics | None,
         rule: RangeRule,
         weight_scale: Callable[[Op, Tensor], float],
+        trained: Mapping[str, Grid],
     ):
         self.graph, self.layout, self.statistics, self.rule = graph, layout, statistics, rule
-        self.weight_scale = weight_scale
+        self.weight_scale, self.trained = weight_scale, trained
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self.hulls: dict[Tensor, tuple[float, float]] = {}
         self.widened: dict[Tensor, str] = {}
@@ -331,6 +333,8 @@ class Ranges:
         return held
 
     def _cast_range(self, t: Tensor) -> tuple[float, float]:
+        if t.name in self.trained:
+            return self.trained[t.name].range()
         lo, hi = self.observed(t, "int8") if t in self.layout.sources else (0.0, 1.0)
         # A mask whose samples are all zero has a one some day.
         return (lo, hi) if lo < hi else (0.0, 1.0)

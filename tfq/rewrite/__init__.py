@@ -22,6 +22,7 @@ from tfq.rewrite import (
     fold_scalars,
     fold_shapes,
     fuse_activation,
+    lower_constants,
     merge_duplicates,
     merge_reshapes,
     recover_dense,
@@ -64,6 +65,7 @@ REWRITES: dict[str, Callable[[View], list[Applied]]] = {
         rule.name: rule.run
         for rule in (
             remove_identity.RULE,
+            lower_constants.RULE,
             recover_upsampling.RULE,
             replace_transpose.RULE,
             merge_reshapes.RULE,
