@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from tfq.graph.describe import describe
-from tfq.graph.model import Graph, Model, Op, Quant, Signature, Tensor, options_type
+from tfq.graph.model import (
+    DTYPE_CODES,
+    Graph,
+    Model,
+    Op,
+    Quant,
+    Signature,
+    Tensor,
+    numpy_dtype,
+    options_type,
+)
 from tfq.inspect import render
 
 
@@ -94,6 +104,23 @@ def test_a_float_island_is_named():
     text = render("m.tflite", info)
     assert "not fully integer: 1 of 5 tensors are not" in text
     assert "float32  DEQUANTIZE  real" in text
+
+
+@pytest.mark.parametrize("dtype", DTYPE_CODES)
+def test_tensors_of_every_type_are_described(dtype):
+    grid = Quant.per_tensor(0.5, 1)
+    x = Tensor("x", (1, 2), dtype, quant=grid)
+    tensors = [x, Tensor("y", (1, 2), dtype)]
+    if dtype not in ("string", "resource", "variant"):
+        tensors.append(Tensor("c", (2,), dtype, np.ones(2, numpy_dtype(dtype)), grid))
+    model = Model([Graph("main", [Op("ADD", [x, tensors[-1]], [tensors[1]])], [x], [tensors[1]])])
+    info = describe(model.to_bytes())
+    assert "y" in render("m.tflite", info, ops=True, tensors=True)
+    spans = {t["name"]: (t["min"], t["max"]) for t in info["graphs"][0]["tensors"]}
+    narrow = {"int8": (-64.5, 63.0), "uint8": (-0.5, 127.0), "int4": (-4.5, 3.0)}
+    assert spans["x"] == narrow.get(dtype, spans["x"])
+    if dtype.startswith(("float", "bfloat", "complex", "string", "bool")) or "64" in dtype:
+        assert spans["x"] == (None, None)
 
 
 def test_packed_and_shared_constants_count_as_stored():

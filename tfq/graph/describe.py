@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -146,6 +147,9 @@ def _tensor(t: Tensor) -> dict[str, Any]:
     }
 
 
+_WHOLE = re.compile(r"(u?)int(\d+)")
+
+
 def _real_range(t: Tensor) -> tuple[float | None, float | None]:
     """What a constant's values span, or what a computed tensor's grid can say, in real units."""
     if t.dtype in ("bool", "string", "resource", "variant") or t.dtype.startswith("complex"):
@@ -161,10 +165,12 @@ def _real_range(t: Tensor) -> tuple[float | None, float | None]:
             scale = t.quant.scale.astype(np.float64).reshape(along if values.ndim else [])
             values = (values - t.quant.zero_point.reshape(scale.shape)) * scale
         return float(values.min()), float(values.max())
-    bits = int(t.dtype.lstrip("uintfloab") or 0)
-    if t.quant is None or t.is_float or bits > 16:
+    whole = _WHOLE.fullmatch(t.dtype)
+    bits = int(whole[2]) if whole else 0
+    if t.quant is None or not 0 < bits <= 16:
         return None, None  # The grid of an int32 accumulator is as good as unbounded.
-    low = 0 if t.dtype.startswith("u") else -(1 << (bits - 1))
+    assert whole is not None
+    low = 0 if whole[1] else -(1 << (bits - 1))
     ends = (np.array([[low], [low + (1 << bits) - 1]]) - t.quant.zero_point) * t.quant.scale
     return float(ends[0].min()), float(ends[1].max())
 

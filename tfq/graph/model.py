@@ -39,6 +39,8 @@ _NUMPY = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float64": np.dtype(np.float64),
+    "float8_e4m3fn": np.dtype(ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": np.dtype(ml_dtypes.float8_e5m2),
     "int8": np.dtype(np.int8),
     "int16": np.dtype(np.int16),
     "int32": np.dtype(np.int32),
@@ -127,7 +129,7 @@ class Tensor:
 
     @property
     def is_float(self) -> bool:
-        return self.dtype in ("float32", "float16", "bfloat16", "float64")
+        return self.dtype.startswith(("float", "bfloat"))
 
     def values(self) -> np.ndarray:
         """The constant's values.
