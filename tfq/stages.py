@@ -51,6 +51,7 @@ from tfq.summary import make_summary
 from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
 from tfq.verify.advice import Advice
+from tfq.verify.input_range import grids_of, input_warnings
 from tfq.verify.proof import Proof, check_full_integer, prove, same_model
 
 if TYPE_CHECKING:
@@ -473,6 +474,14 @@ class Run:
             held_back=bool(data.unseen),
             progress=lambda done, total: self.progress("Proving", done, total),
         )
+        trained = {n: g.range() for n, g in prepared.trained.grids.items()}
+        if not data.stream.synthetic:
+            self.warnings += input_warnings(
+                loaded.model,
+                [*data.unseen, *data.fit][:_PROOF],
+                {**trained, **grids_of(model)},
+                {a.tensor_name: a.name for a in data.interface.inputs},
+            )
         self._timed("prove", start)
         return dataclasses.replace(proof, samples=data.proven)
 

@@ -13,6 +13,10 @@ from tfq.evaluate.contestants import Field
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS, Grid
+from tfq.verify.input_range import input_warnings
+
+# Samples that a float model is asked with.
+_ASKED = 16
 
 # More samples' values than so many beyond an input's grid are no outliers.
 _MISFIT = 0.1
@@ -61,13 +65,13 @@ def steps_of(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
 
 
 def misfits(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
-    """What to say of samples that are not scaled as a quantized model's input was calibrated.
+    """What to say of samples that are not scaled as a model's input was trained or calibrated.
 
     Args:
       field: the models.
       samples: argument name -> real values [n, ...].
     """
-    found = []
+    found = _unlike_training(field, samples) if field.reference.is_float else []
     for m in field.models:
         tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
         for name, values in samples.items():
@@ -85,3 +89,19 @@ def misfits(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
                     "training (images: --scale, --mean); all figures below are of cut-off inputs."
                 )
     return found
+
+
+def _unlike_training(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
+    """What the constants and the answers of the float reference say of the samples' scale."""
+    m = field.reference
+    count = min(_ASKED, len(next(iter(samples.values()))))
+    rows = Model.from_bytes(m.model).main.inputs[0].shape[:1]
+    batched = Fitter(field.specs).batched
+    if batched and rows != (1,):
+        return []
+    given = [
+        {m.inputs[n]: v[i : i + 1] if batched else v[i] for n, v in samples.items()}
+        for i in range(count)
+    ]
+    names = {tensor: name for name, tensor in m.inputs.items()}
+    return input_warnings(m.model, given, {}, names)

@@ -308,7 +308,7 @@ PIXELS = np.linspace(0, 1, 4000 * 8).reshape(4000, 8)
         (255 * PIXELS, (-1.0, 1.0), {}, "--mean=127.5 --scale=0.00784314"),
         (255 * PIXELS, (-2.1, 2.6), {}, "Scale the samples as in training"),
         (16 * PIXELS, (0.0, 1.0), {}, "Scale the samples as in training"),
-        (PIXELS, (0.0, 255.0), {}, "Multiply the samples by 255"),
+        (PIXELS, (0.0, 255.0), {}, "arrays times 255"),
     ],
 )
 def test_samples_of_another_scale_are_all_that_is_said(figures_of, values, ends, more, text):
