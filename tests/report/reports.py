@@ -64,7 +64,24 @@ def make_report(
                 "max_abs": 0.1934,
                 "mean_abs": 0.00312,
                 "cosine": 0.99871,
-                "parts": [],
+                "parts": [
+                    {
+                        "part": part,
+                        "low": 0.0,
+                        "high": high,
+                        "steps": steps,
+                        "sqnr_db": db,
+                        "spread_db": db,
+                        "max_abs": 0.1934,
+                        "starved": steps < 8,
+                    }
+                    for part, high, steps, db in (
+                        ("[..., 0:4]", 640.0, 255.0, 51.2),
+                        ("[..., 4:10]", 0.93, 0.37, -0.4),
+                    )
+                ]
+                if i == 0
+                else [],
             }
             for i, n in enumerate(others)
         ],
@@ -175,6 +192,8 @@ def null_report() -> dict[str, Any]:
         row |= dict.fromkeys(("p", "right_to_wrong", "wrong_to_right", "wrong_to_wrong"))
     for row in report["outputs"]:
         row |= {"sqnr_db": None, "max_abs": None, "mean_abs": None, "cosine": None}
+        for part in row["parts"]:
+            part |= {"sqnr_db": None, "spread_db": None, "steps": None}
     for row in report["reliability"]:
         row["ece"] = None
         for b in row["bins"]:

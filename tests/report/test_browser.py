@@ -136,6 +136,15 @@ def test_sections_come_in_order_and_only_with_data(show):
     assert ids == ["verdict", "models", "interface", "made"]
 
 
+def test_parts_of_an_output_have_rows_of_their_own(show):
+    tab = show(make_report())
+    rows = tab.locator("#outputs tbody tr").all_inner_texts()
+    assert rows[2].startswith(
+        "int8.tflite\tprobabilities[..., 4:10]: 0 to 0.930 in 0.37 steps\t−0.4\t"
+    )
+    assert len(rows) == 2 + len(make_report()["outputs"])
+
+
 def test_a_difference_that_does_not_matter_is_not_shouted(show):
     report = make_report()
     report["tasks"][0]["scores"] = "logits"

@@ -139,6 +139,12 @@ def test_layers_without_isolated_readings_are_ranked_as_they_run():
     assert [row.split()[0] for row in lines[start + 1 : start + 11]] == ["-"] * 10
 
 
+def test_parts_that_are_lost_are_said():
+    text = " ".join(" ".join(console(make_report())).split())
+    assert "probabilities[..., 0:4] 51.2 dB, 0 to 640 in 255 steps part" in text
+    assert "probabilities[..., 4:10] -0.4 dB, 0 to 0.930 in 0.370 steps: LOST" in text
+
+
 def test_sections_without_data_are_left_out():
     lines = console(bare_report())
     assert [line.split()[0] for line in lines] == ["verdict", "data", "model"]

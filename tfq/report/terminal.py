@@ -34,9 +34,9 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     rows += [("data", "; ".join([_data(report["data"]), *map(_task, report["tasks"])]))]
     rows += [("model", _model(m)) for m in report["models"]]
     lines = [line for name, text in rows for line in _row(name, text, width)]
+    lines += _parts(report, width)
     for which in (1, 2):
         lines += _metrics(report, which, width)
-    lines += _parts(report, width)
     lines += _behaviour(report, width)
     lines += _findings(report, width)
     for analysis in report["layers"]:
