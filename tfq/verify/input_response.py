@@ -10,7 +10,7 @@ Three figures, over some samples x:
              all samples look alike.
     clipped  share of the first layer's positive responses that its ReLU6 cuts off.
 
-Measured on 14 public networks (9 of MediaPipe, 3 face detectors, MobileNet v1, FER) and the example
+Measured on 13 public networks (9 of MediaPipe, 2 face detectors, MobileNet v1, FER) and the example
 of this project, with photos (digits) scaled as in training, 255 times too small and 255 times too
 large:
 
