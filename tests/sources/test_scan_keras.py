@@ -177,6 +177,16 @@ def test_weights_that_are_in_another_file(tmp_path):
             refuse_keras_file(str(tmp_path / "m.keras"), "m.keras")
 
 
+def test_groups_in_a_circle_end(tmp_path):
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        group = file.create_group("a")
+        for name in ("b", "c"):
+            group[name] = file
+        group["far"] = h5py.ExternalLink("other.h5", "/kernel")
+    with pytest.raises(ModelError, match=r"/a/far is a link to the file 'other\.h5'"):
+        refuse_keras_file(str(tmp_path / "m.h5"), "m.h5")
+
+
 def test_a_file_that_is_two_formats_at_once(tmp_path):
     """An archive behind an HDF5 file: which is loaded depends on the loader."""
     path = tmp_path / "m.keras"

@@ -87,3 +87,10 @@ def shorten(text: str) -> str:
 def listed(names: Iterable[str]) -> str:
     """Names for a message: quoted, comma-separated."""
     return ", ".join(repr(n) for n in names)
+
+
+def places(found: Iterable[str]) -> str:
+    """What was found, each once, for a message: the first four, and how many more."""
+    distinct = list(dict.fromkeys(found))
+    more = f"; and {len(distinct) - 4} more" if len(distinct) > 4 else ""
+    return "; ".join(distinct[:4]) + more

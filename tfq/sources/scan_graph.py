@@ -16,8 +16,8 @@ from typing import Any
 
 from tfq.errors import ModelError
 from tfq.sources import allowed_ops
+from tfq.sources.causes import places
 
-_SHOWN = 4
 _INIT_SIGNATURE = "__saved_model_init_op"
 
 
@@ -52,16 +52,13 @@ def refuse_graph(graph: Any, shown: str) -> None:
     _refuse(found, shown)
 
 
-def _refuse(found: Iterable[str], shown: str) -> None:
-    places = list(dict.fromkeys(found))
-    if not places:
-        return
-    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    raise ModelError(
-        f"{shown} holds what reaches outside of the model, to files, other programs or Python: "
-        f"{'; '.join(places[:_SHOWN])}{more}. Nothing of it was run. Export the model without it, "
-        "or, if you trust the file, say --allow_code."
-    )
+def _refuse(found: list[str], shown: str) -> None:
+    if found:
+        raise ModelError(
+            f"{shown} holds what reaches outside of the model, to files, other programs or Python: "
+            f"{places(found)}. Nothing of it was run. Export the model without it, or, if you "
+            "trust the file, say --allow_code."
+        )
 
 
 def _said(node: Any, function: str) -> str:

@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfq.errors import ModelError
-
-_SHOWN = 4
+from tfq.sources.causes import places
 
 # Classes of Keras and tf_keras whose configuration is a program, or the name of a file with one.
 _PROGRAMS = {
@@ -107,19 +106,20 @@ def refuse_keras_file(path: str, shown: str) -> None:
     if zipfile.is_zipfile(path):
         found += _archive(path)
     found += _hdf5(path)
-    places = list(dict.fromkeys(found))
-    if not places:
-        return
-    more = f"; and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    raise ModelError(
-        f"{shown} holds code, or names code: {'; '.join(places[:_SHOWN])}{more}. Nothing of it was "
-        "run. Say it with Keras's own layers, pass the model object itself, or the SavedModel that "
-        "model.export writes; or, if you trust the file, say --allow_code."
-    )
+    if found:
+        raise ModelError(
+            f"{shown} holds code, or names code: {places(found)}. Nothing of it was run. Say it "
+            "with Keras's own layers, pass the model object itself, or the SavedModel that "
+            "model.export writes; or, if you trust the file, say --allow_code."
+        )
 
 
 def _archive(path: str) -> Iterator[str]:
-    with zipfile.ZipFile(path) as archive:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile):
+        return
+    with archive:
         for name in archive.namelist():
             try:
                 if name.endswith(".h5"):
@@ -145,29 +145,34 @@ def _hdf5(file: Any) -> Iterator[str]:
             config = None
         if config is not None:
             yield from _text(str(config))
-        yield from _links(opened, "")
+        yield from _links(opened)
 
 
-def _links(group: Any, where: str) -> Iterator[str]:
+def _links(file: Any) -> Iterator[str]:
     """Arrays that are in other files, which loading would read."""
     import h5py
 
-    for name in group:
-        place = f"{where}/{name}"
-        link = group.get(name, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            yield f"{place} is a link to the file {link.filename!r}"
+    pending, seen = [("", file)], set()
+    while pending:
+        where, group = pending.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:  # Hard links can make a circle.
             continue
-        try:
-            item = group[name]
-        except (KeyError, OSError):
-            continue
-        if isinstance(item, h5py.Group):
-            # Hard links can make a circle; Keras nests what it nests by names, some ten deep.
-            if place.count("/") < 64:
-                yield from _links(item, place)
-        elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
-            yield f"{place} is an array in another file"
+        seen.add(address)
+        for name in group:
+            place = f"{where}/{name}"
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                yield f"{place} is a link to the file {link.filename!r}"
+                continue
+            try:
+                item = group[name]
+            except (KeyError, OSError):
+                continue
+            if isinstance(item, h5py.Group):
+                pending.append((place, item))
+            elif isinstance(item, h5py.Dataset) and (item.external or item.is_virtual):
+                yield f"{place} is an array in another file"
 
 
 def _text(config: str | bytes) -> Iterator[str]:
