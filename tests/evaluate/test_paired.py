@@ -31,7 +31,9 @@ def exact_mcnemar(lost, gained):
     return min(1.0, 2 * tail)
 
 
-@pytest.mark.parametrize(("lost", "gained"), [(25, 5), (5, 25), (1, 0), (7, 7), (40, 38)])
+@pytest.mark.parametrize(
+    ("lost", "gained"), [(25, 5), (5, 25), (1, 0), (7, 7), (40, 38), (5200, 5000)]
+)
 def test_mcnemar_is_the_two_sided_exact_test(lost, gained):
     a = np.array([True] * lost + [False] * gained + [True] * 3 + [False] * 4)
     b = np.array([False] * lost + [True] * gained + [True] * 3 + [False] * 4)
