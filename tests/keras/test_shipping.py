@@ -17,6 +17,7 @@ from tfq.graph.model import Model, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.keras.layers import QuantizedWeights
 from tfq.keras.quantizers import ActivationQuantizer, Fixed
+from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 pytestmark = pytest.mark.slow
@@ -223,3 +224,26 @@ def test_an_activation_with_a_gradient_of_its_own_converts() -> None:
     data = np.random.default_rng(0).normal(0, 1, (16, 8)).astype(np.float32)
     result = tfq.convert_model(tfq.keras.quantize(model, data=data))
     assert result.summary["model"]["full_integer"]
+
+
+def test_a_rescaling_in_front_needs_no_samples() -> None:
+    """Rescaling is a product and a sum; what is between them follows from what was trained."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 1), name="image")
+    y = L.Conv2D(4, 3, activation="relu")(L.Rescaling(1 / 127.5, -1, name="front")(image))
+    model = keras.Model(image, L.Dense(10)(L.Flatten()(y)))
+    x = np.round(255 * digits()[0][:64])
+    trained = tfq.keras.quantize(model, data=x)
+    result = tfq.convert_model(trained)
+    assert result.summary["model"]["full_integer"]
+    assert result.summary["model"]["ops"]["MUL"] == result.summary["model"]["ops"]["ADD"] == 1
+    emitted = Model.from_bytes(result.model)
+    feed, runner = InputQuantizer(emitted), Runner(result.model)
+    (name,) = (t.name for t in emitted.main.inputs)
+    rows = [dequantized(emitted, runner.run(feed({name: v[None]}))) for v in x[:16]]
+    got = np.concatenate([next(iter(r.values())) for r in rows])
+    step = emitted.main.outputs[0].quant.scale[0]
+    np.testing.assert_allclose(
+        got, np.asarray(tfq.keras.simulate(trained)(x[:16])), atol=1.01 * step
+    )
+    np.testing.assert_allclose(got, np.asarray(trained(x[:16])), atol=2.01 * step)

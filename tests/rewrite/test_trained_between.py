@@ -34,6 +34,19 @@ class TestGridsBetween:
         expected = activation_grid(a.range()[0] - b.range()[1], a.range()[1] - b.range()[0], "int8")
         assert found == {"total": expected}
 
+    def test_the_two_ops_of_a_rescaling_of_scalars(self) -> None:
+        net = Net()
+        x = net.input(1, 4, name="x")
+        y = net.op("ADD", net.op("MUL", x, 1 / 127.5, out="product"), -1.0, out="rescaled")
+        grid = activation_grid(0.0, 255.0, "int8")
+        ends = {"x": grid, "rescaled": activation_grid(-1.0, 1.0, "int8")}
+        found = grids_between(Graph("main", net.ops, net.inputs, [net.op("RELU", y)]), ends)
+        high = grid.range()[1] * float(np.float32(1 / 127.5))
+        assert found == {"product": activation_grid(0.0, high, "int8")}
+        # Without the second one it may be part of a table.
+        del ends["rescaled"]
+        assert grids_between(Graph("main", net.ops, net.inputs, [y]), ends) == {}
+
     def test_what_is_inside_a_table_or_read_twice_is_left(self) -> None:
         net = Net()
         x = net.input(1, 4, name="x")

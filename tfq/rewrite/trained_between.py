@@ -9,8 +9,9 @@ x in [lo, hi], another tensor in [lo', hi'] and constants c
     x + y   in   [lo + lo', hi + hi']
 
 so that a model whose layers are all trained needs no samples. Tensors with more than one reader
-keep their place in calibration, and so do those inside a lookup table (scalar constants), which are
-no tensors of the integer model.
+keep their place in calibration, and so do those that may be inside a lookup table, which are no
+tensors of the integer model: what scalar constants make, unless it is a product or sum between a
+trained tensor and the next one (Rescaling), of which no table is made.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def grids_between(graph: Graph, trained: Mapping[str, Grid]) -> dict[str, Grid]:
             or all(t.is_const for t in op.inputs if t)
         ):
             continue
-        if any(t is not None and t.is_const and t.size == 1 for t in op.inputs):
+        if any(map(_scalar, op.inputs)) and not _between_two(op, consumers[y][0][0], trained):
             continue
         if op.name == "MUL" and not any(t is not None and t.is_const for t in op.inputs):
             continue
@@ -55,6 +56,20 @@ def grids_between(graph: Graph, trained: Mapping[str, Grid]) -> dict[str, Grid]:
         if len(dtypes) == 1:
             found[y.name] = activation_grid(lo, hi, dtypes.pop())
     return found
+
+
+def _scalar(t: Tensor | None) -> bool:
+    return t is not None and t.is_const and t.size == 1
+
+
+def _between_two(op: Op, after: Op, trained: Mapping[str, Grid]) -> bool:
+    """Whether `op` and `after` are all there is between a trained tensor and the next."""
+    return (
+        after.name in ("MUL", "ADD", "SUB")
+        and after.outputs[0].name in trained
+        and any(t is not None and t.is_const for t in after.inputs)
+        and all(name in trained for name in _computed(op))
+    )
 
 
 def _computed(op: Op) -> list[str]:
