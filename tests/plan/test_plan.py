@@ -156,6 +156,8 @@ def put(value, *path):
         *(put(v, "ops", "t", "terms") for v in (1.5, True, "2")),
         *(put(v, "equalization") for v in ({"t": [0.0]}, {"t": [True]}, {"t": [[1.0]]}, [1.0])),
         put(3, "model_sha256"),
+        *(put(v, "config", "split_output") for v in (True, 3, "y", [3], {"y": 1})),
+        *(put(v, "config", "rules") for v in (True, [3], [{"regex": "("}])),
     ],
 )
 def test_a_missing_or_wrong_field_is_a_usage_error(edit):

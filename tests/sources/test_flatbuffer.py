@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from small_models import cnn
 
 from tfq.errors import ModelError, UsageError
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
@@ -193,3 +194,16 @@ def test_float16_weights_are_widened(files):
     (op,) = Model.from_bytes(loaded.model).main.ops
     np.testing.assert_array_equal(op.input(1).values(), half.astype(np.float32))
     assert "float16" in loaded.warnings[0]
+
+
+def test_shapes_that_no_op_computes_are_corrected():
+    """An intermediate tensor and an output state others than LiteRT finds, and never looks at."""
+    sound = Model.from_bytes(cnn())
+    stated = {t.name: t.shape for t in sound.main.tensors()}
+    assert load_source(cnn()).model == cnn()
+    wrong = Model.from_bytes(cnn())
+    by_name = {t.name: t for t in wrong.main.tensors()}
+    by_name["conv"].shape, by_name["pooled"].shape = (1, 2, 3), (1, 6, 1)
+    by_name["probabilities"].shape = (5,)
+    loaded = Model.from_bytes(load_source(wrong.to_bytes()).model)
+    assert {t.name: t.shape for t in loaded.main.tensors()} == stated

@@ -330,3 +330,19 @@ def test_outputs_of_another_shape_are_an_error(planned):
         same_model(net(2, 3), net(3, 2), samples)
     with pytest.raises(ModelError, match=r"'y' has the shape \[2, 3\] in the source and \[3, 2\]"):
         prove(net(2, 3), net(3, 2), samples, held_back=False)
+
+
+def selecting() -> bytes:
+    """An output that has a row for each positive value."""
+    net = Net()
+    mask = net.op("GREATER", net.input(1, 6, name="x"), 0.0, shape=(1, 6), dtype="bool")
+    rows = net.op("WHERE", mask, shape=(1, 2), dtype="int64", out="rows")
+    rows.signature = (-1, 2)
+    return net.bytes(rows)
+
+
+def test_an_output_whose_size_depends_on_the_values_is_an_error():
+    samples = [{"x": np.array([[1, -1, 1, x, 1, 1]], np.float32)} for x in (1, -1)]
+    prove(selecting(), selecting(), samples[:1], held_back=False)
+    with pytest.raises(ModelError, match=r"'rows' has the shape \[5, 2\] .* and \[4, 2\] for"):
+        prove(selecting(), selecting(), samples, held_back=False)

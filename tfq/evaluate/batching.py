@@ -110,6 +110,7 @@ class Evaluated:
         self._feed = InputQuantizer(self._model)
         batch = runnable.rows if runnable.resized else None
         self._runner = Runner(runnable.model, threads=threads, batch=batch)
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._whole = {d["name"]: tuple(int(n) for n in d["shape"]) for d in self._runner.inputs}
 
     def __call__(self, samples: Arrays) -> dict[str, np.ndarray]:
@@ -140,8 +141,19 @@ class Evaluated:
                         "model with a batch of 1."
                     )
                 parts[name].append(whole[:taken] if shared else whole[np.newaxis])
+                self._check_fixed(name, parts[name][-1].shape[1:])
         joined = {name: np.concatenate(values) for name, values in parts.items()}
         return dequantized(self._model, joined)
+
+    def _check_fixed(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raises ModelError where an output is of another shape than for samples before."""
+        first = self._shapes.setdefault(name, shape)
+        if shape != first:
+            raise ModelError(
+                f"The output {name!r} has the shape {list(first)} for one sample and {list(shape)} "
+                "for another: its size depends on the values, so models cannot be compared by it. "
+                "Leave out the op that selects (WHERE, non-maximum suppression), or pad its result."
+            )
 
     def _batch(self, name: str, values: np.ndarray) -> np.ndarray:
         """Fills the last batch with copies: a run always has the same shape."""

@@ -144,7 +144,8 @@ class Plan:
         try:
             return Plan(
                 _typed(str, body, "model_sha256"),
-                body["config"],
+                # What is no record of settings at all, `load_plan` says.
+                _config_in(c) if isinstance(c := body["config"], dict) else c,
                 _each(body, "tensors", _tensor_in),
                 _each(body, "ops", _op_in),
                 _each(body, "inputs", _grid_in),
@@ -178,6 +179,10 @@ def read_config(model: Model) -> dict[str, Any]:
 
 def _config_in(body: Mapping[str, Any]) -> dict[str, Any]:
     known = [f.name for f in dataclasses.fields(LayerRule)]
+    for key in ("allow_float", "split_output"):
+        names = body.get(key) or []
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"{key!r} is not a list of names: {names!r}")
     for rule in body.get("rules") or ():
         LayerRule(**{name: rule[name] for name in known if name in rule})
     return dict(body)

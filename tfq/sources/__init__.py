@@ -237,9 +237,10 @@ def _load_tflite(content: bytes, path: str | None, signature: str | None, batch:
     if static_shapes.needs_resize(model, batch):
         model = static_shapes.make_static(model, batch, where)
         changed = True
-    if changed or widened:
+    if static_shapes.correct(model) or changed or widened:
         content = model.to_bytes()
         model = check_runs(content, where=where)
+    flatbuffer.refuse_empty(model, where)
     return Source(content, "tflite", path, key, layer_names(model), warnings=tuple(warnings))
 
 

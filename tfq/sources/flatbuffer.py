@@ -74,6 +74,16 @@ def refuse_strings(model: Model, where: str) -> None:
             )
 
 
+def refuse_empty(model: Model, where: str) -> None:
+    """Raises ModelError when an input or output of fixed shape has no element."""
+    for tensor in [*model.main.inputs, *model.main.outputs]:
+        if 0 in tensor.shape and tensor.signature is None:
+            raise ModelError(
+                f"{where}: {tensor.name!r} has the shape {list(tensor.shape)}, which holds no "
+                "value. Export the model again with a shape that does."
+            )
+
+
 def _refuse(where: str, op: Op, tensor: Tensor, what: str) -> None:
     raise ModelError(
         f"{where} is already quantized: {what}, first at {op.label} with tensor {tensor.name!r} "

@@ -34,6 +34,28 @@ def needs_resize(model: Model, batch: int) -> bool:
     return batch != 1 and any(t.shape and t.shape[0] != batch for t in model.main.inputs)
 
 
+def correct(model: Model) -> bool:
+    """Gives the main graph's tensors the shapes that their ops compute; says whether any was wrong.
+
+    LiteRT works shapes out for itself and does not look at those that a file states; all that
+    plans and compares looks at them.
+
+    Args:
+      model: one that runs; changed in place.
+    """
+    # Written first: then the position of a tensor in the graph is its index.
+    try:
+        details = Runner(model.to_bytes(), kernels="builtin").tensor_details()
+    except ModelError:  # Custom ops, which somebody else runs.
+        return False
+    wrong = False
+    for tensor, detail in zip(model.main.tensors(), details, strict=False):
+        found = tuple(int(d) for d in detail["shape"])
+        if not tensor.is_const and tensor.signature is None and tensor.shape != found:
+            tensor.shape, tensor.has_rank, wrong = found, True, True
+    return wrong
+
+
 def make_static(model: Model, batch: int, where: str) -> Model:
     """The model with its batch set to `batch` and every shape static.
 

@@ -140,6 +140,7 @@ def prove(
     note = _no_reference(model)
     meters = {t.name: _meter(model, t) for t in model.main.outputs}
     kernels: dict[str, float] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     with ThreadPoolExecutor(max_workers=1) as pool:
         plain: Future[dict[str, np.ndarray]] | None = None
         for n, inputs in enumerate(samples):
@@ -151,6 +152,7 @@ def prove(
             real = dequantized(model, result)
             for name, meter in meters.items():
                 _check_shape(name, expected[name], real[name])
+                _check_fixed(name, shapes.setdefault(name, expected[name].shape), expected[name])
                 meter.add(expected[name], real[name])
             if n == 0 and not note:
                 # These kernels take seconds on large models: one sample, beside the others.
@@ -190,6 +192,17 @@ def _meter(model: Model, t: Tensor) -> Meter:
         counts=t.quant is None and not t.is_float,
         has_parts=not has_fixed_range(t, producers),
     )
+
+
+def _check_fixed(name: str, first: tuple[int, ...], value: np.ndarray) -> None:
+    """Raises ModelError where an output's shape depends on the values."""
+    if value.shape != first:
+        raise ModelError(
+            f"Output {name!r} has the shape {list(first)} for one sample and {list(value.shape)} "
+            "for another: its size depends on the values, so what is quantized cannot be compared "
+            "with it. Give the model an output of fixed size: leave out the op that selects "
+            "(WHERE, non-maximum suppression), or pad what it gives."
+        )
 
 
 def _check_shape(name: str, expected: np.ndarray, got: np.ndarray) -> None:
