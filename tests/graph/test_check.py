@@ -83,6 +83,15 @@ def test_an_op_that_reads_what_nothing_computes_is_named():
         check_runs(model.to_bytes())
 
 
+@pytest.mark.parametrize("end", ["inputs", "outputs"])
+def test_a_signature_that_names_something_inside_is_damage(end):
+    model = small_model()
+    inside = model.main.ops[0].outputs[0]
+    getattr(model.signatures[0], end)["z"] = inside
+    with pytest.raises(ModelError, match=r"calls 'z' what is no input or output .*dense/Relu"):
+        check_runs(model.to_bytes())
+
+
 def test_a_refusal_of_the_interpreter_is_passed_on():
     model = small_model()
     model.main.ops[0].version = 99

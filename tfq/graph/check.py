@@ -142,6 +142,20 @@ def _check_structure(model: Model, where: str) -> None:
                 "damaged. Export or copy it again."
             )
 
+    for signature in model.signatures:
+        graph = model.graphs[signature.graph]
+        for named, ends in (
+            (signature.inputs, graph.inputs),
+            (signature.outputs, graph.outputs),
+        ):
+            for name, tensor in named.items():
+                if tensor not in ends:
+                    raise ModelError(
+                        f"Cannot read {where}: signature {signature.key!r} calls {name!r} what is "
+                        f"no input or output of its graph ({tensor.name!r}); the file is damaged. "
+                        "Export or copy it again."
+                    )
+
 
 def run_once(
     model: bytes, kernels: Sequence[str] = _KERNELS, resized: Mapping[str, Any] | None = None

@@ -82,7 +82,7 @@ def _child(
     for descriptor in (0, 1, 2):
         os.dup2(sink, descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends it.
-    for number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE):
+    for number in (signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if memory:  # An absurd size must fail here, and not fill the machine.

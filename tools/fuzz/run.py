@@ -16,6 +16,7 @@ import collections
 import contextlib
 import functools
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("fuzz_found"))
     parser.add_argument("--replay", type=Path, help="run what is kept in this folder")
     flags = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends as Ctrl-C does: tidily.
     with (
         # Here lies what a child leaves that ends in the middle of something.
         tempfile.TemporaryDirectory(prefix="tfq_fuzz_") as place,
