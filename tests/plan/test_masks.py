@@ -193,7 +193,7 @@ def scored(net, low, seed=0):
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])
-@pytest.mark.parametrize("low", [-1e4, -1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("low", [-1e4, float(np.finfo(np.float32).min)])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_mask_costs_no_accuracy(form, low, scheme):
     net = Net()
