@@ -22,6 +22,7 @@ from tfq.data import (
     split,
     synthetic,
 )
+from tfq.data.synthetic import TRAINED, UNCALIBRATED
 from tfq.equalize import Equalization, imbalances, rescale_prepared
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
@@ -45,6 +46,7 @@ from tfq.quantize.output_errors import output_errors
 from tfq.refusals import check_trained, refused, untrained, without_samples
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.rewrite.split_output import split_outputs, splittable
+from tfq.rewrite.trained_ranges import with_clamps
 from tfq.runtime import Runner
 from tfq.sources import Cache, Source, load_source
 from tfq.summary import make_summary
@@ -206,7 +208,8 @@ class Run:
                 for a in interface.inputs
                 if a.tensor_name in grids
             }
-            stream = synthetic(interface.inputs, count=4, ranges=ranges)
+            said = TRAINED if trained else UNCALIBRATED
+            stream = synthetic(interface.inputs, count=4, ranges=ranges, description=said)
         else:
             stream = open_data(data, interface.inputs, options=options, limit=samples)
             if stream.synthetic and self.integer:
@@ -468,7 +471,7 @@ class Run:
             # Trained quantizers were taken out: the source rounds where the prepared one does not.
             same_model(loaded.model, prepared.bytes, samples[:2])
         proof = prove(
-            prepared.bytes,
+            with_clamps(prepared.bytes, prepared.trained.grids),
             model,
             samples,
             held_back=bool(data.unseen),
@@ -494,7 +497,7 @@ class Run:
         start = time.perf_counter()
         total = data.stream.count
         accuracy = measure_accuracy(
-            prepared.bytes,
+            with_clamps(prepared.bytes, prepared.trained.grids),
             model,
             ((data.by_tensor(s), s) for s in data.stream),
             batched=data.interface.batched,

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.data import SampleSource
+from tfq.data.synthetic import TRAINED
 from tfq.equalize import Equalization
 from tfq.graph.describe import count_weights
 from tfq.graph.integers import float_tensors
@@ -222,7 +223,8 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     ]
     data = summary["data"]
     used = f"; {data['calibration_samples']} calibrated" if data["calibrated"] else ""
-    if data["calibration_samples"] or not summary["proof"]["random"]:
+    trained = data["description"].startswith(TRAINED)
+    if data["calibration_samples"] or trained or not summary["proof"]["random"]:
         rows.append(("data", data["description"] + used))
     equalization, notes = summary["equalization"], summary["notes"]
     if equalization is not None:

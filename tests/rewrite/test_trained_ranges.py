@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from small_models import Net
 
+from tfq.convert import convert_model
 from tfq.errors import ModelError
 from tfq.graph.model import Op, Quant, Tensor, options_type
 from tfq.graph.numerics import Grid, asymmetric_grid
 from tfq.rewrite.prepare import prepare
+from tfq.runtime import Runner
+from tfq.summary import lines
 
 
 def pair(net, x, dtype, scale, zero, axis=0):
@@ -106,3 +110,28 @@ def test_the_same_grid_twice_is_fine(net):
     y = net.op("ADD", fake_quant(net, x, -1, 2, "a"), fake_quant(net, x, -1, 2, "b"))
     result = prepared(net, y)
     assert result.trained.grids == {"in0": asymmetric_grid(-1, 2)}
+
+
+def test_a_relu_that_is_left_in_a_grid_alone_is_no_error():
+    """Quantizers of other tools take the ReLU in: their range from 0 is all that is left of it."""
+    net = Net()
+    x = pair(net, net.input(1, 8, name="x"), "int8", 0.02, 0)
+    h = pair(net, net.dense(x, 16, out="h"), "int8", 0.01, -128)
+    y = pair(net, net.dense(h, 3, out="y"), "int8", 0.02, 0)
+    model = net.bytes(y)
+    result = convert_model(model)
+    (error,) = result.summary["proof"]["outputs"]
+    assert error["sqnr_db"] > 30
+    assert error["max_lsb"] < 2.5
+    assert result.summary["proof"]["collapsed"] == []
+    assert result.summary["warnings"] == []
+    text = " ".join(" ".join(lines({**result.summary, "path": "y.tflite"})).split())
+    assert "ranges from training, proven on random values" in text
+    assert "not calibrated" not in text
+    # The pairs kept, as training saw them.
+    (name,) = (d["name"] for d in Runner(model).inputs)
+    values = np.random.default_rng(0).uniform(-2, 2, Runner(model).inputs[0]["shape"])
+    expected = next(iter(Runner(model).run({name: values.astype(np.float32)}).values()))
+    q = np.clip(np.rint(values / 0.02), -128, 127).astype(np.int8)
+    got = next(iter(Runner(result.model).run({name: q}).values()))
+    np.testing.assert_allclose(got * 0.02, expected, atol=0.021)

@@ -10,12 +10,17 @@ from tfq.data.fit import Element, Fitter
 from tfq.data.source import Reading, SampleSource
 from tfq.graph.interface import ArgSpec
 
+UNCALIBRATED = "synthetic (not calibrated)"
+# Of a model that needs no samples, since training chose every range.
+TRAINED = "ranges from training, proven on random values"
+
 
 def synthetic(
     inputs: Sequence[ArgSpec],
     count: int = 64,
     seed: int = 0,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    description: str = UNCALIBRATED,
 ) -> SampleSource:
     """Random samples: standard normal floats; integers and booleans that are 0 or 1.
 
@@ -24,6 +29,7 @@ def synthetic(
       count: how many.
       seed: of the random numbers.
       ranges: by name of an input, where its floats lie instead, evenly.
+      description: what the samples are, and are for.
 
     Integers stay this small because they are often indices, which must be within a table of a size
     that the input does not tell.
@@ -46,6 +52,4 @@ def synthetic(
                     arrays[spec.name] = rng.integers(0, 2, shape).astype(dtype)
             yield Element(arrays)
 
-    return SampleSource(
-        Reading(elements, "synthetic (not calibrated)", count, synthetic=True), fitter
-    )
+    return SampleSource(Reading(elements, description, count, synthetic=True), fitter)

@@ -9,6 +9,9 @@ before it is remembered with its grid:
 
 uint8 with zero point z is int8 with z - 128. Weights are gone from here: `trained_weights` takes
 theirs before anything is rewritten.
+
+A pair also clamps to what its grid spans, which may be all that is left of a ReLU. What the result
+of a conversion is compared with has these clamps: it is what training saw, but for the rounding.
 """
 
 from __future__ import annotations
@@ -110,3 +113,40 @@ def _take_fake_quant(graph: Graph, grids: dict[Tensor, Grid]) -> None:
         _bypass(graph, grids, op, op)
         gone.add(op)
     graph.ops = [op for op in graph.ops if op not in gone]
+
+
+def with_clamps(prepared: bytes, grids: Mapping[str, Grid]) -> bytes:
+    """The float model with each tensor that has a trained grid clamped to the range of the grid.
+
+    Args:
+      prepared: a model without quantizer pairs.
+      grids: by tensor name.
+
+    Returns:
+      A model of the same inputs and outputs, in which the clamped tensors have the names.
+    """
+    model = Model.from_bytes(prepared)
+    graph = model.main
+    producers = graph.producers()
+    clamped = [
+        t
+        for t in graph.tensors()
+        if t.name in grids and t.dtype == "float32" and t in producers and len(t.shape) <= 4
+    ]
+    for t in clamped:
+        op, (lo, hi) = producers[t], grids[t.name].range()
+        raw, between = (
+            Tensor(f"{t.name}/{what}", t.shape, "float32") for what in ("unclamped", "below")
+        )
+        op.outputs = [raw if o is t else o for o in op.outputs]
+        ends = [
+            Tensor(f"{t.name}/{what}", (), "float32", np.array(end, np.float32))
+            for what, end in (("high", hi), ("low", lo))
+        ]
+        options = [options_type("MaximumMinimumOptions")() for _ in ends]
+        at = graph.ops.index(op) + 1
+        graph.ops[at:at] = [
+            Op("MINIMUM", [raw, ends[0]], [between], options[0]),
+            Op("MAXIMUM", [between, ends[1]], [t], options[1]),
+        ]
+    return model.to_bytes() if clamped else prepared
