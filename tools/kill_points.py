@@ -180,6 +180,7 @@ def main(argv: list[str] | None = None) -> int:
         model = os.path.abspath(args.source) if args.source else os.path.join(work, "float.tflite")
         if not args.source:
             make = [sys.executable, "-m", "tfq", "convert", str(_DIGITS), "--scheme=float32"]
+            make.append("--cache=none")
             environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
             subprocess.run([*make, f"--output={model}"], check=True, env=environment)
         every = cases(model, os.path.abspath(args.data))
