@@ -88,7 +88,7 @@ def make_report(
         "confusion": [
             {"model": n, "output": OUTPUT, "matrix": _confusion(rng, classes)} for n in names
         ],
-        "segmentation": [],
+        "segmentation": [_segmentation(names, d) for d in (1, 2)],
         "reliability": [
             {"model": n, "output": OUTPUT, **_reliability(rng, i)} for i, n in enumerate(names)
         ],
@@ -137,6 +137,23 @@ def make_report(
     return report
 
 
+def _segmentation(names: list[str], data: int) -> dict[str, Any]:
+    """Thirty classes of falling size; of one some models have no IoU, of another no accuracy."""
+    classes = []
+    for c in range(30):
+        values = [
+            {"model": n, "iou": 90.0 - 2 * c - i * (c % 7), "accuracy": 95.0 - c, "pixels": 9000}
+            for i, n in enumerate(names)
+        ]
+        if c == 28:
+            values[-1]["iou"] = None
+        if c == 29:
+            values = [v | {"accuracy": None} for v in values]
+        classes.append({"index": c, "pixels": 30000 - 1000 * c, "values": values})
+    total = sum(c["pixels"] for c in classes)
+    return {"output": OUTPUT, "data": data, "pixels": total, "ignored": 1234, "classes": classes}
+
+
 def _task(classes: int) -> dict[str, Any]:
     return {
         "name": "classification",
@@ -160,6 +177,7 @@ def bare_report() -> dict[str, Any]:
         "agreement": [],
         "outputs": [],
         "confusion": [],
+        "segmentation": [],
         "reliability": [],
         "behaviour": [],
         "layers": [],
@@ -201,6 +219,10 @@ def null_report() -> dict[str, Any]:
     for row in report["behaviour"]:
         for v in row["values"]:
             v["value"] = None
+    for row in report["segmentation"]:
+        for c in row["classes"]:
+            for v in c["values"]:
+                v |= {"iou": None, "accuracy": None}
     for t in report["layers"][0]["tensors"]:
         t |= {"layer": None, "isolated": None, "accumulated": None, "channels": None}
         t |= {"weights": None, "histogram": None}
@@ -266,8 +288,8 @@ def nasty_report() -> dict[str, Any]:
     for section in ("agreement", "outputs", "confusion", "reliability", "verdicts", "layers"):
         for row in renamed[section]:
             row["model"] = text if row["model"] == NAMES[1] else row["model"]
-    for section in ("metrics", "behaviour"):
-        for row in renamed[section]:
+    for section in ("metrics", "behaviour", "segmentation"):
+        for row in [r for s in renamed[section] for r in s.get("classes", [s])]:
             for v in row["values"] + row.get("differences", []):
                 v["model"] = text if v["model"] == NAMES[1] else v["model"]
     return renamed

@@ -122,9 +122,9 @@ def test_sections_come_in_order_and_only_with_data(show):
     tab = show(make_report())
     ids = tab.locator("main > section").evaluate_all("(all) => all.map((s) => s.id)")
     assert ids == [
-        "verdict", "models", "metrics", "agreement", "findings", "worst", "graph", "layers",
-        "outputs", "reliability", "confusion", "behaviour", "sizes", "interface", "second",
-        "warnings", "made",
+        "verdict", "models", "metrics", "agreement", "classes", "findings", "worst", "graph",
+        "layers", "outputs", "reliability", "confusion", "behaviour", "sizes", "interface",
+        "second", "warnings", "made",
     ]  # fmt: skip
     links = tab.locator("nav.contents a").evaluate_all("(all) => all.map((a) => a.hash.slice(1))")
     assert links == ids[1:]
@@ -143,6 +143,21 @@ def test_parts_of_an_output_have_rows_of_their_own(show):
         "int8.tflite\tprobabilities[..., 4:10]: 0 to 0.930 in 0.37 steps\t−0.4\t"
     )
     assert len(rows) == 2 + len(make_report()["outputs"])
+
+
+def test_the_classes_of_a_segmentation_that_lose_most_come_first(show):
+    tab = show(make_report())
+    rows = tab.locator("#classes tbody").first.locator("tr")
+    assert rows.count() == 24
+    cells = rows.first.locator("th, td").all_inner_texts()
+    assert cells == ["class 6", "5.2 %", "78.0", "72.0", "−6.0", "89.0", "89.0"]
+    assert "465 000 labelled pixels; 1 234 ignored" in tab.locator("#classes").inner_text()
+    assert tab.locator("#classes details summary").inner_text() == "6 more"
+    report = make_report()
+    report["tasks"].append({**report["tasks"][0], "output": "other"})
+    tab = show(report)
+    assert "probabilities: top-1 accuracy" in tab.locator("#metrics").inner_text()
+    assert "probabilities: 465 000 labelled" in tab.locator("#classes").inner_text()
 
 
 def test_a_difference_that_does_not_matter_is_not_shouted(show):
@@ -555,7 +570,7 @@ def test_on_paper_everything_is_open_and_nothing_to_press(show):
     tab.emulate_media(media="print", color_scheme="dark")
     assert tab.locator("#theme").is_hidden()
     assert tab.locator("#layers .controls").is_hidden()
-    assert tab.locator("details[open]").count() == 1
+    assert tab.locator("details[open]").count() == 3  # Causes, and classes of both data sets.
     assert tab.locator(".finding >> nth=11").is_visible()
     assert tab.locator("#print-details .detail").count() == 10
     box = tab.locator(".box")

@@ -59,6 +59,9 @@ def test_reports_fit(report):
 
 
 def test_what_does_not_fit_is_named():
+    def segmented(report):
+        return report["segmentation"][0]["classes"][0]["values"][0]
+
     def refused(change, words):
         report = make_report()
         change(report)
@@ -72,6 +75,8 @@ def test_what_does_not_fit_is_named():
     refused(lambda r: r["models"][1].update(name="saved_model"), "one name")
     refused(lambda r: r["verdicts"][0].update(model="other"), "no model 'other'")
     refused(lambda r: r["verdicts"][0].update(tensors=[1]), r"verdicts\[0\]\.tensors\[0\]")
+    refused(lambda r: segmented(r).update(model="other"), "no model 'other'")
+    refused(lambda r: segmented(r).update(iou=101), r"values\[0\]\.iou")
     refused(lambda r: r["layers"][0]["tensors"][2].update(inputs=[2]), "before its inputs")
     refused(lambda r: r["layers"][0]["tensors"][2]["histogram"]["float"].pop(), "63 and 64 bins")
 

@@ -188,3 +188,30 @@ def test_small_numbers_and_small_counts_are_said_as_a_person_says_them():
     assert ", p < 0.0001" in text
     assert "the same answer on 100 % of 1 sample; 25 right now wrong" in text
     assert "5 wrong now right, p = 0.13" in text
+
+
+def test_the_classes_that_lose_most_are_named():
+    report = make_report()
+    text = "\n".join(console(report))
+    at = text.index("classes   IoU of the classes that lose most, %: saved_model, then int8.tflite")
+    assert [line.strip() for line in text[at:].splitlines()[1:7]] == [
+        "class 6 (5.2 % of the pixels): 78.0, 72.0",
+        "class 13 (3.7 % of the pixels): 64.0, 58.0",
+        "class 20 (2.2 % of the pixels): 50.0, 44.0",
+        "class 27 (0.65 % of the pixels): 36.0, 30.0",
+        "class 5 (5.4 % of the pixels): 80.0, 75.0",
+        "and 25 more classes",
+    ]
+    alone = "\n".join(console(make_report(models=1)))
+    assert "IoU of the classes with the least, %: saved_model" in alone
+    assert alone.index("class 29 (") < alone.index("class 27 (")
+
+
+def test_several_outputs_are_told_apart():
+    report = make_report()
+    report["tasks"].append({**report["tasks"][0], "output": "other"})
+    text = "\n".join(console(report))
+    assert "metric    probabilities: top-1 accuracy [%]" in text
+    assert "flips     probabilities: int8.tflite: the same answer" in text
+    assert "probabilities: IoU of the classes" in text
+    assert "probabilities: answers that flip" in text

@@ -88,6 +88,7 @@ def test_names_that_are_no_tasks():
         ((5, 32, 32), (32, 32, 1), np.int64, None, "segmentation"),
         ((8, 8, 5), (32, 32), np.int32, np.array([[0, 4, 255]]), "segmentation"),
         ((32, 32, 1), (32, 32), np.int32, np.array([[0, 1, 1]]), "segmentation"),
+        ((32, 32, 1), (32, 32), np.uint8, np.array([[0, 255, 0]]), "segmentation"),
         ((32, 32, 1), (32, 32), np.uint8, np.array([[0, 1, 2]]), "image"),
         ((32, 32, 3), (32, 32, 3), np.uint8, np.array([[0, 1, 1]]), "image"),
         (DETECTION, (4, 5), np.float32, None, "detection"),

@@ -424,5 +424,6 @@ def _refuse_black_and_white(labels: Any) -> None:
     if values.tolist() == [0, IGNORE_INDEX]:
         raise DataError(
             "The labels are 0 and 255, and the model has two classes. If 255 is class 1, divide "
-            "the labels by 255; if it marks pixels that do not count, say --ignore_index=255."
+            "the labels by 255; if it marks pixels that do not count, say --ignore_index=255. For "
+            "images, which are no classes, choose the task image."
         )

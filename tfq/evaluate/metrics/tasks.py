@@ -98,7 +98,7 @@ def guess_task(
     - one vector and a class number or a one-hot row: classification;
     - scores [height, width, classes] or integers [height, width], and whole numbers [height, width]
       of an integer type: segmentation (of scores of another size, where all are classes; of a
-      single score, where all are 0 or 1);
+      single score, where all are 0 or 1, or all 0 or 255);
     - an output and numbers of the same shape: image where it has three axes of which the last is
       1, 3 or 4, else regression.
 
@@ -173,8 +173,8 @@ def _class_maps(
     if labels is None or min(size) < 2:
         return False
     values = np.unique(labels)
-    if classes == 1:
-        return size == label[:2] and values.tolist() == [0, 1]
+    if classes == 1:  # Of black and white masks too: what 255 means is then asked.
+        return size == label[:2] and values.tolist() in ([0, 1], [0, IGNORE_INDEX])
     ignored = classes <= IGNORE_INDEX
     return bool(np.all((values >= 0) & (values < classes) | (ignored & (values == IGNORE_INDEX))))
 
