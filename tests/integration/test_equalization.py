@@ -160,9 +160,14 @@ def test_edited_scales_are_checked(source, result):
     body["equalization"]["a"] = [1.0, 2.0]
     with pytest.raises(UsageError, match="2 channels of 'a', which this model has 8 of"):
         convert_model(source, images(64), plan=Plan.from_json(json.dumps(body)))
-    for wrong in ([0.0] * 8, [float("inf")] * 8, ["x"] * 8, 3):
+    for wrong, text in (
+        ([0.0] * 8, "lacks or garbles a field"),
+        ([float("inf")] * 8, "Infinity is no number"),
+        (["x"] * 8, "lacks or garbles a field"),
+        (3, "lacks or garbles a field"),
+    ):
         body["equalization"]["a"] = wrong
-        with pytest.raises(UsageError, match="lacks or garbles a field"):
+        with pytest.raises(UsageError, match=text):
             Plan.from_json(json.dumps(body))
 
 
