@@ -110,21 +110,21 @@ def test_tasks_and_metrics_by_output():
     as_dicts = evaluated(
         labels,
         task={"box": "embedding", "cls": "classification"},
-        metrics={"box": ["cosine"], "cls": "top1,f1"},
+        metrics={"box": ["cosine"], "cls": "top1,top3"},
     )
     as_text = evaluated(
         labels,
         task="box:embedding,cls:classification",
-        metrics="box:cosine,cls:top1,cls:f1",
+        metrics="box:cosine,cls:top1,cls:top3",
     )
     assert as_dicts == as_text
     assert [(m["output"], m["name"]) for m in as_text["metrics"]] == [
         ("cls", "top1"),
-        ("cls", "f1"),
+        ("cls", "top3"),
         ("box", "cosine"),
     ]
     # What is not said of an output is its default.
-    report = evaluated(metrics="cls:top1", ignore_index=255)
+    report = evaluated(metrics="cls:top1,seg:miou", ignore_index=255)
     assert [m["name"] for m in report["metrics"] if m["output"] == "cls"] == ["top1"]
     assert [m["name"] for m in report["metrics"] if m["output"] == "box"] == ["mae", "rmse", "r2"]
 
