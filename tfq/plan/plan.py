@@ -281,7 +281,7 @@ def _grid_in(body: Mapping[str, Any]) -> Grid:
 
 def _scales_in(body: list[float]) -> tuple[float, ...]:
     factors = tuple(float(f) for f in _numbers(body, (int, float)))
-    if not all(math.isfinite(f) and f > 0 for f in factors):
+    if not isinstance(body, list) or not all(math.isfinite(f) and f > 0 for f in factors):
         raise ValueError(f"bad scales: {body}")
     return factors
 
