@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfq.parts import ChannelSums, channel_axis, find_slices, spreads
+from tfq.parts import ChannelSums, channel_axis, decibel, find_slices, spreads
 
 
 def names(spread, axis=2, rank=3):
@@ -87,3 +87,10 @@ def test_sums_of_blocks_are_those_of_arrays(shape):
         assert p.max_abs == pytest.approx(np.abs(e - g).max())
         assert p.sqnr_db == pytest.approx(10 * np.log10(np.square(e).sum() / noise))
         assert p.spread_db == pytest.approx(10 * np.log10(np.square(varying).sum() / noise))
+
+
+def test_decibels_of_errors_without_bound():
+    assert decibel(100.0, 1.0) == pytest.approx(20)
+    assert decibel(1.0, 0.0) == np.inf
+    assert decibel(1.0, np.inf) == decibel(0.0, 1e300) == -np.inf
+    assert np.isnan(decibel(np.nan, np.nan))

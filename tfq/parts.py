@@ -210,5 +210,8 @@ def spreads(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def decibel(power: float, error: float) -> float:
-    """10 log10(power / error); inf without an error."""
-    return math.inf if error == 0 else 10 * math.log10(max(power, 1e-30) / error)
+    """10 log10(power / error); inf without an error, -inf where it has no bound."""
+    if error == 0:
+        return math.inf
+    ratio = max(power, 1e-30) / error
+    return -math.inf if ratio == 0 else 10 * math.log10(ratio)

@@ -86,5 +86,5 @@ def test_json_is_deterministic_and_finite():
     shuffled = dict(reversed(report.items()))
     assert to_json(report) == to_json(shuffled)
     report["metrics"][0]["values"][0]["value"] = math.nan
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(TfqError, match="infinite or NaN"):
         to_json(report)

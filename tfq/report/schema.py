@@ -74,7 +74,14 @@ def to_json(report: Mapping[str, Any]) -> bytes:
     """The report as ASCII JSON with sorted keys: equal reports have equal bytes.
 
     Raises:
-      ValueError: a number is not finite.
+      TfqError: a number is not finite.
     """
-    text = json.dumps(report, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(report, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise TfqError(
+            "A figure of this evaluation is infinite or NaN, which a report cannot hold: an output "
+            "of a model is so on some of the samples. Repair the samples or the model; the lines "
+            "of the terminal, without --json and --report, say which output."
+        ) from None
     return text.encode("ascii") + b"\n"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -21,6 +20,7 @@ from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import spec
 from tfq.graph.origin import has_fixed_range
+from tfq.parts import decibel
 from tfq.plan.plan import Plan
 from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import Emitted
@@ -265,10 +265,7 @@ def layer_errors(
             off = expected - dequantize(b.tensor(i), grid)
             sums[name][0] += float(np.sum(off * off))
             sums[name][1] += float(np.sum(expected * expected))
-    errors = [
-        LayerError(n, math.inf if e == 0 else 10 * math.log10(max(p, 1e-30) / e))
-        for n, (e, p) in sums.items()
-    ]
+    errors = [LayerError(n, decibel(p, e)) for n, (e, p) in sums.items()]
     return tuple(sorted(errors, key=lambda x: x.sqnr_db))
 
 
