@@ -26,7 +26,7 @@ from tfq.data.synthetic import TRAINED, UNCALIBRATED
 from tfq.equalize import Equalization, imbalances, rescale_prepared
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
-from tfq.graph.check import check_runs
+from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
 from tfq.graph.interface import Interface, read_interface
 from tfq.graph.model import Model
 from tfq.plan import patterns
@@ -47,7 +47,6 @@ from tfq.refusals import check_trained, refused, untrained, without_samples
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.rewrite.trained_ranges import with_clamps
-from tfq.runtime import Runner
 from tfq.sources import Cache, Source, load_source
 from tfq.summary import make_summary
 from tfq.trial import judge_change
@@ -164,8 +163,9 @@ class Run:
         if not custom or (self.integer and not set(custom) <= set(self.config.allow_float)):
             return  # None, or planning names all that stand in the way.
         try:
-            Runner(prepared.bytes)
-        except ModelError:
+            # Those that LiteRT has may answer what is damaged by ending the process.
+            run_in_child(prepared.bytes, where="the model")
+        except UnresolvedOpError:
             raise ModelError(
                 f"LiteRT cannot run {', '.join(custom)}, so nothing could be proven of the result. "
                 "Replace custom and Flex ops by builtin ones in the model, or convert the part "

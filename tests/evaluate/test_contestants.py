@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from flatbuffers import flexbuffers
 from small_models import Net, cnn, config_of, plan_of
 
 from tfq.convert import convert_model
 from tfq.errors import ModelError, UsageError
 from tfq.evaluate.contestants import kind_of, load_field
-from tfq.graph.model import Model, Quant
+from tfq.graph.model import Model, Op, Quant, Tensor
+from tfq.rewrite.core import new_op
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,35 @@ def test_kinds(float_model, int8_model):
     assert kind_of(mixed) == "mixed"
 
 
+def verified(model: Model) -> None:
+    """Adds what LiteRT's debugger writes: a custom op that LiteRT has, behind the last one."""
+    last = model.main.ops[-1].outputs[0]
+    real, difference = (Tensor(n, last.shape, "float32") for n in ("real", "difference"))
+    options = flexbuffers.Builder()
+    with options.Map():
+        options.Key("tolerance")
+        options.Float(5.0)
+        options.Key("log_if_failed")
+        options.Bool(False)
+    numeric_verify = Op("CUSTOM", [last, real], [difference], custom_code="NumericVerify")
+    numeric_verify.custom_options = bytes(options.Finish())
+    model.main.ops += [new_op("DEQUANTIZE", [last], real), numeric_verify]
+
+
+def test_a_file_with_custom_ops_of_litert_is_compared(float_model, int8_model):
+    model = Model.from_bytes(int8_model)
+    verified(model)
+    assert load_field([float_model, model.to_bytes()]).models[1].kind == "mixed"
+
+
+@pytest.mark.parametrize("custom", [False, True])
 @pytest.mark.parametrize("scale", [None, 0.0])
-def test_a_quantized_file_that_crashes_the_interpreter_is_an_error(float_model, int8_model, scale):
+def test_a_quantized_file_that_crashes_the_interpreter_is_an_error(
+    float_model, int8_model, scale, custom
+):
     damaged = Model.from_bytes(int8_model)
+    if custom:
+        verified(damaged)
     for op in damaged.main.ops:
         if op.name in ("CONV_2D", "ADD"):
             op.outputs[0].quant = None if scale is None else Quant.per_tensor(scale)

@@ -99,6 +99,31 @@ def test_a_refusal_of_the_interpreter_is_passed_on():
         check_runs(model.to_bytes())
 
 
+def with_custom(code: str) -> bytes:
+    """`small_model` and a custom op behind it."""
+    model = small_model()
+    made = Tensor("made", (1, 2, 4), "float32")
+    y = model.main.outputs[0]
+    model.main.ops.append(Op("CUSTOM", [y], [made], custom_code=code))
+    model.main.outputs = [made]
+    model.signatures = []
+    return model.to_bytes()
+
+
+@pytest.mark.parametrize("code", ["Mine", "FlexErf"])
+def test_of_ops_that_litert_lacks_only_the_structure_is_checked(code):
+    data = with_custom(code)
+    assert check_runs(data).main.ops[-1].custom_code == code
+    with pytest.raises(check.UnresolvedOpError, match=code):
+        check.run_in_child(data, where="it")
+
+
+def test_custom_ops_that_litert_has_are_run():
+    """This one compares tensors, and reads past the end of the list of them."""
+    with pytest.raises(ModelError, match=r"crashes the LiteRT interpreter"):
+        check_runs(with_custom("NumericVerify"))
+
+
 def test_a_crash_of_the_child_is_an_error_here(content, monkeypatch):
     import os
     import signal

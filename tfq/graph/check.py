@@ -7,6 +7,7 @@ then allocated and invoked once on zeros in a child process with limits on time 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -31,12 +32,23 @@ _KERNELS = ("xnnpack", "builtin")
 _MAX_TENSOR_BYTES = 2**31
 # Seconds that allocating and one run with each set of kernels may take, where nobody says else.
 TIME_LIMIT = 60.0
+# What LiteRT says of an op that it has no kernel for: a foreign custom op, or one of TensorFlow's.
+_UNRESOLVED = (
+    "Encountered unresolved custom op",
+    "Select TensorFlow op(s), included in the given model",
+    "Regular TensorFlow ops are not supported by this interpreter",
+)
+
+
+class UnresolvedOpError(ModelError):
+    """LiteRT has no kernel for an op of the model, so nothing of it can run."""
 
 
 def check_runs(model: bytes, *, where: str = "the model", time_limit: float | None = None) -> Model:
     """Checks a `.tflite` file's structure and runs it once in a child process.
 
-    A model with custom ops is only checked for its structure: LiteRT cannot run it alone.
+    Of a model with ops that LiteRT has no kernel for, only the structure is checked: no run of it
+    gets further than that. LiteRT has kernels of its own for some custom ops.
 
     Args:
       model: the file's bytes.
@@ -56,9 +68,8 @@ def check_runs(model: bytes, *, where: str = "the model", time_limit: float | No
     except MemoryError:
         raise ModelError(f"Cannot read {where}: it is damaged. Export or copy it again.") from None
     _check_structure(parsed, where)
-    if any(op.name == "CUSTOM" for graph in parsed.graphs for op in graph.ops):
-        return parsed
-    run_in_child(runnable(model), where=where, time_limit=time_limit)
+    with contextlib.suppress(UnresolvedOpError):
+        run_in_child(runnable(model), where=where, time_limit=time_limit)
     return parsed
 
 
@@ -81,6 +92,7 @@ def run_in_child(
       shapes, batch: what its inputs are resized to, as for `Runner`.
 
     Raises:
+      UnresolvedOpError: LiteRT has no kernel for one of its ops.
       ModelError: it crashes, is refused, takes too much memory, or does not finish.
     """
     resized: dict[str, Any] = {"shapes": shapes, "batch": batch}
@@ -98,7 +110,8 @@ def run_in_child(
             "an endless loop."
         )
     if code == 1 and said:
-        raise ModelError(f"{_start(where)} does not run: {said} Export or copy it again.")
+        kind = UnresolvedOpError if any(text in said for text in _UNRESOLVED) else ModelError
+        raise kind(f"{_start(where)} does not run: {said} Export or copy it again.")
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     raise ModelError(
         f"{_start(where)} crashes the LiteRT interpreter ({how}): it is damaged. "
