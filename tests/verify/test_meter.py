@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from tfq.graph.numerics import Grid
 from tfq.verify.meter import Meter
 
 N = 32
@@ -19,7 +20,8 @@ def measure(expected, got, step=0.1, **options):
     """The meter of an output [1, channels] or larger, sample by sample."""
     expected, got = np.asarray(expected, np.float32), np.asarray(got, np.float32)
     shape = (1, *expected.shape[1:])
-    meter = Meter("y", shape, step or None, step=step, **options)
+    grid = Grid("int8", (step,), (0,)) if step else None
+    meter = Meter("y", shape, step or None, grid=grid, **options)
     for e, r in zip(expected, got, strict=True):
         meter.add(e[None], r[None])
     return meter
@@ -56,6 +58,60 @@ def test_what_moves_by_less_than_a_step_has_nothing_to_lose():
     assert measure(y, np.full_like(y, 9.0)).collapsed
     # What moves by ten steps is not constant.
     assert measure(y, np.full_like(y, 3.0), step=0.0005).collapsed
+
+
+def test_a_step_that_others_need_excuses_nothing():
+    """All zero on the grid of values a hundred times as large."""
+    y = normal(N, 4, size=0.2)
+    assert measure(y, np.zeros_like(y), step=5.0).collapsed
+    assert not measure(y, on_grid(y, 0.01), step=0.01).collapsed
+
+
+def masked(value, size=3.0):
+    open_ = RNG.random((N, 10)) < 0.7
+    return np.where(open_, normal(N, 10, size=size), value), open_
+
+
+@pytest.mark.parametrize("value", [-1e9, -1e4, 1e6])
+def test_open_values_between_masks_are_not_hidden_by_them(value):
+    y, open_ = masked(value)
+    step = abs(value) / 255
+    meter = measure(y, on_grid(y, step), step=step)
+    assert meter.result().sqnr_db > 60
+    assert meter.collapsed
+    low, high = meter.result().hidden
+    assert low <= y[open_].min() < y[open_].max() <= high < 32
+    # With a mask that is near, and with exact ones, there is nothing to tell.
+    for y, _ in (masked(-60), masked(-1e9, size=0.0)):
+        step = float(-y.min()) / 255
+        assert not measure(y, on_grid(y, step), step=step).collapsed
+
+
+def test_masks_at_fixed_places_hide_too():
+    y = normal(N, 10, size=3.0)
+    y[:, 6:] = -1e9
+    assert measure(y, on_grid(y, 4e6), step=4e6).collapsed
+
+
+def test_an_infinite_mask_is_the_lowest_value():
+    y, _ = masked(-np.inf)
+    for step in (0.1, 0.0):
+        got = on_grid(np.maximum(y, -12.8), 0.1) if step else y
+        meter = measure(y, got, step=step)
+        assert not meter.collapsed
+        assert meter.result().sqnr_db > 40
+    assert measure(y, np.where(np.isinf(y), -12.8, 0)).collapsed
+
+
+def test_probabilities_that_are_all_zero_answer_nothing():
+    """An untrained softmax of a thousand classes; and a detector that saw nothing."""
+    y = np.exp(normal(N, 1000, size=0.1))
+    y /= y.sum(axis=1, keepdims=True)
+    meter = measure(y, np.zeros_like(y), step=1 / 256, has_parts=False)
+    assert meter.collapsed
+    assert meter.result().constant
+    seen = normal(N, 30, 20, 1, size=1e-4) ** 2
+    assert not measure(seen, np.zeros_like(seen), step=1 / 256, has_parts=False).collapsed
 
 
 def test_a_constant_shift_is_an_error_and_no_collapse():

@@ -116,6 +116,34 @@ def test_inside_of_a_model_it_is_said_where_the_output_suffers():
     assert convert(net.bytes(net.dense(joint, 8, bias=np.zeros(8))))[1] == []
 
 
+def beside_a_wide_one(op):
+    """An output "b" on the grid of what is 500 times as wide, and what is made of both."""
+    net = Net(3)
+    x = net.input(1, 16, name="x")
+    wide = net.dense(x, 8, weights=net.rng.normal(0, 50, (8, 16)), bias=np.zeros(8), out="a")
+    b = net.dense(x, 8, weights=net.rng.normal(0, 0.1, (8, 16)), bias=np.zeros(8), out="b")
+    if op == "MAXIMUM":
+        return net.bytes(b, net.op("MAXIMUM", b, wide, shape=(1, 8)))
+    joint = net.concat(wide, b, out="joint")
+    answer = net.dense(joint, 3, bias=np.zeros(3))
+    return net.bytes(*((b, answer) if op == "CONCATENATION" else (joint, answer)))
+
+
+@pytest.mark.parametrize("op", ["CONCATENATION", "MAXIMUM", "split"])
+def test_an_output_on_the_grid_of_a_wider_tensor_is_told(op):
+    options = {"split_output": "y0"} if op == "split" else {}
+    result, lost = convert(beside_a_wide_one(op), **options)
+    proof = result.summary["proof"]
+    name = "y0_1" if op == "split" else "y0"
+    assert [o["sqnr_db"] < 3 for o in proof["outputs"] if o["name"] == name] == [True]
+    assert proof["collapsed"] == [name]
+    collapse = [w for w in result.summary["warnings"] if "COLLAPSED" in w]
+    assert len(collapse) == 1
+    assert f"COLLAPSED: {name} no longer" in collapse[0]
+    if op == "CONCATENATION":
+        assert lost[0].startswith("AN INPUT OF A CONCATENATION IS LOST: b, ")
+
+
 def test_ordinary_models_are_not_warned_of():
     for seed in range(3):
         net = Net(seed)

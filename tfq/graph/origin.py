@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tfq.graph.model import Op, Tensor
+from tfq.graph.numerics import LIMITS, Grid
 from tfq.graph.optable import Kind, spec
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -44,3 +45,10 @@ def has_fixed_range(t: Tensor, producers: Mapping[Tensor, Op]) -> bool:
     so that what is small on it is meant to be small."""
     kinds = [None if op is None else spec(op.name) for op in makers(t, producers)]
     return all(s is not None and s.kind is Kind.FIXED for s in kinds)
+
+
+def last_grid(t: Tensor, producers: Mapping[Tensor, Op]) -> Grid | None:
+    """The grid that the values of `t` were on last, before they were made real; None if none."""
+    while (op := producers.get(t)) is not None and op.name == "DEQUANTIZE":
+        t = op.input(0)
+    return Grid.of(t.dtype, t.quant) if t.quant is not None and t.dtype in LIMITS else None

@@ -10,7 +10,7 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.origin import makers, moves
 from tfq.plan.patterns import short_name
 from tfq.plan.scheme import Config
-from tfq.verify.meter import FEW_STEPS, PartResult
+from tfq.verify.meter import FEW_STEPS, OutputError, PartResult
 from tfq.verify.proof import Proof
 from tfq.verify.starved import StarvedInput
 
@@ -71,9 +71,23 @@ class Advice:
         return (
             f"THE OUTPUT COLLAPSED: {', '.join(lost)} no longer follows the float model"
             + (f"; worst tensors: {', '.join(worst)}" if worst else "")
+            + "".join(f". {why}" for o in self.proof.outputs if (why := self._why(o)))
             + ". Do the samples look like what the model was trained on?"
             + _way_out(self.config)
         )
+
+    def _why(self, o: OutputError) -> str:
+        name = self.outputs.get(o.name, o.name)
+        if o.name not in self.proof.collapsed:
+            return ""
+        if o.hidden is not None:
+            return (
+                f"Values of {name} from {_span(*o.hidden)} are lost on a grid that larger ones "
+                "make coarse: mask in the model with a value near to them, as -50, or outside of it"
+            )
+        if o.constant and o.agreement is not None:
+            return f"{name} moves by less than a step, so that its answers cannot be told apart"
+        return ""
 
     def _part(self, tensor: str, p: PartResult) -> str:
         name = self.outputs.get(tensor, tensor)
@@ -134,21 +148,30 @@ class Advice:
                 yield op
 
     def _matters(self, s: StarvedInput) -> bool:
-        """Whether an output behind a starved input is less than good, and not told of already."""
+        """Whether a starved input is a poor output itself, or one behind it is less than good and
+        not told of already."""
+        for o in self.proof.outputs:
+            if o.name == s.tensor and _least(o) < _GOOD_DB:
+                return True
         for o in self.proof.outputs:
             if o.name not in s.outputs:
                 continue
             if o.name in s.moved_to:
                 return not any(p.starved for p in o.parts)
-            figures = [o.sqnr_db, *(p.spread_db for p in o.parts)]
-            if o.variation_db is not None and not o.constant:
-                figures.append(o.variation_db)
-            if min(figures) < _GOOD_DB:
+            if _least(o) < _GOOD_DB:
                 return True
         return False
 
     def _label(self, tensor: str) -> str:
         return self.layers.get(tensor) or short_name(tensor, {})
+
+
+def _least(o: OutputError) -> float:
+    """The lowest of an output's ratios."""
+    figures = [o.sqnr_db, *(p.spread_db for p in o.parts)]
+    if o.variation_db is not None and not o.constant:
+        figures.append(o.variation_db)
+    return min(figures)
 
 
 def _way_out(config: Config) -> str:

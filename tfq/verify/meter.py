@@ -8,15 +8,19 @@ position,
 
 so that a large offset, which any grid keeps, does not hide a small signal. An output collapsed if
 
- 1. its variation is lost: variation_db < 3, though the float output moves by a step of its grid or
-    more somewhere (what moves by less, no such grid can carry, and nothing is lost); or
+ 1. its variation is lost: variation_db < 3, though the float output moves by a step or more
+    somewhere, or by more than four of the steps that its own range needs, where what shares the
+    grid makes it coarser (what moves by less, no grid can carry, and nothing is lost); or
  2. it is elsewhere: sqnr_db < 3 with a mean error of more than a step; or
  3. its answers are lost. An answer is the largest value along the last axis; it is clear where it
     leads by two steps and by the median lead. Of at least three clear answers fewer than half are
     the same, and variation_db of the values less their mean along that axis is below 10; or
  4. it is of integers (class numbers, flags), and fewer than half of the values are the same, or, of
     three values or more that are not the commonest, so few that the commonest alone would do as
-    well.
+    well; or
+ 5. nothing of it is left: sqnr_db < 3, and of answers that vary fewer than half are the same (a
+    softmax of a thousand even classes that is zero everywhere); or
+ 6. its values but the extremes are lost: see `tfq.verify.magnitudes`.
 
 Where 1 holds and yet the answers vary and agree (Cohen's kappa against the commonest answer of at
 least 0.5), the output has not collapsed. One sample has no variation: 2 is judged alone.
@@ -37,7 +41,9 @@ import math
 
 import numpy as np
 
+from tfq.graph.numerics import INFINITE, Grid, activation_grid
 from tfq.parts import ChannelSums, PartFigures, decibel
+from tfq.verify.magnitudes import Magnitudes
 
 COLLAPSED_DB = 3.0
 # Fewer steps are a part's cue to be looked at, and fewer dB of its spread to be told of.
@@ -47,11 +53,18 @@ _CENTERED_DB = 10.0
 _AGREES = 0.5
 _FEW_ANSWERS = 3
 _CLEAR_STEPS = 2.0
+# A grid is another tensor's where its step is so many times what the output's own range needs.
+_COARSE = 4.0
 # A float output that moves by less than this share of its size does not move.
 _ROUNDING = 1e-4
 # Leads are counted by their binary order of magnitude.
 _ORDERS = 128
 _MOST_NUMBERS = 4096
+
+
+def is_starved(steps: float | None, spread_db: float) -> bool:
+    """Whether a part of an output has too little of a grid, where it has one."""
+    return steps is not None and steps < FEW_STEPS and spread_db < FEW_DB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +107,7 @@ class OutputError:
         integers.
       constant: whether the float output moves by less than a step between samples.
       parts: at least two where the output has parts that differ in range.
+      hidden: bounds of the values that are lost between extremes (`tfq.verify.magnitudes`).
     """
 
     name: str
@@ -105,6 +119,7 @@ class OutputError:
     variation_db: float | None = None
     constant: bool = False
     parts: tuple[PartResult, ...] = ()
+    hidden: tuple[float, float] | None = None
 
 
 class Meter:
@@ -114,7 +129,7 @@ class Meter:
       name: of the output tensor.
       shape: of the output.
       scale: of its own grid; None for float outputs.
-      step: of the grid that its values were on last; 0 if they never were.
+      grid: that its values were on last; None if they never were.
       counts: whether its values are integers that stand for no real numbers.
       has_parts: False where kernels fix the range of all values.
     """
@@ -125,22 +140,24 @@ class Meter:
         shape: tuple[int, ...],
         scale: float | None,
         *,
-        step: float = 0.0,
+        grid: Grid | None = None,
         counts: bool = False,
         has_parts: bool = True,
     ):
-        self.name, self.scale, self.step, self.counts = name, scale, step, counts
+        self.name, self.scale, self.grid, self.counts = name, scale, grid, counts
+        self.step = grid.scale[0] if grid is not None else 0.0
         self.has_parts = has_parts
         self.samples = self.count = 0
         self.absolute = self.max = 0.0
         self.sums = ChannelSums(shape)
         self.variation = _Variation()
         self.answers = _Answers()
+        self.magnitudes = Magnitudes()
         self.numbers = _Numbers()
 
     def add(self, expected: np.ndarray, real: np.ndarray) -> None:
         """Adds a sample: real values of the output's shape, of the float and the integer model."""
-        e, r = expected.astype(np.float64), real.astype(np.float64)
+        e, r = _open(expected.astype(np.float64), real.astype(np.float64), self.grid)
         off = np.abs(e - r)
         self.samples += 1
         self.count += off.size
@@ -151,6 +168,8 @@ class Meter:
             self.numbers.add(e, r)
             return
         self.variation.add(e, r, self.sums)
+        if self.has_parts:
+            self.magnitudes.add(e, r)
         if e.ndim and e.shape[-1] > 1:
             self.answers.add(e, r)
 
@@ -166,9 +185,24 @@ class Meter:
             return True
         if self._variation_lost(every):
             return not self.answers.agree
+        if self.samples > 1 and (self._nothing_left or self.hidden is not None):
+            return True
         return self.samples > 1 and (
             self.answers.lost(self.step) and self.variation.centered_db < _CENTERED_DB
         )
+
+    @property
+    def _nothing_left(self) -> bool:
+        """Rule 5."""
+        db = decibel(float(self.sums.power.sum()), float(self.sums.error.sum()))
+        return db < COLLAPSED_DB and self.answers.other
+
+    @property
+    def hidden(self) -> tuple[float, float] | None:
+        """Rule 6: bounds of the values that are lost between extremes; parts tell of their own."""
+        if self.counts or any(p.starved for p in self._parts()):
+            return None
+        return self.magnitudes.hidden(self.sums)
 
     def _elsewhere(self, at: slice) -> bool:
         """Rule 2."""
@@ -188,8 +222,18 @@ class Meter:
     def _still(self, at: slice) -> bool:
         """Whether the float values move by less than a step between samples."""
         size = np.maximum(np.abs(self.sums.low[at]), np.abs(self.sums.high[at]))
-        least = np.maximum(self.step, _ROUNDING * size)
+        least = np.maximum(self._excused, _ROUNDING * size)
         return bool(np.all(self.variation.reach(at) < least))
+
+    @property
+    def _excused(self) -> float:
+        """Movements below this are not expected of a grid: its step, or four of those that the
+        output's own range needs."""
+        if self.grid is None or not self.has_parts:
+            return self.step
+        low, high = float(self.sums.low.min()), float(self.sums.high.max())
+        own = activation_grid(low, high, "int16" if self.grid.dtype == "int16" else "int8")
+        return min(self.step, _COARSE * own.scale[0])
 
     def result(self) -> OutputError:
         n = max(self.count, 1)
@@ -205,6 +249,7 @@ class Meter:
             self.variation.db(slice(None), self.sums) if varies else None,
             varies and self._still(slice(None)),
             self._parts(),
+            self.hidden if self.samples > 1 else None,
         )
 
     def _parts(self) -> tuple[PartResult, ...]:
@@ -215,11 +260,24 @@ class Meter:
     def _part(self, p: PartFigures) -> PartResult:
         at = p.part.channels
         steps = (p.high - p.low) / self.step if self.step else None
-        starved = steps is not None and steps < FEW_STEPS and p.spread_db < FEW_DB
+        starved = is_starved(steps, p.spread_db)
         collapsed = self._elsewhere(at) or self._variation_lost(at)
         return PartResult(
             str(p.part), p.low, p.high, steps, p.sqnr_db, p.spread_db, starved, collapsed
         )
+
+
+def _open(e: np.ndarray, r: np.ndarray, grid: Grid | None) -> tuple[np.ndarray, np.ndarray]:
+    """Both models' values, where what stands for infinity in the float model's is an end of the
+    grid, which is all that a masked place can be."""
+    infinite = np.abs(e) >= INFINITE
+    if not infinite.any():
+        return e, r
+    if grid is not None:
+        low, high = grid.range()
+        return np.where(infinite, np.where(e < 0, low, high), e), r
+    same = infinite & (np.abs(r) >= INFINITE) & (np.sign(e) == np.sign(r))
+    return np.where(same, 0.0, e), np.where(same, 0.0, r)
 
 
 class _Variation:
@@ -307,6 +365,13 @@ class _Answers:
     def agree(self) -> bool:
         """Whether answers vary, and are the same much more often than the commonest would be."""
         return _kappa(*self.agreement, int(self.counts.max(initial=0))) >= _AGREES
+
+    @property
+    def other(self) -> bool:
+        """Whether answers vary, and most are others."""
+        places, same = self.agreement
+        commonest = int(self.counts.max(initial=0))
+        return places - commonest >= _FEW_ANSWERS and same < places / 2
 
     def lost(self, step: float) -> bool:
         """Whether most of the clear answers are others."""

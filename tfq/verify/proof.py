@@ -19,7 +19,7 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import spec
-from tfq.graph.origin import has_fixed_range
+from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import decibel
 from tfq.plan.plan import Plan
 from tfq.quantize.boundary import InputQuantizer, dequantized
@@ -179,16 +179,11 @@ def prove(
 def _meter(model: Model, t: Tensor) -> Meter:
     producers = model.main.producers()
     on_grid = t.quant is not None and t.dtype in LIMITS
-    inner = t
-    while (op := producers.get(inner)) is not None and op.name == "DEQUANTIZE":
-        inner = op.input(0)
     return Meter(
         t.name,
         t.shape,
         float(t.quant.scale[0]) if t.quant is not None and on_grid else None,
-        step=float(inner.quant.scale[0])
-        if inner.quant is not None and inner.dtype in LIMITS
-        else 0.0,
+        grid=last_grid(t, producers),
         counts=t.quant is None and not t.is_float,
         has_parts=not has_fixed_range(t, producers),
     )
