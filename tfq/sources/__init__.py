@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from tfq.graph.check import check_runs
 from tfq.graph.model import Model
 from tfq.sources import client, flatbuffer, memory, static_shapes
 from tfq.sources.cache import Cache, key_of, open_cache
+from tfq.sources.keras_archive import read_member
 from tfq.sources.layers import layer_names, layer_of
 from tfq.temporary import temporary_folder
 
@@ -128,6 +128,8 @@ def load_source(
             raise UsageError(
                 f"{path} has no signatures to choose from. Received: signature={signature!r}."
             )
+        if kind == "keras":
+            read_member(str(path), "config.json", str(path))  # What is damaged is said at once.
         return _convert(
             {
                 "kind": kind,
@@ -174,6 +176,7 @@ def certainly_untrained(source: Any) -> bool:
 
     Raises:
       UsageError: there is no model at the path.
+      ModelError: it is a damaged archive.
     """
     if not isinstance(source, str | os.PathLike):
         return False
@@ -182,15 +185,17 @@ def certainly_untrained(source: Any) -> bool:
     if kind == "tflite":
         return False
     try:
+        content: bytes | None
         if kind == "saved_model":
             content = b"".join(p.read_bytes() for p in path.glob("saved_model.pb*"))
         elif kind == "keras":
-            with zipfile.ZipFile(path) as archive:
-                content = archive.read("config.json")
+            content = read_member(str(path), "config.json", str(path))
         else:
             content = path.read_bytes()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except OSError:
         return False  # Loading says what is wrong.
+    if content is None:
+        return False
     return re.search(b"quant", content, re.IGNORECASE) is None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from tfq.errors import ModelError, UsageError, nearest
 from tfq.sources.causes import listed, root_cause
+from tfq.sources.keras_archive import member_names, read_member
 from tfq.sources.scan_graph import refuse_graph, refuse_saved_model
 from tfq.sources.tracing import Entry, trace_graph, trace_keras, trace_signature
 
@@ -90,14 +90,14 @@ def _keras_file(path: str, shown: str, batch: int, trusted: bool) -> tuple[Entry
     refuses, and files saved by tf_keras may hold layers that Keras 3 has no more."""
     import keras
 
-    _register_layers(path)
+    _register_layers(path, shown)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=not trusted)
     except Exception as e:  # Whatever a layer's from_config raises.
         first = root_cause(e)
     else:
         return trace_keras(model, batch=batch), []
-    if _written_by_keras_3(path):
+    if _written_by_keras_3(path, shown):
         raise ModelError(
             f"{shown} cannot be loaded: {first} For custom layers, pass the model object itself, "
             "or the SavedModel that model.export writes."
@@ -123,15 +123,14 @@ def _keras_file(path: str, shown: str, batch: int, trusted: bool) -> tuple[Entry
     ]
 
 
-def _register_layers(path: str) -> None:
+def _register_layers(path: str, shown: str) -> None:
     """Imports `tfq.keras` for a file that names its layers: importing it is what tells Keras of
     them, and files without them need not wait for it. By name, because it stands above this
     package, which it calls to read its data.
     """
-    try:
-        content = Path(path).read_bytes() if path.endswith((".h5", ".hdf5")) else _config(path)
-    except (OSError, KeyError, zipfile.BadZipFile):
-        return  # Loading says what is wrong.
+    content = read_member(path, "config.json", shown)
+    if content is None:  # An HDF5 file, whatever it is called.
+        content = Path(path).read_bytes()
     if b"tfq>" in content:
         for name in ("tfq.keras", "tfq.keras.batch_norm"):
             importlib.import_module(name)
@@ -140,7 +139,7 @@ def _register_layers(path: str) -> None:
 @contextlib.contextmanager
 def _wrappers_known(path: str) -> Iterator[None]:
     """Lets tf_keras load the wrappers of tensorflow-model-optimization that a file names."""
-    content = Path(path).read_bytes() if path.endswith((".h5", ".hdf5")) else b""
+    content = b"" if member_names(path, path) else Path(path).read_bytes()
     if not any(name in content for name in (b"QuantizeWrapper", b"PruneLow", b"ClusterWeights")):
         yield
         return
@@ -154,19 +153,13 @@ def _wrappers_known(path: str) -> Iterator[None]:
         yield
 
 
-def _config(path: str) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        return archive.read("config.json")
-
-
-def _written_by_keras_3(path: str) -> bool:
+def _written_by_keras_3(path: str, shown: str) -> bool:
     """Whether a `.keras` archive says so; tf_keras has nothing to add then."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            metadata = json.loads(archive.read("metadata.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        metadata = json.loads(read_member(path, "metadata.json", shown) or b"")
+    except ValueError:
         return False
-    return str(metadata.get("keras_version", "")).startswith("3")
+    return isinstance(metadata, dict) and str(metadata.get("keras_version", "")).startswith("3")
 
 
 def _frozen_graph(path: str, shown: str, batch: int, trusted: bool) -> Entry:

@@ -14,12 +14,12 @@ import builtins
 import io
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 from tfq.errors import ModelError
 from tfq.sources.causes import places
+from tfq.sources.keras_archive import member_names, read_member
 
 # Classes of Keras and tf_keras whose configuration is a program, or the name of a file with one.
 _PROGRAMS = {
@@ -99,13 +99,11 @@ def refuse_keras_file(path: str, shown: str) -> None:
     that the model was trained with.
 
     Raises:
-      ModelError: the message names the layers. A file that is damaged is left to the loaders.
+      ModelError: the message names the layers; or an archive is damaged. Another damaged file is
+        left to the loaders.
     """
-    found: list[str] = []
     # By content: loaders look at it too, and one file can be both.
-    if zipfile.is_zipfile(path):
-        found += _archive(path)
-    found += _hdf5(path)
+    found = [*_archive(path, shown), *_hdf5(path)]
     if found:
         raise ModelError(
             f"{shown} holds code, or names code: {places(found)}. Nothing of it was run. Say it "
@@ -114,20 +112,13 @@ def refuse_keras_file(path: str, shown: str) -> None:
         )
 
 
-def _archive(path: str) -> Iterator[str]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile):
-        return
-    with archive:
-        for name in archive.namelist():
-            try:
-                if name.endswith(".h5"):
-                    yield from _hdf5(io.BytesIO(archive.read(name)))
-                elif name == "config.json":
-                    yield from _text(archive.read(name))
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError):
-                continue  # Damaged or encrypted: nobody can load it.
+def _archive(path: str, shown: str) -> Iterator[str]:
+    """What cannot be read is an error: a loader may read around the damage."""
+    for name in member_names(path, shown):
+        if name.endswith(".h5"):
+            yield from _hdf5(io.BytesIO(read_member(path, name, shown) or b""))
+        elif name == "config.json":
+            yield from _text(read_member(path, name, shown) or b"")
 
 
 def _hdf5(file: Any) -> Iterator[str]:
