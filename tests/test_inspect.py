@@ -191,6 +191,15 @@ def test_a_pipe_gets_whole_names(inspect):
     assert "a/very/long/scope/" * 6 + "relu" in done.stdout
 
 
+def test_ops_out_of_order_are_shown_as_they_stand_and_that_is_said():
+    model = dense(float_tail=True)
+    assert "stand before" not in render("m", describe(model.to_bytes()))
+    model.main.ops.reverse()
+    info = describe(model.to_bytes())
+    assert [op["op"] for op in info["graphs"][0]["ops"]] == [op.label for op in model.main.ops]
+    assert "ops stand before what they read" in render("m", info)
+
+
 def test_json_holds_what_describe_says(inspect):
     done = inspect(dense(float_tail=True), "--json")
     assert (done.returncode, done.stderr) == (0, "")

@@ -59,6 +59,8 @@ def render(
     if info["description"]:
         head.append(_printable(info["description"]))
     lines = [_printable(name), f"  {', '.join(head)}", *_verdict(info)]
+    if not info["in_order"]:
+        lines.append("  ops stand before what they read: LiteRT's own kernels compute them wrongly")
     for s in info["signatures"]:
         key = f"signature {s['key']}" if s["key"] is not None else "no signature; by tensor"
         if s["graph"] != info["graphs"][0]["name"]:

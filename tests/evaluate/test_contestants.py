@@ -71,6 +71,18 @@ def test_a_quantized_file_that_crashes_the_interpreter_is_an_error(
         load_field([float_model, damaged.to_bytes()])
 
 
+@pytest.mark.parametrize("quantized", [False, True])
+def test_ops_out_of_order_are_sorted_and_that_is_said(float_model, int8_model, quantized, tmp_path):
+    model = Model.from_bytes(int8_model if quantized else float_model)
+    labels = [op.label for op in model.main.ops]
+    model.main.ops[1:3] = reversed(model.main.ops[1:3])
+    (tmp_path / "odd.TFLITE").write_bytes(model.to_bytes())
+    field = load_field([float_model, tmp_path / "odd.TFLITE"])
+    assert [op.label for op in Model.from_bytes(field.models[1].model).main.ops] == labels
+    (told,) = field.warnings
+    assert told.startswith(f"Ops of {tmp_path / 'odd.TFLITE'} stand before what they read")
+
+
 def test_the_first_float_model_is_the_reference_and_comes_first(float_model, int8_model, tmp_path):
     (tmp_path / "a.tflite").write_bytes(int8_model)
     (tmp_path / "b.tflite").write_bytes(float_model)

@@ -19,7 +19,7 @@ from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS
 from tfq.plan.plan import read_config
 from tfq.rewrite.split_output import split_outputs
-from tfq.sources import Cache, Source, load_source
+from tfq.sources import Cache, Source, in_order, load_source
 from tfq.sources.layers import layer_names
 
 _WIDE = ("int16",)
@@ -34,7 +34,7 @@ class Contestant:
       path: the file or folder, or None for bytes and objects.
       model: `.tflite` bytes that run; of a source model, its float conversion.
       file: the file's own bytes where the model is a `.tflite`, which `model` may differ from in
-        shapes that the file leaves open; else the same as `model`.
+        shapes that the file leaves open and in the order of ops; else the same as `model`.
       kind: "float32", "float16", "int8", "int16", or "mixed" where float ops are left.
       interface: names, shapes and types of its inputs and outputs.
       inputs: the reference's argument name -> this model's tensor name.
@@ -67,7 +67,7 @@ class Field:
       models: in the order of the report.
       specs: the inputs in real numbers, as data is given.
       outputs: names of the outputs, those of the reference.
-      warnings: what was taken to mean the same without its name saying so.
+      warnings: what was taken to mean the same without its name saying so, and what loading says.
     """
 
     models: tuple[Contestant, ...]
@@ -130,7 +130,7 @@ def load_field(
     order = [chosen, *(i for i in range(len(loaded)) if i != chosen)]
     first = read_interface(Model.from_bytes(loaded[chosen].model), signature)
     contestants = []
-    warnings += [found.unkept for found in loaded if found.unkept]
+    warnings += dict.fromkeys(warning for found in loaded for warning in found.warnings)
     for i in order:
         found = loaded[i]
         model = Model.from_bytes(found.model)
@@ -211,7 +211,7 @@ class _Loaded:
     kind: str
     layers: Mapping[str, str]
     cached: bool = False
-    unkept: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def _check_there(source: Any) -> None:
@@ -226,7 +226,7 @@ def _read(source: Any, signature: str | None) -> _Loaded | None:
     """A `.tflite` file or bytes; None for what has to be converted."""
     content = None
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else None
-    if path is not None and os.path.splitext(path)[1] in (".tflite", ".lite"):
+    if path is not None and os.path.splitext(path)[1].lower() in (".tflite", ".lite"):
         content = read_bytes(path)
     elif isinstance(source, bytes | bytearray | memoryview):
         content = bytes(source)
@@ -237,10 +237,18 @@ def _read(source: Any, signature: str | None) -> _Loaded | None:
     open_shapes = any(-1 in (t.signature or ()) for t in model.main.inputs)
     if kind != "float32" and not (kind == "float16" and open_shapes):
         # As a float one is: kernels may answer what is in a damaged file by ending the process.
-        check_runs(content, where=path or "the model")
-        return _Loaded(content, content, path, kind, layer_names(model))
+        ordered, moved = in_order(content, path or "the model")
+        model = check_runs(ordered, where=path or "the model")
+        return _Loaded(ordered, content, path, kind, layer_names(model), warnings=tuple(moved))
     loaded = load_source(source, signature=signature)
-    return _Loaded(loaded.model, content, path, "float32", loaded.layer_names)
+    return _Loaded(
+        loaded.model,
+        content,
+        path,
+        "float32",
+        loaded.layer_names,
+        warnings=loaded.warnings,
+    )
 
 
 def _convert(
@@ -254,7 +262,13 @@ def _convert(
         source, signature=signature, allow_code=allow_code, cache=cache, progress=progress
     )
     return _Loaded(
-        made.model, made.model, made.path, "float32", made.layer_names, made.cached, made.unkept
+        made.model,
+        made.model,
+        made.path,
+        "float32",
+        made.layer_names,
+        made.cached,
+        (*made.warnings, *filter(None, [made.unkept])),
     )
 
 

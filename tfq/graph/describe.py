@@ -13,6 +13,7 @@ import numpy as np
 
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import PACKED_BITS, Graph, Model, Op, Tensor
+from tfq.graph.order import sort_ops
 
 
 def describe(data: bytes, *, where: str = "the model") -> dict[str, Any]:
@@ -25,7 +26,8 @@ def describe(data: bytes, *, where: str = "the model") -> dict[str, Any]:
     Returns:
       `bytes`, `sha256`, `min_runtime_version` (or None), `description`, `signatures`,
       `fully_integer`, `float_tensors`, `weights` (per dtype: constants, values, bytes as stored; a
-      buffer that tensors share counts once), and `graphs`, each with `op_counts`, `ops`, `tensors`.
+      buffer that tensors share counts once), `graphs`, each with `op_counts`, `ops`, `tensors`, and
+      `in_order`: whether each op stands behind what it reads.
 
     Raises:
       ModelError: the bytes are not a well-formed model.
@@ -55,6 +57,8 @@ def describe(data: bytes, *, where: str = "the model") -> dict[str, Any]:
         ],
         "weights": count_weights(model),
         "graphs": [_graph(g) for g in model.graphs],
+        # Sorts them, so this comes last.
+        "in_order": not any(sort_ops(g) for g in model.graphs),
     }
 
 

@@ -17,6 +17,7 @@ from tfq.graph.check import check_runs
 from tfq.graph.model import Model
 from tfq.sources import client, flatbuffer, memory, static_shapes
 from tfq.sources.cache import Cache, key_of, open_cache
+from tfq.sources.flatbuffer import in_order
 from tfq.sources.keras_archive import read_member
 from tfq.sources.layers import layer_names, layer_of
 from tfq.temporary import temporary_folder
@@ -26,6 +27,7 @@ __all__ = [
     "Cache",
     "Source",
     "certainly_untrained",
+    "in_order",
     "layer_of",
     "load_source",
     "open_cache",
@@ -228,7 +230,7 @@ def _kind_of_path(path: Path) -> str:
 
 def _load_tflite(content: bytes, path: str | None, signature: str | None, batch: int) -> Source:
     where = path or "the .tflite model"
-    content, moved = flatbuffer.in_order(content, where)
+    content, moved = in_order(content, where)
     model = check_runs(content, where=where)
     flatbuffer.refuse_quantized(model, where)
     before = (len(model.signatures), len(model.graphs))

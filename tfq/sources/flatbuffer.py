@@ -32,7 +32,7 @@ def in_order(content: bytes, where: str) -> tuple[bytes, list[str]]:
     if not any(moved):
         return content, []
     return model.to_bytes(), [
-        "Ops of the file stand before what they read, which LiteRT's own kernels compute wrongly "
+        f"Ops of {where} stand before what they read, which LiteRT's own kernels compute wrongly "
         "(XNNPACK does not): they were sorted. What is compared is the sorted model."
     ]
 
