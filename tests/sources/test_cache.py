@@ -201,11 +201,11 @@ def test_the_least_recently_used_make_room(tmp_path):
     assert sorted(p.stem for p in (tmp_path / "cache").iterdir()) == ["a", "c", "d", "e"]
 
 
-def test_what_would_drive_out_all_others_is_not_kept(tmp_path):
+def test_what_would_drive_out_all_others_is_not_kept_and_that_is_said(tmp_path):
     for asked in (False, True):
-        kept = Cache(tmp_path / "cache", asked=asked, limit=1000)
-        why = kept.store("a", "x", bytes(400), {**ANSWER, "warnings": []})
-        assert ("too much" in why) == asked
+        kept = Cache(tmp_path / "cache", asked=asked, limit=4 << 20)
+        why = kept.store("a", "x", bytes(3 << 20), {**ANSWER, "warnings": []})
+        assert "/cache: it has 3 MB, and one of more than 1 MB would drive out the others" in why
     assert not (tmp_path / "cache").exists()
 
 

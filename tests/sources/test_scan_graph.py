@@ -174,11 +174,11 @@ def test_a_table_whose_argument_is_not_the_asset(edit):
     model.refused(r"InitializeTableFromTextFileV2 \(node")
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd"])
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "../assets.extra/x"])
 def test_assets_outside_of_the_folder(edit, name):
     model = edit("two")
     model.meta.asset_file_def[0].filename = name
-    model.refused(rf"the asset '{name}', which is a file outside of it")
+    model.refused(rf"the asset '{name}', which is a file outside of its assets")
 
 
 def test_assets_that_are_links(models, edit):
@@ -186,7 +186,7 @@ def test_assets_that_are_links(models, edit):
     (path,) = (model.path / "assets").iterdir()
     path.unlink()
     path.symlink_to(models / "words.txt")
-    model.refused(r"the asset 'words.txt', which is a file outside of it")
+    model.refused(r"the asset 'words.txt', which is a file outside of its assets")
 
 
 def test_the_first_tensorflow_restores_its_own_variables_alone(edit):

@@ -86,6 +86,14 @@ HOSTILE = {
         "the layer 'odd' reads the file '/etc/passwd'",
     ),
     "a module": (layer("Evil", "evil"), "is a Evil of the module evil, which is not Keras's"),
+    "a tokenizer of KerasHub": (
+        layer("SentencePieceTokenizer", "keras_hub.src.tokenizers", proto="/etc/passwd"),
+        "is a SentencePieceTokenizer of the module keras_hub.src.tokenizers",
+    ),
+    "a preset of KerasCV": (
+        layer("Backbone", "keras_cv.models", "keras_cv.models>Backbone", preset="hf://x"),
+        "is a Backbone of the module keras_cv.models",
+    ),
     "a builtin": (layer("Dense", activation=function("eval")), "eval of the module builtins"),
     "a function of a module": (
         layer("Dense", activation=function("system", "os")),

@@ -67,7 +67,7 @@ class Source:
       warnings: what the user should know.
       timings: seconds by stage of the conversion to float, whenever it was made.
       cached: whether that was made by an earlier run.
-      unkept: why it is not in the cache that the user named; else "".
+      unkept: why it is not in the cache that the user named, or too large for any; else "".
     """
 
     model: bytes

@@ -99,24 +99,27 @@ class Cache:
         return bytes(body[8 + size :]), header["answer"]
 
     def store(self, key: str, shown: str, model: bytes, answer: Mapping[str, Any]) -> str:
-        """Keeps a conversion; returns "" or, for a cache the user asked for, why it is not kept."""
+        """Keeps a conversion; returns "" or why it is not kept: for a cache that the user did not
+        ask for, only where it is too large."""
         header = json.dumps({"shown": shown, "answer": answer}).encode()
         body = len(header).to_bytes(8, "little") + header + model
         if len(body) > self._limit // _SHARE:
-            return self._complaint(f"it has {len(body) >> 20} MB, which is too much.")
+            # A user who is told that conversions are kept would wait for it, run after run.
+            return self._unkept(
+                f"it has {_size(len(body))}, and one of more than "
+                f"{_size(self._limit // _SHARE)} would drive out the others."
+            )
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_atomic(
                 self._folder / (key + _SUFFIX), _MAGIC + hashlib.sha256(body).digest() + body
             )
         except (OSError, TfqError) as e:
-            return self._complaint(str(e))
+            return self._unkept(str(e)) if self._asked else ""
         self._make_room()
         return ""
 
-    def _complaint(self, why: str) -> str:
-        if not self._asked:
-            return ""
+    def _unkept(self, why: str) -> str:
         return f"The float conversion is not kept in the cache {self._folder}: {why}"
 
     def _make_room(self) -> None:
@@ -134,6 +137,10 @@ class Cache:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             total -= size
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.4g} MB"
 
 
 def open_cache(where: str | os.PathLike[str] | None) -> Cache | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def load(request: dict[str, Any]) -> tuple[Entry, list[str]]:
     if kind == "saved_model":
         return _saved_model(path, shown, request.get("signature"), batch, trusted)
     if kind in ("keras", "h5"):
+        path = _by_its_kind(Path(path), Path(request["scratch"]))
         entry, warnings = _keras_file(path, shown, batch, trusted)
         if not trusted:  # Layers that stand for TensorFlow's ops, whatever they are called.
             refuse_graph(entry.function.graph.as_graph_def(), shown)
@@ -83,6 +85,19 @@ def _default_key(keys: list[str], shown: str) -> str:
         f"The SavedModel {shown} has several signatures and none is 'serving_default': "
         f"{', '.join(keys)}. Choose one with signature=."
     )
+
+
+def _by_its_kind(path: Path, scratch: Path) -> str:
+    """The file under a name that Keras knows: it takes no MODEL.H5 and no model.Keras."""
+    known = path.suffix.lower()
+    if path.suffix == known:
+        return str(path)
+    link = scratch / f"model{known}"
+    try:
+        link.symlink_to(path)
+    except OSError:  # A disk, or a user, without links.
+        shutil.copyfile(path, link)
+    return str(link)
 
 
 def _keras_file(path: str, shown: str, batch: int, trusted: bool) -> tuple[Entry, list[str]]:

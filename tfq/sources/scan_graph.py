@@ -67,12 +67,15 @@ def _said(node: Any, function: str) -> str:
 
 
 def _foreign_assets(graph: Any, folder: Path) -> Iterator[str]:
-    """Assets that are not in the folder of assets, by their name or by a symbolic link."""
-    home = os.path.realpath(folder)
+    """Assets that are not in the folder of assets, by their name or by a symbolic link.
+
+    `cache` hashes what is in that folder, so one elsewhere could change and nobody would see it.
+    """
+    home = os.path.join(os.path.realpath(folder), "assets")
     for asset in _assets(graph):
         name = os.fsdecode(asset.filename)
         if not os.path.realpath(folder / "assets" / name).startswith(home + os.sep):
-            yield f"the asset {name!r}, which is a file outside of it"
+            yield f"the asset {name!r}, which is a file outside of its assets"
 
 
 def _assets(graph: Any) -> list[Any]:

@@ -35,11 +35,9 @@ _VALUES = {
     "__bytes__", "__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__",
     "__tuple__",
 }  # fmt: skip
-# Packages that a configuration may name: loading it imports them.
-_PACKAGES = {
-    "keras", "keras_cv", "keras_hub", "keras_nlp", "tensorflow_model_optimization", "tf_keras",
-    "tfq",
-}  # fmt: skip
+# Packages that a configuration may name: loading it imports them. Those of Keras's that are about
+# one domain (keras_hub) are not among them: their objects read files and presets by many names.
+_PACKAGES = {"keras", "tensorflow_model_optimization", "tf_keras", "tfq"}
 # Modules of Keras whose functions compute; others read files, fetch, or load models.
 _FUNCTIONS = re.compile(
     r"(tf_)?keras(\.src)?\."
