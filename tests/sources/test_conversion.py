@@ -87,6 +87,18 @@ def test_old_h5_goes_through_tf_keras(convert, tf_folder):
     assert "loaded it with tf_keras" in done.answer["warnings"][0]
 
 
+@pytest.mark.parametrize("kind", ["h5", "keras"])
+def test_extensions_in_upper_case(convert, tmp_path, kind):
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])
+    model.save(tmp_path / f"m.{kind}")
+    (tmp_path / f"m.{kind}").rename(tmp_path / f"M.{kind.upper()}")
+    (tmp_path / "scratch").mkdir()
+    done = convert(tmp_path / f"M.{kind.upper()}", kind)
+    assert (done.ops, done.answer["warnings"]) == ([["RELU"]], [])
+
+
 def test_signatures_of_a_saved_model(convert, tf_folder):
     done = convert(tf_folder / "two", "saved_model", signature="second", batch=2)
     assert done.interface == ("second", ["a", "b"], ["larger", "sum"])
