@@ -85,6 +85,73 @@ def test_constants_that_fit_the_samples(model, x):
     assert warned(model, np.asarray(x, np.float32)) == ""
 
 
+def moved(name):
+    """Rescaling or Normalization as real models have it, behind ops that move values."""
+    net = Net()
+    x = net.input(1, 12, 12, 3, name="x")
+    if name == "crop":  # CenterCrop, Cropping2D
+        corners = [net.const(v, "int32") for v in ([0, 1, 1, 0], [1, 11, 11, 3], [1, 1, 1, 1])]
+        y = net.op("MUL", net.op("STRIDED_SLICE", x, *corners, shape=(1, 10, 10, 3)), 1 / 255)
+    elif name == "reversed channels":  # "caffe"
+        y = net.op("REVERSE_V2", x, net.const([3], "int32"), shape=x.shape)
+        y = net.op("ADD", y, net.const([-103.9, -116.8, -123.7]))
+    elif name == "channels first":
+        y = net.op("TRANSPOSE", x, net.const([0, 3, 1, 2], "int32"), shape=(1, 3, 12, 12))
+        y = net.op("SUB", y, net.const(np.reshape(MEAN, (1, 3, 1, 1))))
+    elif name == "mirrored":
+        edges = net.const([[0, 0], [1, 1], [1, 1], [0, 0]], "int32")
+        y = net.op("MUL", net.op("MIRROR_PAD", x, edges, shape=(1, 14, 14, 3)), 1 / 255)
+    elif name == "integers":
+        y = net.op("MUL", net.op("CAST", x), 1 / 255)
+    else:
+        raised = net.op("ADD", net.op("MUL", x, 1 / 127.5), -1.0)
+        if name == "two that agree":
+            other = net.op("TANH", net.op("DIV", x, 255.0))
+        elif name == "one that has none":
+            other = net.op("TANH", x)
+        elif name == "two that do not":
+            other = net.op("TANH", net.op("SUB", net.op("MUL", x, 2.0), 1.0))
+        else:
+            assert name == "one that goes on"
+            other = net.op("TANH", net.op("MUL", raised, 0.5))
+        return net.bytes(net.mean(net.conv(raised)), net.mean(other))
+    shape = (1, y.size)
+    return net.bytes(net.op("TANH", net.op("RESHAPE", y, net.const(shape, "int32"), shape=shape)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("crop", "divides them by 255"),
+        ("reversed channels", "subtracts 116.8, which is for 0 to 255"),
+        ("channels first", "subtracts 116.3, which is for 0 to 255"),
+        ("mirrored", "divides them by 255"),
+        ("integers", "divides them by 255"),
+        ("two that agree", "subtracts 1"),
+        ("one that has none", "subtracts 127.5"),
+        ("one that goes on", "subtracts 127.5"),
+        ("two that do not", ""),
+    ],
+)
+def test_constants_are_found_behind_what_moves_values(name, text):
+    assert text in warned(moved(name), UNIT)
+    assert bool(text) == bool(warned(moved(name), UNIT))
+    assert warned(moved(name), BYTES) == ""
+
+
+def test_constants_of_different_axes_end_where_they_meet():
+    net = Net()
+    y = net.op("SUB", net.input(1, 4, 3, name="x"), net.const(MEAN))
+    y = net.op("MUL", y, net.const(np.full((1, 4, 1), 0.5)))
+    assert "subtracts 116.3, which" in warned(net.bytes(net.op("TANH", y)), UNIT[:, 0, :4])
+
+
+def test_what_is_cut_off_is_another_number():
+    net = Net()
+    y = net.op("SUB", net.op("FLOOR_MOD", net.input(1, 9, name="x"), 1.0), 0.5)
+    assert warned(net.bytes(net.op("TANH", y)), BYTES.reshape(-1, 9)) == ""
+
+
 def test_sound_of_16_bits():
     model = behind(("DIV", None, 32768.0), shape=(400,))
     wave = np.random.default_rng(0).uniform(-1, 1, (8, 400)).astype(np.float32)

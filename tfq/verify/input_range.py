@@ -5,8 +5,8 @@ round; the file is then good for nothing. Three kinds of evidence are strong eno
 
 - a grid that was not calibrated from these samples (training chose it, the user, a plan), of which
   they use the part that a division by 255 leaves, or far beyond which they lie;
-- the constants of a Rescaling or Normalization behind the input, s * (x - c): samples that all are
-  nearly 0 beside c, or far beyond it, or that a division by 255 makes vanish;
+- the constants of a Rescaling or Normalization behind the input (`input_constants`), s * (x - c):
+  samples that all are nearly 0 beside c, or far beyond it, or that a division by 255 makes vanish;
 - for images, how the first layer and the whole network answer (`input_response`).
 
 Where none of them speaks, nothing is said: 0 to 1 for -1 to 1, for one, cannot be told.
@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid
+from tfq.verify.input_constants import affines
 from tfq.verify.input_response import Network
 
 Range = tuple[float, float]
@@ -55,9 +56,6 @@ _DIVISORS = {255: BYTE, 256: BYTE, 127.5: BYTE, 128: BYTE, 32767: _SOUND, 32768:
 
 # Values beyond a grid are a matter of the range rule, until they are many and it is far.
 _BEYOND, _TIMES = 0.1, 4.0
-
-_AFFINE = ("MUL", "DIV", "ADD", "SUB")
-_KEEPING = ("CAST", "PAD", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "QUANTIZE", "DEQUANTIZE")
 
 
 def near(value: float, wanted: float, tolerance: float = _NEARLY) -> bool:
@@ -173,24 +171,33 @@ def _of_grid(grid: Range | None, seen: Range, arrays: Sequence[np.ndarray]) -> _
 def _of_constants(
     graph: Graph, tensor: Tensor, seen: Range, arrays: Sequence[np.ndarray]
 ) -> tuple[str, tuple[Range, ...], bool]:
-    """What a Rescaling or Normalization says; at last whether there is one."""
-    scale, offset = _affine(graph, tensor)
-    if scale is None or offset is None:
-        return *_NOTHING, False
-    none = (*_NOTHING, True)
+    """What a Rescaling or Normalization says; at last whether there is one.
+
+    Where several read the input, all of them have to say that the samples do not fit.
+    """
+    found = [_of_affine(*a, seen, arrays) for a in affines(graph, tensor)]
+    if not found or not all(why for why, _ in found):
+        return *_NOTHING, bool(found)
+    return *found[0], True
+
+
+def _of_affine(
+    scale: np.ndarray, offset: np.ndarray, seen: Range, arrays: Sequence[np.ndarray]
+) -> _Finding:
+    """What s * x + o says, of `affines`."""
     largest = max(abs(seen[0]), abs(seen[1]))
     if not largest or (scale <= 0).any():
-        return none
+        return _NOTHING
     if not offset.any():
         divisor = 1 / float(np.median(scale))
         known = min(_DIVISORS, key=lambda d: abs(divisor - d))
         if not near(divisor, known, _ALIKE) or largest > 1 + _NEARLY:
-            return none
+            return _NOTHING
         range_ = _DIVISORS[known]
-        return f"it divides them by {known:g}, which is for {span(range_)}", (range_,), True
+        return f"it divides them by {known:g}, which is for {span(range_)}", (range_,)
     center = -offset / scale
     if (center <= 0).any():
-        return none
+        return _NOTHING
     middle, spread = float(np.median(center)), float(np.median(1 / scale))
     wanted = (middle - 2 * spread, middle + 2 * spread)
     for range_ in (BYTE, UNIT):
@@ -204,55 +211,11 @@ def _of_constants(
     if spread != 1 or wanted == BYTE:
         text += f", which is for {span(wanted)}"
     if largest < float(center.min()) / _VANISHED:
-        return f"{text}; beside that they are all nearly 0", (wanted,), True
+        return f"{text}; beside that they are all nearly 0", (wanted,)
     mean = float(np.mean([np.mean(np.abs(a)) for a in arrays]))
     if mean > _FAR * float(center.max()) and mean > _FAR * float((1 / scale).max()):
-        return f"{text}; they are far beyond that", (wanted,), True
-    return none
-
-
-def _affine(graph: Graph, tensor: Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Scale and offset of what constants make of an input at once; None without any."""
-    consumers = graph.consumers()
-    scale, offset, found = np.ones(1), np.zeros(1), False
-    while True:
-        readers = consumers.get(tensor, [])
-        if len(readers) != 1:
-            break
-        op, place = readers[0]
-        if op.name in _KEEPING:
-            tensor = op.outputs[0]
-            continue
-        constant = _constant(op, place)
-        if constant is None or (op.name == "DIV" and place == 1):
-            break
-        if op.name == "MUL":
-            scale, offset = scale * constant, offset * constant
-        elif op.name == "DIV":
-            if not constant.all():
-                break
-            scale, offset = scale / constant, offset / constant
-        elif op.name == "ADD":
-            offset = offset + constant
-        elif place == 0:
-            offset = offset - constant
-        else:
-            scale, offset = -scale, constant - offset
-        scale, offset = np.broadcast_arrays(scale, offset)
-        tensor, found = op.outputs[0], True
-        if getattr(op.options, "fusedActivationFunction", 0):
-            break
-    return (scale, offset) if found else (None, None)
-
-
-def _constant(op: Op, place: int) -> np.ndarray | None:
-    """The other operand of arithmetic, if it is one number, or one for each channel."""
-    if op.name not in _AFFINE or len(op.inputs) != 2:
-        return None
-    other = op.inputs[1 - place]
-    if other is None or not other.is_const or other.size != max(other.shape[-1:], default=1):
-        return None
-    return other.values().astype(np.float64).reshape(-1)
+        return f"{text}; they are far beyond that", (wanted,)
+    return _NOTHING
 
 
 def _of_answers(
