@@ -3,11 +3,12 @@ whole say nothing of the smaller ones.
 
 Boxes in pixels and scores of 0 to 1 in one tensor [1, 64, 10] are parts [..., 0:4] and [..., 4:10]:
 the error of the scores is a millionth of the boxes' power. A part is a run of neighbouring channels
-of like spread (largest less smallest value), or every n-th channel where kinds take turns.
+of like spread (largest less smallest value); every n-th channel, or the same runs of every n, where
+kinds take turns; or the channels on one side of a gap, wherever they are.
 
 The axis is the last one, or where that has more than 1,024 values the one before it, as in
-predictions [1, 84, 8400]. Sums are kept per channel, so memory does not grow with samples or
-positions.
+predictions [1, 84, 8400], if that has fewer. Sums are kept per channel, so memory does not grow
+with samples or positions.
 """
 
 from __future__ import annotations
@@ -22,45 +23,74 @@ import numpy as np
 _ALIKE = 3.0
 # So many bits below the widest channel everything is equally small, also for 16 bits.
 _REACH = 12.0
+# So many bits below the widest channel eight steps are left of 8 bits.
+_FEW = 5.0
 _MOST_CHANNELS = 1024
 _MOST_PARTS = 8
+_MOST_NAMED = 3
+# So many runs are named before a period is looked for.
+_FEW_RUNS = 3
 # A spread below this share of a channel's size, or of the widest spread, is float rounding: the
 # channel is constant.
 _ROUNDING, _NOTHING = 1e-5, 2.0**-20
 
+# Indexes an axis: a slice, or the numbers of channels.
+Channels = slice | np.ndarray
+
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """`start:stop:step` of one axis of a tensor with `rank` axes; prints as "[..., 4:10]"."""
+    """Channels of one axis of a tensor with `rank` axes.
+
+    `start:stop:step`, or `start:stop` of every `period` channels ("[..., 4:25 of every 25]"), or
+    those `picked` ("[..., 3, 7, 12 and 9 more]").
+    """
 
     axis: int
     rank: int
     start: int
     stop: int
     step: int = 1
+    period: int = 0
+    size: int = 0
+    picked: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        stride = f":{self.step}" if self.step > 1 else ""
         behind = ", :" * (self.rank - 1 - self.axis)
-        return f"[..., {self.start}:{self.stop}{stride}{behind}]"
+        if self.picked:
+            named = ", ".join(str(i) for i in self.picked[:_MOST_NAMED])
+            more = len(self.picked) - _MOST_NAMED
+            return f"[..., {named}{f' and {more} more' if more > 0 else ''}{behind}]"
+        stride = f":{self.step}" if self.step > 1 else ""
+        every = f" of every {self.period}" if self.period else ""
+        return f"[..., {self.start}:{self.stop}{stride}{every}{behind}]"
 
     def of(self, values: np.ndarray) -> np.ndarray:
-        """The part of `values`, a view."""
-        at: list[slice] = [slice(None)] * values.ndim
+        """The part of `values`."""
+        at: list[slice | np.ndarray] = [slice(None)] * values.ndim
         at[self.axis] = self.channels
         return values[tuple(at)]
 
     @property
-    def channels(self) -> slice:
+    def channels(self) -> Channels:
+        if self.picked:
+            return np.array(self.picked)
+        if self.period:
+            every = np.arange(self.size)
+            return np.flatnonzero(
+                (every % self.period >= self.start) & (every % self.period < self.stop)
+            )
         return slice(self.start, self.stop, self.step)
 
 
 def channel_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis whose slices can be parts, or None."""
-    for axis in (len(shape) - 1, len(shape) - 2):
-        if axis >= 1 and shape[axis] <= _MOST_CHANNELS:
-            return axis if shape[axis] > 1 else None
-    return None
+    """The axis whose slices can be parts, or None. Of several axes the first is the batch's."""
+    last = len(shape) - 1
+    if last < 0:
+        return None
+    if shape[last] > _MOST_CHANNELS and last > 1 and 1 < shape[last - 1] <= _MOST_CHANNELS:
+        return last - 1
+    return last if shape[last] > 1 else None
 
 
 def find_slices(spread: np.ndarray, axis: int, rank: int) -> tuple[Slice, ...]:
@@ -71,8 +101,7 @@ def find_slices(spread: np.ndarray, axis: int, rank: int) -> tuple[Slice, ...]:
       axis, rank: of the tensor.
 
     Returns:
-      At least two parts that cover all channels, or none where all are alike or where they are in
-      no order that a few slices can name.
+      At least two parts that cover all channels, or none where all are alike.
     """
     live = spread > _NOTHING * spread.max(initial=0.0)
     if live.sum() < 2:
@@ -89,24 +118,48 @@ def find_slices(spread: np.ndarray, axis: int, rank: int) -> tuple[Slice, ...]:
         ((gaps[i], (ordered[i] + ordered[i + 1]) / 2) for i in np.flatnonzero(gaps > _ALIKE)),
         reverse=True,
     )
+    wide = len(cuts)
+    few = int(np.searchsorted(ordered, ordered[-1] - _FEW))
+    if few > 0 and gaps[few - 1] <= _ALIKE:
+        # No gap, but the last of a chain have as little left.
+        cuts.append((gaps[few - 1], (ordered[few - 1] + ordered[few]) / 2))
     for count in range(len(cuts), 0, -1):
         level = np.searchsorted(sorted(c for _, c in cuts[:count]), bits)
         found = _named(level, axis, rank)
         if found:
             return found
-    return ()
+    if not wide:
+        return ()
+    small = bits < cuts[0][1]
+    return tuple(
+        Slice(axis, rank, 0, spread.size, picked=tuple(np.flatnonzero(at).tolist()))
+        for at in (~small, small)
+    )
 
 
 def _named(level: np.ndarray, axis: int, rank: int) -> tuple[Slice, ...]:
-    """Runs of one level, or every n-th channel."""
-    edges = [0, *(np.flatnonzero(np.diff(level)) + 1).tolist(), level.size]
-    if len(edges) - 1 <= _MOST_PARTS:
-        return tuple(Slice(axis, rank, a, b) for a, b in itertools.pairwise(edges))
-    for period in range(2, _MOST_PARTS + 1):
-        first = level[:period]
-        if np.array_equal(np.resize(first, level.size), level):
-            return tuple(Slice(axis, rank, i, level.size, period) for i in range(period))
+    """Runs of one level, every n-th channel, or the same runs of every n channels."""
+    runs = _runs(level)
+    if len(runs) > _FEW_RUNS:
+        for period in range(2, _MOST_PARTS + 1):
+            if np.array_equal(np.resize(level[:period], level.size), level):
+                return tuple(Slice(axis, rank, i, level.size, period) for i in range(period))
+        for period in range(_MOST_PARTS + 1, min(level.size // 2, _MOST_CHANNELS) + 1):
+            if level.size % period or np.any(level.reshape(-1, period) != level[:period]):
+                continue
+            every = _runs(level[:period])
+            if len(every) <= _MOST_PARTS:
+                return tuple(
+                    Slice(axis, rank, a, b, period=period, size=level.size) for a, b in every
+                )
+    if len(runs) <= _MOST_PARTS:
+        return tuple(Slice(axis, rank, a, b) for a, b in runs)
     return ()
+
+
+def _runs(level: np.ndarray) -> list[tuple[int, int]]:
+    edges = [0, *(np.flatnonzero(np.diff(level)) + 1).tolist(), level.size]
+    return list(itertools.pairwise(edges))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +192,7 @@ class ChannelSums:
     def __init__(self, shape: tuple[int, ...]):
         self.axis = channel_axis(shape)
         self.rank = len(shape)
+        self._inner = 1 if self.axis is None else math.prod(shape[self.axis + 1 :])
         channels = 1 if self.axis is None else shape[self.axis]
         self.count = 0  # Values of a channel.
         self.low = np.full(channels, np.inf)
@@ -149,8 +203,7 @@ class ChannelSums:
         """`values` as [outer, channels, inner]."""
         if self.axis is None:
             return values.reshape(1, 1, -1)
-        inner = math.prod(values.shape[self.axis + 1 :])
-        return values.reshape(-1, values.shape[self.axis], inner)
+        return values.reshape(-1, self.low.size, self._inner)
 
     def add(self, expected: np.ndarray, got: np.ndarray) -> None:
         """Adds real values of the output's shape, of one sample or several."""

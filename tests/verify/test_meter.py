@@ -207,6 +207,32 @@ def test_scores_beside_boxes_starve():
     assert [p.starved for p in fine.parts] == [False, False]
 
 
+@pytest.mark.parametrize(
+    ("spreads", "shape", "starved"),
+    [
+        ([256, 64, 16, 4, 1], (1, 5), "[..., 3:5]"),  # No gap between two of them.
+        (([640] * 4 + [0.5] * 21) * 3, (1, 75), "[..., 4:25 of every 25]"),
+        (([640] * 4 + [0.5] * 21) * 5, (1, 3, 3, 125), "[..., 4:25 of every 25]"),
+        ([900] * 8 + [0.3] * 8, (16,), "[..., 8:16]"),
+        ([900] * 1024 + [0.3] * 1024, (1, 2048), "[..., 1024:2048]"),
+        (
+            [9, 1e-3, 9, 9, 1e-3, 1e-3, 9, 1e-3, 9, 9, 9, 1e-3, 9],
+            (1, 13),
+            "[..., 1, 4, 5 and 2 more]",
+        ),
+    ],
+)
+def test_every_form_of_output_has_its_parts(spreads, shape, starved):
+    y = RNG.uniform(-0.5, 0.5, (N, *shape)) * np.array(spreads)
+    step = max(spreads) / 255
+    meter = Meter("y", shape, step, grid=Grid("int8", (step,), (0,)))
+    for v in y.astype(np.float32):
+        meter.add(v, on_grid(v, step))
+    result = meter.result()
+    assert result.sqnr_db > 40
+    assert [p.part for p in result.parts if p.starved] == [starved]
+
+
 def test_exact_parts_do_not_starve():
     """Flags of 0 and 1 on a grid of step 1."""
     y = np.concatenate([RNG.integers(0, 200, (N, 4)), RNG.integers(0, 2, (N, 4))], axis=-1).astype(

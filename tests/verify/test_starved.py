@@ -116,6 +116,22 @@ def test_inside_of_a_model_it_is_said_where_the_output_suffers():
     assert convert(net.bytes(net.dense(joint, 8, bias=np.zeros(8))))[1] == []
 
 
+def test_the_starved_inputs_of_one_concatenation_are_told_at_once():
+    net = Net(3)
+    x = net.input(1, 16, name="x")
+    heads = []
+    for i in range(5):
+        wide = net.rng.normal(0, 60, (12, 16))
+        heads.append(net.dense(x, 12, weights=wide, bias=np.zeros(12), out=f"box{i}"))
+        heads.append(net.dense(x, 12, bias=np.zeros(12), out=f"score{i}"))
+    joint = net.op("CONCATENATION", *heads, shape=(10, 12), axis=0, out="joint")
+    _, (warning,) = convert(net.bytes(joint))
+    assert warning.startswith(
+        "5 INPUTS OF A CONCATENATION ARE LOST: score0, score1, score2 and 2 more; the worst, score"
+    )
+    assert warning.count("--split_output=y0") == 1
+
+
 def beside_a_wide_one(op):
     """An output "b" on the grid of what is 500 times as wide, and what is made of both."""
     net = Net(3)

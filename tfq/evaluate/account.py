@@ -20,10 +20,9 @@ from tfq.evaluate.scoring import Scorer
 from tfq.evaluate.verdict import verdict
 from tfq.graph.describe import describe
 from tfq.graph.model import Model
-from tfq.graph.numerics import LIMITS
-from tfq.graph.origin import has_fixed_range
+from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import PartFigures, decibel
-from tfq.verify.meter import FEW_DB, FEW_STEPS
+from tfq.verify.meter import is_starved
 
 _VERSION = 1
 _PACKAGES = ("tfq", "ai-edge-litert", "tensorflow", "numpy", "scikit-learn")
@@ -173,12 +172,8 @@ def _grid_of_output(m: Contestant, tensor: str) -> tuple[float, bool]:
     t = next((t for t in graph.outputs if t.name == tensor), None)
     if t is None:
         return 0.0, False
-    inner = t
-    while (op := producers.get(inner)) is not None and op.name == "DEQUANTIZE":
-        inner = op.input(0)
-    quantized = inner.quant is not None and inner.dtype in LIMITS
-    step = float(inner.quant.scale[0]) if inner.quant is not None and quantized else 0.0
-    return step, not has_fixed_range(t, producers)
+    grid = last_grid(t, producers)
+    return grid.scale[0] if grid is not None else 0.0, not has_fixed_range(t, producers)
 
 
 def _part(p: PartFigures, step: float) -> dict[str, Any]:
@@ -191,7 +186,7 @@ def _part(p: PartFigures, step: float) -> dict[str, Any]:
         "sqnr_db": finite(p.sqnr_db),
         "spread_db": finite(p.spread_db),
         "max_abs": p.max_abs,
-        "starved": steps is not None and steps < FEW_STEPS and p.spread_db < FEW_DB,
+        "starved": is_starved(steps, p.spread_db),
     }
 
 

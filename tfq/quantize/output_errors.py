@@ -13,7 +13,7 @@ import numpy as np
 
 from tfq.graph.model import Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
-from tfq.graph.origin import has_fixed_range
+from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import Slice, channel_axis, find_slices, spreads
 from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.emit import Emitted
@@ -59,10 +59,7 @@ def watched(float_model: Model, emitted: Emitted) -> list[Watched]:
     found = []
 
     def add(output: Tensor, t: Tensor, e: Tensor, argument: str, centered: bool) -> None:
-        inner = e
-        while (op := made.get(inner)) is not None and op.name == "DEQUANTIZE":
-            inner = op.input(0)
-        on_grid = inner.quant is not None and inner.dtype in LIMITS
+        grid = last_grid(e, made)
         found.append(
             Watched(
                 output.name,
@@ -70,8 +67,8 @@ def watched(float_model: Model, emitted: Emitted) -> list[Watched]:
                 float_index[t],
                 index[e],
                 Grid.of(e.dtype, e.quant) if e.quant is not None and e.dtype in LIMITS else None,
-                float(inner.quant.scale[0]) if inner.quant is not None and on_grid else 0.0,
-                not e.is_float and not on_grid,
+                grid.scale[0] if grid is not None else 0.0,
+                not e.is_float and grid is None,
                 centered,
                 centered or has_fixed_range(t, producers),
             )

@@ -16,6 +16,7 @@ from tfq.verify.starved import StarvedInput
 
 # A rule that names more layers than this is not one to paste: the whole model is meant.
 _MOST = 12
+_MOST_LABELS = 3
 # Outputs as good as this do not need what a concatenation inside of the model lost.
 _GOOD_DB = 30.0
 
@@ -54,8 +55,10 @@ class Advice:
             for p in o.parts
             if p.starved and o.name not in self.proof.collapsed
         ]
-        found += [self._input(s) for s in self.proof.starved if self._matters(s)]
-        return found
+        joints: dict[str, list[StarvedInput]] = {}
+        for s in filter(self._matters, self.proof.starved):
+            joints.setdefault(s.joint, []).append(s)
+        return found + [self._inputs(of_one) for of_one in joints.values()]
 
     def _collapsed_parts(self) -> list[str]:
         return [
@@ -99,15 +102,25 @@ class Advice:
             + self._ways(name, [t for t in self.graph.outputs if t.name == tensor], p.steps)
         )
 
-    def _input(self, s: StarvedInput) -> str:
+    def _inputs(self, starved: Sequence[StarvedInput]) -> str:
+        """Of one concatenation, with the figures of the worst."""
+        s = min(starved, key=lambda each: each.spread_db)
         joint = [t for op in self.graph.ops for t in op.outputs if t.name.startswith(s.joint)]
         joint = [t for t in joint if t.name == s.joint] or joint[:1]
         names = [self.outputs.get(n, n) for n in s.moved_to]
         where = f"output {names[0]}" if names else self._label(s.joint)
+        if len(starved) == 1:
+            which = f"AN INPUT OF A CONCATENATION IS LOST: {self._label(s.tensor)}"
+        else:
+            labels = list(dict.fromkeys(self._label(each.tensor) for each in starved))
+            more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
+            which = (
+                f"{len(starved)} INPUTS OF A CONCATENATION ARE LOST: "
+                f"{', '.join(labels[:_MOST_LABELS])}{more}; the worst, {self._label(s.tensor)}"
+            )
         return (
-            f"AN INPUT OF A CONCATENATION IS LOST: {self._label(s.tensor)}, "
-            f"{_span(s.low, s.high)}, has {_steps(s.steps)} of the grid that {where} gives to all "
-            f"its inputs; {max(s.spread_db, -99):.1f} dB of its differences are left. "
+            f"{which}, {_span(s.low, s.high)}, has {_steps(s.steps)} of the grid that {where} "
+            f"gives to all its inputs; {max(s.spread_db, -99):.1f} dB of its differences are left. "
             + self._ways(names[0] if names else "", joint, s.steps)
         )
 

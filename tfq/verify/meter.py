@@ -42,7 +42,7 @@ import math
 import numpy as np
 
 from tfq.graph.numerics import INFINITE, Grid, activation_grid
-from tfq.parts import ChannelSums, PartFigures, decibel
+from tfq.parts import Channels, ChannelSums, PartFigures, decibel
 from tfq.verify.magnitudes import Magnitudes
 
 COLLAPSED_DB = 3.0
@@ -204,7 +204,7 @@ class Meter:
             return None
         return self.magnitudes.hidden(self.sums)
 
-    def _elsewhere(self, at: slice) -> bool:
+    def _elsewhere(self, at: Channels) -> bool:
         """Rule 2."""
         error, power = float(self.sums.error[at].sum()), float(self.sums.power[at].sum())
         if not power or decibel(power, error) >= COLLAPSED_DB:
@@ -213,13 +213,13 @@ class Meter:
         # The root of the mean square for the mean, which is not kept by channel.
         return math.sqrt(error / values) > self.step
 
-    def _variation_lost(self, at: slice) -> bool:
+    def _variation_lost(self, at: Channels) -> bool:
         """Rule 1."""
         if self.samples < 2 or self._still(at):
             return False
         return self.variation.db(at, self.sums) < COLLAPSED_DB
 
-    def _still(self, at: slice) -> bool:
+    def _still(self, at: Channels) -> bool:
         """Whether the float values move by less than a step between samples."""
         size = np.maximum(np.abs(self.sums.low[at]), np.abs(self.sums.high[at]))
         least = np.maximum(self._excused, _ROUNDING * size)
@@ -310,11 +310,11 @@ class _Variation:
             if k == 0:
                 np.maximum(self.moved, np.abs(by_channel).max(axis=(0, 2)), out=self.moved)
 
-    def reach(self, at: slice) -> np.ndarray:
+    def reach(self, at: Channels) -> np.ndarray:
         """How far the float values get from those of the first sample, by channel."""
         return self.moved[at]
 
-    def db(self, at: slice, sums: ChannelSums) -> float:
+    def db(self, at: Channels, sums: ChannelSums) -> float:
         """Of the channels `at`."""
         found = []
         for squares, total in zip(self.squares, self.totals, strict=True):

@@ -89,6 +89,20 @@ def test_histograms_hold_every_value_once():
             assert np.sum(integers < edge - half) - 1 <= n <= np.sum(integers <= edge + half) + 1
 
 
+def test_parts_lie_along_the_axis_before_a_long_one():
+    """As in predictions [1, 84, 8400]."""
+    net = Net()
+    x = net.input(1, 6, 1100, name="x")
+    size = np.array([500, 500, 500, 500, 1, 1], np.float32).reshape(1, 6, 1)
+    source = net.bytes(net.op("MUL", x, net.const(size), shape=(1, 6, 1100), out="y"))
+    floats, _, samples, analysis = analyse(source)
+    values = np.stack(values_of(floats, samples)["y"])
+    boxes, scores = by_name(analysis)["y"].parts
+    assert (boxes.name, scores.name) == ("[..., 0:4, :]", "[..., 4:6, :]")
+    part = values[..., 4:6, :]
+    assert (scores.low, scores.high) == (part.min(), part.max())
+
+
 def test_layers_have_the_names_given():
     *_, analysis = analyse(cnn(), layer_names={"conv": "block/conv"})
     assert by_name(analysis)["conv"].layer == "block/conv"

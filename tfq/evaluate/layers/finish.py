@@ -23,7 +23,7 @@ from tfq.evaluate.layers.tally import Errors, Tally, real
 from tfq.evaluate.layers.weights import imbalance, weight_figures
 from tfq.evaluate.layers.work import Partial
 from tfq.graph.numerics import LIMITS
-from tfq.parts import channel_axis, find_slices, spreads
+from tfq.parts import channel_axis, decibel, find_slices, spreads
 
 _MIDDLE = Percentile(99.99)
 # A grid up to so many times as wide as the values is shown whole beside them.
@@ -91,7 +91,7 @@ def _reading(errors: Errors | None, tally: Tally) -> Reading | None:
     each = count / bias.size
     shift = min(math.fsum(bias * bias / each) / squares, 1.0) if squares else None
     return Reading(
-        sqnr_db=10 * math.log10(max(power, 1e-30) / squares) if squares else math.inf,
+        sqnr_db=decibel(power, squares),
         mean_lsb=real(errors.magnitudes) / count,
         max_lsb=errors.largest,
         bias_lsb=abs(math.fsum(bias)) / count,
@@ -121,12 +121,14 @@ def _channels(p: Pair, tally: Tally) -> Channels | None:
 
 
 def _parts(p: Pair, tally: Tally) -> tuple[PartRange, ...]:
-    axis = len(p.shape) - 1
-    if channel_axis(p.shape) != axis:
+    axis = channel_axis(p.shape)
+    if axis is None:
         return ()
+    last = not tally.part_low.size
+    low, high = (tally.low, tally.high) if last else (tally.part_low, tally.part_high)
     return tuple(
-        PartRange(str(s), float(tally.low[s.channels].min()), float(tally.high[s.channels].max()))
-        for s in find_slices(spreads(tally.low, tally.high), axis, len(p.shape))
+        PartRange(str(s), float(low[s.channels].min()), float(high[s.channels].max()))
+        for s in find_slices(spreads(low, high), axis, len(p.shape))
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from tfq.calibrate.sketch import Sketch
 from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.parts import channel_axis
 
 # Values looked at together: two float32 buffers of so many stay in the cache of a core (2 MB).
 _CHUNK = 1 << 18
@@ -136,6 +137,8 @@ class Tally:
       power: sum of the squares of the float values in LSB, in steps of 2^-80.
       beyond: how many float values lie beyond the grid by more than half a step.
       low, high: float32 [channels], the float values' extremes.
+      part_low, part_high: the same along the axis whose slices can be parts (`tfq.parts`);
+        empty where that is no other than the channels', or there is none.
       q_low, q_high: int32 [channels], the extremes of the integers as the model runs.
       counts: int64 [256 or 65536], how often each integer occurs as the model runs, from the
         lowest.
@@ -153,6 +156,10 @@ class Tally:
         self.high = np.full(channels, -np.inf, np.float32)
         self.q_low = np.full(channels, highest, np.int32)
         self.q_high = np.full(channels, lowest, np.int32)
+        axis = channel_axis(shape)
+        parts = 0 if axis is None or axis == len(shape) - 1 else shape[axis]
+        self.part_low = np.full(parts, np.inf, np.float32)
+        self.part_high = np.full(parts, -np.inf, np.float32)
         self.counts = np.zeros(highest - lowest + 1, np.int64)
         self.isolated: Errors | None = None
         self.accumulated: Errors | None = None
@@ -195,6 +202,10 @@ class Tally:
     ) -> None:
         """The second half of `add`: errors and the channels' extremes."""
         channels = self.low.size
+        if self.part_low.size:
+            by_part = expected.reshape(-1, self.part_low.size, channels)
+            np.minimum(self.part_low, by_part.min(axis=(0, 2)), out=self.part_low)
+            np.maximum(self.part_high, by_part.max(axis=(0, 2)), out=self.part_high)
         y = expected.reshape(-1, channels)
         alone = None if isolated is None else isolated.reshape(-1, channels)
         running = None if accumulated is None else accumulated.reshape(-1, channels)
@@ -242,6 +253,8 @@ class Tally:
         self.beyond += other.beyond
         np.minimum(self.low, other.low, out=self.low)
         np.maximum(self.high, other.high, out=self.high)
+        np.minimum(self.part_low, other.part_low, out=self.part_low)
+        np.maximum(self.part_high, other.part_high, out=self.part_high)
         np.minimum(self.q_low, other.q_low, out=self.q_low)
         np.maximum(self.q_high, other.q_high, out=self.q_high)
         self.counts += other.counts
