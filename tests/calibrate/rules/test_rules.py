@@ -272,6 +272,43 @@ def test_robust_says_how_far_it_goes():
     assert Robust(gap=10.0)(sketch, bits=8, symmetric=True)[1] == max(-sketch.min, sketch.max)
 
 
+def test_robust_reaches_further_where_few_values_were_seen():
+    samples = np.random.default_rng(2).standard_normal((40, 3))
+    sketch = sketch_of(*samples)
+    lo, hi = Robust()(sketch, bits=8, symmetric=False)
+    for end, extremes, sign in ((lo, samples.min(axis=1), -1), (hi, samples.max(axis=1), 1)):
+        further = np.sqrt(6) / np.pi * extremes.std() * np.log(200 / 40)
+        assert sign * end == pytest.approx(max(sign * extremes) + further, rel=0.01)
+    exact = MinMax()(sketch, bits=8, symmetric=False)
+    assert Robust(expected=40)(sketch, bits=8, symmetric=False) == exact
+    assert Robust(small=2)(sketch, bits=8, symmetric=False) == exact
+    assert Robust(fewest=41)(sketch, bits=8, symmetric=False) == exact
+
+
+@pytest.mark.parametrize(("few", "share"), [(24, 0.55), (60, 0.55), (150, 0.75)])
+def test_robust_cuts_off_fewer_unseen_samples_and_does_not_waste_the_grid(few, share):
+    rng = np.random.default_rng(3)
+    cut = {"minmax": 0, "robust": 0}
+    for _ in range(40):
+        samples = rng.standard_normal((few + 400, 3)) * np.exp(0.2 * rng.standard_normal(3))
+        sketch = sketch_of(*samples[:few], mode="minmax")
+        widths = {}
+        for rule in (MinMax(), Robust()):
+            lo, hi = rule(sketch, bits=8, symmetric=False)
+            unseen = samples[few:]
+            cut[rule.name] += int(np.sum(((unseen < lo) | (unseen > hi)).any(axis=1)))
+            widths[rule.name] = hi - lo
+        assert widths["robust"] <= 1.7 * widths["minmax"]
+    assert cut["robust"] < share * cut["minmax"]
+
+
+def test_robust_keeps_a_bound_that_all_samples_reach():
+    samples = np.clip(np.random.default_rng(4).standard_normal((40, 50)), -1, None)
+    lo, hi = Robust()(sketch_of(*samples), bits=8, symmetric=False)
+    assert lo == -1
+    assert hi > samples.max()
+
+
 def test_rules_by_name():
     assert get_rule("percentile") == Percentile(99.99)
     assert get_rule("percentile:99.9") == Percentile(99.9)

@@ -377,7 +377,9 @@ def test_the_remedy_mends_the_tensor_and_the_model(judged, builder, cause, where
     case, before, findings = judged(builder)
     after, config = case.convert(**options_of(findings[0]))
     output = before.tensors[-1].name
-    assert decibels(after, output) > decibels(before, output) + 3
+    # Of a starved part the gain is in the part; the whole is the others', whose grid was fine.
+    gain = 2 if cause == "starved_part" else 3
+    assert decibels(after, output) > decibels(before, output) + gain
     if where != output and cause not in HIDDEN:
         assert decibels(after, where) > decibels(before, where) + 3
     left = [f for f in judge(after, options=config) if f.tensor == where and f.cause == cause]

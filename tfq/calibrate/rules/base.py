@@ -27,7 +27,7 @@ class RangeRule:
     needs_histogram: ClassVar[bool] = True
 
     def __call__(self, sketch: Sketch, *, bits: int, symmetric: bool) -> tuple[float, float]:
-        """Returns (lo, hi) with lo <= 0 <= hi within the observed range (extended to zero).
+        """Returns (lo, hi) with lo <= 0 <= hi within `limits` (extended to zero).
 
         Args:
           sketch: the tensor's statistics.
@@ -46,8 +46,9 @@ class RangeRule:
                 "'moving_average' or 'robust'."
             )
         lo, hi = self.choose(sketch, bits, symmetric)
-        lo = min(max(lo, sketch.min), 0.0)
-        hi = max(min(hi, sketch.max), 0.0)
+        least, most = self.limits(sketch)
+        lo = min(max(lo, least), 0.0)
+        hi = max(min(hi, most), 0.0)
         if symmetric:
             hi = max(-lo, hi)
             lo = -hi
@@ -56,6 +57,10 @@ class RangeRule:
     def choose(self, sketch: Sketch, bits: int, symmetric: bool) -> tuple[float, float]:
         """The rule itself. The caller clips the result and extends it to hold zero."""
         raise NotImplementedError
+
+    def limits(self, sketch: Sketch) -> tuple[float, float]:
+        """Where the caller clips the result: at the extremes, for rules that only leave out."""
+        return sketch.min, sketch.max
 
     def get_config(self) -> dict[str, Any]:
         """The rule as plain data: its name and parameters."""

@@ -1,8 +1,9 @@
-"""The default range rule: exact extremes, unless a few samples are absurd."""
+"""The default range rule: exact extremes, unless a few samples are absurd or all say too little."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,16 @@ class Robust(RangeRule):
     of 1.4 from 100 on. Nothing rejected gives the exact minimum and maximum; otherwise the range
     ends at the upper edge of the bin of the largest extreme kept (at most 0.8 % beyond it).
 
+    A tensor of few values (`small`, in the mean of its samples) has not shown its range on a few
+    samples: an output of three values and 40 samples are cut off on every tenth sample that comes
+    later. Its range reaches to where `expected` samples would be expected to take it. The extremes
+    of n samples taken as Gumbel-distributed (the limit for extremes of many kinds), the largest of
+    all moves outwards by the Gumbel scale, sqrt(6)/pi of their deviation, times ln(expected / n),
+    at most a share of the range (`most`), since extremes that differ by orders of magnitude are no
+    sign of more to come. Extremes that are all alike, at a bound such as a ReLU's zero, do not
+    move. Not below `fewest` samples, which say nothing of a deviation, and not on a side where any
+    was rejected.
+
     The rule looks at whole samples, not at values, because a rare peak of every sample is what the
     network's decisions hang on, while a broken sample is broken everywhere.
     """
@@ -38,17 +49,44 @@ class Robust(RangeRule):
     gap: float = 0.5
     spread: float = 2.0
     enough: int = 100
+    small: int = 64
+    expected: int = 200
+    fewest: int = 8
+    most: float = 0.25
 
     def __post_init__(self) -> None:
         require(0 <= self.share < 0.5, self.name, "share", "in [0, 0.5)", self.share)
         require(self.gap > 0, self.name, "gap", "positive (octaves)", self.gap)
         require(self.spread >= 0, self.name, "spread", "at least 0", self.spread)
         require(self.enough > 0, self.name, "enough", "positive", self.enough)
+        require(self.small >= 0, self.name, "small", "at least 0", self.small)
+        require(self.expected > 0, self.name, "expected", "positive", self.expected)
+        require(self.most >= 0, self.name, "most", "at least 0", self.most)
+        require(self.fewest > 1, self.name, "fewest", "at least 2", self.fewest)
 
     def choose(self, sketch: Sketch, bits: int, symmetric: bool) -> tuple[float, float]:
         low = self._reach(sketch.sample_minima(), -1.0)
         high = self._reach(sketch.sample_maxima(), 1.0)
-        return (sketch.min if low is None else -low, sketch.max if high is None else high)
+        least, most = self.limits(sketch)
+        return (least if low is None else -low, most if high is None else high)
+
+    def limits(self, sketch: Sketch) -> tuple[float, float]:
+        if sketch.count > self.small * sketch.samples:
+            return sketch.min, sketch.max
+        most = self.most * (sketch.max - sketch.min)
+        return (
+            sketch.min - min(self._unseen(sketch.sample_minima()), most),
+            sketch.max + min(self._unseen(sketch.sample_maxima()), most),
+        )
+
+    def _unseen(self, extremes: Bins) -> float:
+        """How much further than on these samples `expected` ones are likely to reach."""
+        n = int(extremes.counts.sum())
+        if not self.fewest <= n < self.expected:
+            return 0.0
+        mean = float(extremes.centers @ extremes.counts) / n
+        variance = float((extremes.centers - mean) ** 2 @ extremes.counts) / n
+        return math.sqrt(6 * variance) / math.pi * math.log(self.expected / n)
 
     def _reach(self, extremes: Bins, sign: float) -> float | None:
         """The magnitude up to which samples are kept on one side; None to keep all."""
