@@ -8,6 +8,7 @@ from small_models import Net, config_of
 from tfq.verify.advice import Advice
 from tfq.verify.meter import OutputError, PartResult
 from tfq.verify.proof import LayerError, Proof
+from tfq.verify.starved import StarvedInput
 
 
 def proof_of(collapsed=(), parts=()):
@@ -48,3 +49,25 @@ def test_a_part_that_collapsed_is_named_and_one_that_starves_is_told_once():
     assert text.startswith("A PART OF AN OUTPUT IS LOST: scores[..., 2:4], 0 to 1, has 0.5 steps")
     assert "--int16='^(t:0)$' --output_type=int16" in text
     assert told(proof_of()) == []
+
+
+def test_an_output_that_starves_as_an_input_is_told():
+    """A grid that training chose, say."""
+    starved = StarvedInput("t:0", "joint", ("u",), (), -0.3, 0.3, 0.1, -2.0)
+    proof = dataclasses.replace(proof_of(), starved=(starved,))
+    (text,) = told(proof)
+    assert text.startswith("AN INPUT OF A CONCATENATION IS LOST: t:0, -0.3 to 0.3, has 0.1 steps")
+    (output,) = proof.outputs
+    good = dataclasses.replace(output, sqnr_db=40.0, variation_db=40.0)
+    assert told(dataclasses.replace(proof, outputs=(good,))) == []
+
+
+def test_a_collapse_says_what_is_hidden_or_cannot_be_told_apart():
+    proof = proof_of(("t:0",))
+    (output,) = proof.outputs
+    hidden = dataclasses.replace(output, hidden=(-4.0, 8.0))
+    (text,) = told(dataclasses.replace(proof, outputs=(hidden,)))
+    assert "Values of scores from -4 to 8 are lost on a grid that larger ones make coarse" in text
+    still = dataclasses.replace(output, constant=True, agreement=0.1)
+    (text,) = told(dataclasses.replace(proof, outputs=(still,)))
+    assert "scores moves by less than a step, so that its answers cannot be told apart." in text

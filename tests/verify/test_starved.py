@@ -146,18 +146,25 @@ def beside_a_wide_one(op):
 
 
 @pytest.mark.parametrize("op", ["CONCATENATION", "MAXIMUM", "split"])
-def test_an_output_on_the_grid_of_a_wider_tensor_is_told(op):
+def test_an_output_beside_a_wider_tensor_has_its_own_grid(op):
     options = {"split_output": "y0"} if op == "split" else {}
     result, lost = convert(beside_a_wide_one(op), **options)
     proof = result.summary["proof"]
-    name = "y0_1" if op == "split" else "y0"
-    assert [o["sqnr_db"] < 3 for o in proof["outputs"] if o["name"] == name] == [True]
-    assert proof["collapsed"] == [name]
-    collapse = [w for w in result.summary["warnings"] if "COLLAPSED" in w]
-    assert len(collapse) == 1
-    assert f"COLLAPSED: {name} no longer" in collapse[0]
-    if op == "CONCATENATION":
-        assert lost[0].startswith("AN INPUT OF A CONCATENATION IS LOST: b, ")
+    assert min(o["sqnr_db"] for o in proof["outputs"]) > 28
+    assert proof["collapsed"] == []
+    # Of a maximum the few held back samples can show channels where the narrow one wins each time.
+    assert lost == [] or op == "MAXIMUM"
+    ratio = [result.plan.tensors[n].grid.scale[0] for n in ("a", "b")]
+    assert ratio[0] > 100 * ratio[1]
+
+
+def test_an_output_beside_one_of_like_range_shares_its_grid():
+    net = Net(3)
+    x = net.input(1, 16, name="x")
+    a, b = net.dense(x, 8, out="a"), net.dense(x, 8, out="b")
+    source = net.bytes(b, net.dense(net.concat(a, b, out="joint"), 3))
+    plan = plan_of(source, draw(source, 30))
+    assert plan.grid("b") == plan.grid("joint") == plan.grid("a")
 
 
 def test_ordinary_models_are_not_warned_of():

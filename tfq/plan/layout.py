@@ -177,6 +177,35 @@ def make_layout(
     )
 
 
+def joined_outputs(graph: Graph, layout: Layout) -> list[Tensor]:
+    """Outputs that share a grid with other tensors since a concatenation, say, reads them too."""
+    found = []
+    consumers = graph.consumers()
+    for t in graph.outputs:
+        if layout.dtypes.get(t) not in ("int8", "int16"):
+            continue
+        if layout.groups.find(t) in layout.groups.pinned:
+            continue
+        for op, _ in consumers.get(t, []):
+            s, mode = spec(op.name), layout.choices[op].mode
+            if mode == INTEGER and s is not None and s.kind is Kind.SAME and len(op.inputs) > 1:
+                found.append(t)
+                break
+    return found
+
+
+def set_apart(
+    layout: Layout,
+    graph: Graph,
+    config: Config,
+    trained: Mapping[str, Grid],
+    tensors: Collection[Tensor],
+) -> Layout:
+    """The same with grids of their own for some `joined_outputs`: what joins them requantizes."""
+    groups = _tie(graph, config, layout.choices, layout.dtypes, trained, layout.integers, tensors)
+    return dataclasses.replace(layout, groups=groups)
+
+
 def _stays_integers(
     op: Op, choice: Choice, dtypes: Mapping[Tensor, str], integers: Collection[Tensor]
 ) -> bool:
@@ -325,6 +354,7 @@ def _tie(
     dtypes: Mapping[Tensor, str],
     trained: Mapping[str, Grid],
     integers: Collection[Tensor],
+    apart: Collection[Tensor] = (),
 ) -> Groups:
     groups = Groups()
     for t in graph.tensors():
@@ -364,6 +394,8 @@ def _tie(
         alike = len({p[0] for p in pins if p is not None}) == 1 and None not in pins
         alike &= all(_holds(p[0], c) for p in pins if p is not None for c in consts)
         for t, pin in zip(data, pins, strict=True):
+            if t in apart and len(op.inputs) > 1:
+                continue
             # A sigmoid's fixed grid would cut off what it is concatenated with: it is requantized.
             if pin is None or alike or len(op.inputs) == 1:
                 groups.tie(t, outs[0])

@@ -11,12 +11,22 @@ from tfq.calibrate.statistics import Statistics
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import FLOAT, Grid, activation_grid, symmetric_grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
-from tfq.plan.layout import Choice, Layout, data_inputs, float_outputs
+from tfq.plan.layout import (
+    Choice,
+    Layout,
+    data_inputs,
+    float_outputs,
+    joined_outputs,
+    set_apart,
+)
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
 from tfq.plan.power import largest_square_root
 from tfq.plan.ranges import Ranges, finite_extremes
 from tfq.plan.scheme import Config
 from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, Beside, largest_scale, plan_weights
+
+# An output whose values span less of a shared grid than one in so many gets its own.
+_NARROW = 8.0
 
 
 def make_plan(
@@ -42,6 +52,13 @@ def make_plan(
       TfqError: a tensor lacks statistics.
     """
     maker = _PlanMaker(graph, layout, statistics, config, trained)
+    if joined := joined_outputs(graph, layout):
+        free = set_apart(layout, graph, config, trained, joined)
+        own = _PlanMaker(graph, free, statistics, config, trained)
+        narrow = [t for t in joined if _NARROW * own.span(t) < maker.span(t) and not own.is_zero(t)]
+        if narrow:
+            free = set_apart(layout, graph, config, trained, narrow)
+            maker = _PlanMaker(graph, free, statistics, config, trained)
     tensors = maker.tensors()
     ops = {op.key: maker.op(op) for op in graph.ops}
     return Plan(
@@ -85,6 +102,15 @@ class _PlanMaker:
                     continue
                 plans[t.name] = self.tensor(t)
         return plans
+
+    def is_zero(self, t: Tensor) -> bool:
+        """Whether all that shares the grid of `t` was zero on every sample."""
+        return self._ranges.is_zero(t)
+
+    def span(self, t: Tensor) -> float:
+        """How much the grid of `t` spans, in real units."""
+        low, high = self.tensor(t).grid.range()
+        return high - low
 
     def _is_inside(self, t: Tensor) -> bool:
         op = self._producers.get(t)
