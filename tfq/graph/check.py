@@ -67,7 +67,7 @@ def check_runs(model: bytes, *, where: str = "the model", time_limit: float | No
         parsed = Model.from_bytes(model, where=where)
     except MemoryError:
         raise ModelError(f"Cannot read {where}: it is damaged. Export or copy it again.") from None
-    _check_structure(parsed, where)
+    check_structure(parsed, where)
     with contextlib.suppress(UnresolvedOpError):
         run_in_child(runnable(model), where=where, time_limit=time_limit)
     return parsed
@@ -123,8 +123,12 @@ def _start(where: str) -> str:
     return where[:1].upper() + where[1:] if where.startswith("the ") else where
 
 
-def _check_structure(model: Model, where: str) -> None:
-    """What the interpreter trusts without looking: dimensions, and who computes what."""
+def check_structure(model: Model, where: str) -> None:
+    """What the interpreter trusts without looking: dimensions, and who computes what.
+
+    Raises:
+      ModelError: the message names the tensor, and the op where one reads it too early.
+    """
     for graph in model.graphs:
         for tensor in graph.tensors():
             bad = [d for d in tensor.shape if d < 0]

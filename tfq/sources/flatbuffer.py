@@ -33,7 +33,7 @@ def in_order(content: bytes, where: str) -> tuple[bytes, list[str]]:
         return content, []
     return model.to_bytes(), [
         f"Ops of {where} stand before what they read, which LiteRT's own kernels compute wrongly "
-        "(XNNPACK does not): they were sorted. What is compared is the sorted model."
+        "(XNNPACK does not): they were sorted. What follows is about the sorted model."
     ]
 
 

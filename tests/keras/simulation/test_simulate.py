@@ -150,9 +150,22 @@ def test_what_cannot_be_simulated_is_named_at_once() -> None:
     with pytest.raises(UsageError, match=r"Cannot simulate 7 ops.*CONV_2D \(computes in float32"):
         simulate(source)
     model = emitted(source)
-    model.main.ops[0].name = "CUMSUM"
-    model.main.ops[3] = Op("HASHTABLE", model.main.ops[3].inputs, model.main.ops[3].outputs)
+    for i, name in ((0, "CUMSUM"), (3, "HASHTABLE")):
+        model.main.ops[i] = Op(name, model.main.ops[i].inputs, model.main.ops[i].outputs)
     with pytest.raises(UsageError, match=r"2 ops: CUMSUM .*; HASHTABLE "):
+        simulate(model.to_bytes())
+
+
+def test_ops_out_of_order_are_sorted_and_what_has_no_order_is_an_error() -> None:
+    model = emitted(cnn())
+    want = simulate(model.to_bytes()).integers(list(random_inputs(model, 2).values()))
+    model.main.ops[1:3] = reversed(model.main.ops[1:3])
+    with pytest.warns(UserWarning, match=r"Ops of the model stand before what they read"):
+        got = simulate(model.to_bytes()).integers(list(random_inputs(model, 2).values()))
+    for name, q in want.items():
+        np.testing.assert_array_equal(got[name], q)
+    del model.main.ops[1]
+    with pytest.raises(ModelError, match=r"before anything computes it; the file is damaged"):
         simulate(model.to_bytes())
 
 

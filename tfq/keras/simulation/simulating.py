@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from tfq.errors import ModelError, UsageError, unknown_option
+from tfq.graph.check import check_structure
 from tfq.graph.model import Model
 from tfq.keras.simulation.model import Simulator, build
 from tfq.runtime import KERNELS
+from tfq.sources import in_order
 
 
 def simulate(source: Any, *, kernels: str = "xnnpack", **options: Any) -> Simulator:
@@ -39,7 +42,12 @@ def simulate(source: Any, *, kernels: str = "xnnpack", **options: Any) -> Simula
     if kernels not in KERNELS:
         raise unknown_option("kernels", kernels, KERNELS)
     content, where = _file(source, options)
-    return build(Model.from_bytes(content, where=where), kernels, _layers(source))
+    content, moved = in_order(content, where)
+    for told in moved:
+        warnings.warn(told, stacklevel=2)
+    model = Model.from_bytes(content, where=where)
+    check_structure(model, where)
+    return build(model, kernels, _layers(source))
 
 
 def _file(source: Any, options: dict[str, Any]) -> tuple[bytes, str]:
@@ -49,7 +57,10 @@ def _file(source: Any, options: dict[str, Any]) -> tuple[bytes, str]:
         content, where = source.model, "the conversion result"
     elif isinstance(source, bytes | bytearray | memoryview):
         content, where = bytes(source), "the model"
-    elif isinstance(source, str | os.PathLike) and Path(source).suffix in (".tflite", ".lite"):
+    elif isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in (
+        ".tflite",
+        ".lite",
+    ):
         where = os.fspath(source)
         try:
             content = Path(source).read_bytes()
