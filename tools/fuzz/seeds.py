@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 import types
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class Seed:
     """Files, which of them is damaged, and what is run on them.
 
     Attributes:
-      target: what is tried: "inspect", "convert", "evaluate", "plan", "statistics" or "data".
+      target: what is tried: "inspect", "convert", "evaluate", "plan", "statistics", "data" or
+        "archive".
       command: of `targets.COMMANDS`.
       argv: its arguments; files are in the current folder.
       files: name -> content.
@@ -207,8 +209,49 @@ def _evaluate() -> Iterator[Seed]:
             yield Seed("evaluate", "evaluate", (*argv, probes), files, "q.tflite", ("r.json",))
             alone = ("q.tflite", "--data=d.npz", "--json=r.json", "--probes=0")
             yield Seed("evaluate", "evaluate", alone, files, "q.tflite", ("r.json",))
-        for subject in ("f.tflite", "d.npz"):
-            yield Seed("evaluate", "evaluate", (*argv, probes), files, subject, ("r.json",))
+            for subject in ("f.tflite", "d.npz"):
+                yield Seed("evaluate", "evaluate", (*argv, probes), files, subject, ("r.json",))
+    yield from _labelled_by_output()
+    yield from _masked()
+
+
+def _labelled_by_output() -> Iterator[Seed]:
+    """Labels that say which output they belong to."""
+    model = float_models()["branches"]
+    with np.load(io.BytesIO(samples_of(model))) as data:
+        arrays = dict(data)
+    quantized = convert_model(model, arrays).model
+    arrays |= {"y/y0": np.arange(SAMPLES) % 4, "y/y1": np.zeros((SAMPLES, 8), np.float32)}
+    files = {"f.tflite": model, "q.tflite": quantized, "d.npz": npz(**arrays)}
+    argv = ("f.tflite", "q.tflite", "--data=d.npz", "--json=r.json", "--probes=0")
+    for more in ((), ("--task=y0:classification,y1:regression",)):
+        yield Seed("evaluate", "evaluate", (*argv, *more), files, "d.npz", ("r.json",))
+
+
+def _masked() -> Iterator[Seed]:
+    """A segmentation, with a folder of images and their masks."""
+    net = Net(7)
+    model = net.bytes(net.conv(net.input(1, 9, 8, 3, name="x"), 4, size=1))
+    quantized = convert_model(model, np.zeros((1, 9, 8, 3), np.float32)).model
+    files = {"f.tflite": model, "q.tflite": quantized, **_images_and_masks()}
+    argv = ("f.tflite", "q.tflite", "--data=p", "--json=r.json", "--probes=0")
+    for subject in ("p/masks/a.png", "p/images/a.png", "q.tflite"):
+        given = (*argv, "--task=segmentation", "--preprocess=0..1")
+        yield Seed("evaluate", "evaluate", given, files, subject, ("r.json",))
+
+
+def _images_and_masks() -> dict[str, bytes]:
+    classes = np.random.default_rng(0).integers(0, 4, (9, 8), np.uint8)
+    masks = {f"p/masks/{n}.png": _png(classes) for n in "ab"}
+    return {**masks, **{f"p/images/{n}.png": _image("PNG") for n in "ab"}}
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _plan() -> Iterator[Seed]:
@@ -268,6 +311,33 @@ def _data() -> Iterator[Seed]:
     yield Seed(
         "data", "read", ("d.csv", "8", "8", "3"), {**table, "b.png": table["a.png"]}, "d.csv"
     )
+    masked = _images_and_masks()
+    yield Seed("data", "read", ("p", "9", "8", "3"), masked, "p/masks/a.png")
+    table = {**masked, "d.csv": b"path,mask\np/images/a.png,p/masks/a.png\n"}
+    for subject in ("d.csv", "p/masks/a.png"):
+        yield Seed("data", "read", ("d.csv", "9", "8", "3"), table, subject)
+
+
+def _archive() -> Iterator[Seed]:
+    """What is asked of a Keras file before TensorFlow is: nothing here can be loaded."""
+    import h5py
+
+    layer = {"class_name": "Dense", "module": "keras.layers", "config": {"units": 3}}
+    config = json.dumps({"class_name": "Sequential", "config": {"layers": [layer]}}).encode()
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.attrs["model_config"] = config
+        file.create_dataset("model_weights/dense/kernel", data=np.ones((4, 3), np.float32))
+    weights = stream.getvalue()
+    yield Seed("archive", "archive", ("m.h5",), {"m.h5": weights}, "m.h5")
+    for how in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", how) as archive:
+            archive.writestr("metadata.json", "{}")
+            archive.writestr("config.json", config)
+            archive.writestr("model.weights.h5", weights)
+        files = {"m.keras": stream.getvalue()}
+        yield Seed("archive", "archive", ("m.keras",), files, "m.keras")
 
 
 _MAKERS = types.MappingProxyType(
@@ -278,6 +348,7 @@ _MAKERS = types.MappingProxyType(
         "plan": _plan,
         "statistics": _statistics,
         "data": _data,
+        "archive": _archive,
     }
 )
 TARGETS = tuple(_MAKERS)

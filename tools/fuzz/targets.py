@@ -32,11 +32,21 @@ from tfq.graph import check
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
 from tfq.runtime import Runner
+from tfq.sources import certainly_untrained
+from tfq.sources.scan_keras import refuse_keras_file
 from tfq.verify import proof
 from tfq.verify.apart import run_apart
 
 # Of fifty inputs, so many of each target, mixed; an inspection costs 3 ms, a conversion 50.
-_SHARES = {"inspect": 17, "data": 13, "statistics": 6, "plan": 5, "convert": 5, "evaluate": 4}
+_SHARES = {
+    "inspect": 15,
+    "data": 13,
+    "statistics": 6,
+    "plan": 5,
+    "convert": 5,
+    "evaluate": 4,
+    "archive": 2,
+}
 MIXTURE = tuple(random.Random(0).sample(list(_SHARES), k=50, counts=_SHARES.values()))
 
 # A process of its own for the reference kernels costs more than all else: one input in so many.
@@ -86,11 +96,23 @@ def _read(argv: list[str]) -> int:
     return 0
 
 
+def _archive(argv: list[str]) -> int:
+    """What `convert` asks of a Keras file without TensorFlow: its training, and its code."""
+    try:
+        certainly_untrained(argv[0])
+        refuse_keras_file(argv[0], argv[0])
+    except TfqError as e:
+        sys.stderr.write(f"error: {e}\n")
+        return e.exit_code
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "convert": _convert,
     "evaluate": _evaluate,
     "inspect": _inspect,
     "read": _read,
+    "archive": _archive,
 }
 
 
