@@ -212,3 +212,15 @@ def test_damaged_files_are_left_to_the_loaders(tmp_path):
     for content in (b"", b"PK\x03\x04 not quite", b"\x89HDF\r\n\x1a\n" + bytes(40)):
         (tmp_path / "m.h5").write_bytes(content)
         refuse_keras_file(str(tmp_path / "m.h5"), "m.h5")
+
+
+def test_damage_within_a_file_is_one_error(tmp_path):
+    """A loader might read around it, to what was not looked at."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("model_weights/dense/kernel", data=np.ones((4, 3), np.float32))
+    whole = path.read_bytes()
+    assert b"SNOD" in whole
+    path.write_bytes(whole.replace(b"SNOD", b"SNOT"))
+    with pytest.raises(ModelError, match=r"Cannot read m.h5: the HDF5 in it is damaged"):
+        refuse_keras_file(str(path), "m.h5")

@@ -226,4 +226,5 @@ def test_usual_ranges_and_the_ways_between_them():
     assert way_out((0, 1), (0, 1)) is way_out((0, 16), (0, 255)) is way_out((0, 1)) is None
     assert is_what_division_leaves((0, 255), (0, 1))
     assert is_what_division_leaves((0, 255), (-1, 1))
+    assert not is_what_division_leaves((0, 255), (3, 3))
     assert not is_what_division_leaves((0, 100), (0, 1))

@@ -90,6 +90,10 @@ _TENSORFLOW_OPS = """
 _TENSORFLOW_CLASSES = {"RaggedTensor", "RowPartition", "SparseTensor", "Tensor"}
 
 
+# What h5py raises where a file is damaged.
+_DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError)
+
+
 def refuse_keras_file(path: str, shown: str) -> None:
     """Raises ModelError if loading the `.keras` or `.h5` file would run or read what it names.
 
@@ -97,11 +101,11 @@ def refuse_keras_file(path: str, shown: str) -> None:
     that the model was trained with.
 
     Raises:
-      ModelError: the message names the layers; or an archive is damaged. Another damaged file is
-        left to the loaders.
+      ModelError: the message names the layers; or an archive, or what is in an HDF5 file, is
+        damaged. Another damaged file is left to the loaders.
     """
     # By content: loaders look at it too, and one file can be both.
-    found = [*_archive(path, shown), *_hdf5(path)]
+    found = [*_archive(path, shown), *_hdf5(path, shown)]
     if found:
         raise ModelError(
             f"{shown} holds code, or names code: {places(found)}. Nothing of it was run. Say it "
@@ -114,12 +118,12 @@ def _archive(path: str, shown: str) -> Iterator[str]:
     """What cannot be read is an error: a loader may read around the damage."""
     for name in member_names(path, shown):
         if name.endswith(".h5"):
-            yield from _hdf5(io.BytesIO(read_member(path, name, shown) or b""))
+            yield from _hdf5(io.BytesIO(read_member(path, name, shown) or b""), shown)
         elif name == "config.json":
             yield from _text(read_member(path, name, shown) or b"")
 
 
-def _hdf5(file: Any) -> Iterator[str]:
+def _hdf5(file: Any, shown: str) -> Iterator[str]:
     import h5py
 
     try:
@@ -129,12 +133,15 @@ def _hdf5(file: Any) -> Iterator[str]:
     with opened:
         try:
             config = opened.attrs.get("model_config")
-            config = config.decode() if isinstance(config, bytes) else config
-        except (OSError, UnicodeDecodeError):
-            config = None
-        if config is not None:
-            yield from _text(str(config))
-        yield from _links(opened)
+            if config is not None:
+                yield from _text(config if isinstance(config, bytes) else str(config))
+            yield from _links(opened)
+        except _DAMAGED as e:
+            said = str(e.args[0] if e.args else e).rstrip(".")
+            raise ModelError(
+                f"Cannot read {shown}: the HDF5 in it is damaged ({said}). Copy it again, or save "
+                "the model again."
+            ) from None
 
 
 def _links(file: Any) -> Iterator[str]:

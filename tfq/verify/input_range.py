@@ -94,7 +94,7 @@ def is_what_division_leaves(grid: Range, seen: Range) -> bool:
 
     By chance no data do.
     """
-    if seen[1] <= 0:
+    if seen[1] <= 0 or seen[0] == seen[1]:
         return False
     ratio = (grid[1] - grid[0]) / (seen[1] - seen[0])
     return near(ratio, 255.0) if seen[0] >= 0 else grid[0] >= 0 and near(ratio, 127.5)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flatbuffers import flexbuffers
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
@@ -33,7 +34,7 @@ from tfrecord_files import example, record  # noqa: E402
 
 from tfq.convert import convert_model  # noqa: E402
 from tfq.graph.interface import read_interface  # noqa: E402
-from tfq.graph.model import Model  # noqa: E402
+from tfq.graph.model import Model, Op, Tensor  # noqa: E402
 from tfq.graph.optable import spec  # noqa: E402
 
 SAMPLES = 6
@@ -126,10 +127,41 @@ def fixtures() -> dict[str, bytes]:
     return {n: (TESTS / "rewrite" / "data" / f"{n}.tflite").read_bytes() for n in names}
 
 
+def _options(**values: float | bool) -> bytes:
+    """The options of a custom op."""
+    builder = flexbuffers.Builder()
+    with builder.Map():
+        for key, value in values.items():
+            builder.Key(key)
+            builder.Add(value)
+    return bytes(builder.Finish())
+
+
+def spectrum() -> bytes:
+    """A custom op that LiteRT has, in front of a float layer."""
+    net = Net(8)
+    sound = net.reshape(net.input(1, 64, name="sound"), 64, 1)
+    rows = net.op("CUSTOM", sound, shape=(1, 7, 9))
+    net.ops[-1].custom_code = "AudioSpectrogram"
+    net.ops[-1].custom_options = _options(window_size=16, stride=8, magnitude_squared=True)
+    return net.bytes(net.dense(net.reshape(rows, 1, 63), 3))
+
+
+def verified(content: bytes) -> bytes:
+    """What LiteRT's debugger adds to an integer model: a custom op that LiteRT has."""
+    model = Model.from_bytes(content)
+    last = model.main.ops[-1].outputs[0]
+    real, difference = (Tensor(n, last.shape, "float32") for n in ("real", "difference"))
+    compared = Op("CUSTOM", [last, real], [difference], custom_code="NumericVerify")
+    compared.custom_options = _options(tolerance=5.0, log_if_failed=False)
+    model.main.ops += [Op("DEQUANTIZE", [last], [real], version=2), compared]
+    return model.to_bytes()
+
+
 @functools.cache
 def float_models() -> dict[str, bytes]:
     several = {"cnn": cnn(), "branches": branches(), "trained": trained(), "lookup": lookup()}
-    return {**several, "free_batch": free_batch(), **fixtures()}
+    return {**several, "free_batch": free_batch(), "spectrum": spectrum(), **fixtures()}
 
 
 @functools.cache
@@ -170,6 +202,7 @@ def equalized() -> bytes:
 
 def _inspect() -> Iterator[Seed]:
     quantized = {**op_models("int8"), **op_models("int16"), "cnn_int8": converted()["model"]}
+    quantized["verified"] = verified(converted()["model"])
     for model in (*float_models().values(), *op_models("float32").values(), *quantized.values()):
         for flags in (("--json",), ("--ops", "--tensors")):
             yield Seed("inspect", "inspect", ("m.tflite", *flags), {"m.tflite": model}, "m.tflite")
@@ -180,7 +213,8 @@ def _convert() -> Iterator[Seed]:
         files = {"m.tflite": model, "d.npz": samples_of(model)}
         scheme = ("int8", "int8", "int16x8", "dynamic")[n % 4]
         argv = ("m.tflite", "--data=d.npz", f"--scheme={scheme}", "--output=o.tflite")
-        more = ("--allow_float=.*",) if n % 3 == 2 or "lstm" in name or "while" in name else ()
+        floating = any(word in name for word in ("lstm", "while", "spectrum"))
+        more = ("--allow_float=.*",) if n % 3 == 2 or floating else ()
         flags = [(*more, "--plan_out=p.json")]
         if name in ("cnn", "branches", "free_batch"):
             flags.append(("--batch=3",))
@@ -197,7 +231,8 @@ def _evaluate() -> Iterator[Seed]:
         quantized = dict(op_models(dtype))
         if dtype == "int8":
             quantized |= {"cnn": converted()["model"], "equalized": equalized()}
-            floats["equalized"] = floats["cnn"]
+            quantized["verified"] = verified(quantized["cnn"])
+            floats |= dict.fromkeys(("equalized", "verified"), floats["cnn"])
         for name, model in quantized.items():
             if name not in floats:
                 continue
@@ -236,7 +271,7 @@ def _masked() -> Iterator[Seed]:
     files = {"f.tflite": model, "q.tflite": quantized, **_images_and_masks()}
     argv = ("f.tflite", "q.tflite", "--data=p", "--json=r.json", "--probes=0")
     for subject in ("p/masks/a.png", "p/images/a.png", "q.tflite"):
-        given = (*argv, "--task=segmentation", "--preprocess=0..1")
+        given = (*argv, "--task=segmentation")
         yield Seed("evaluate", "evaluate", given, files, subject, ("r.json",))
 
 
