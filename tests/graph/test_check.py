@@ -58,7 +58,7 @@ def test_flipped_bits_are_refused_or_run(content, flips):
     """Anything but ModelError, a crash of this process among it, fails the test."""
     rng = random.Random(flips)
     refused = 0
-    for _ in range(100):
+    for _ in range(40):  # tools/fuzz has thousands.
         damaged = bytearray(content)
         for _ in range(flips):
             damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
@@ -66,7 +66,7 @@ def test_flipped_bits_are_refused_or_run(content, flips):
             check_runs(bytes(damaged), time_limit=20)
         except ModelError:
             refused += 1
-    assert refused >= 20
+    assert refused >= 8
 
 
 def test_random_bytes_with_the_right_identifier_are_refused():
