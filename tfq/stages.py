@@ -8,26 +8,18 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfq.calibrate.run import calibrate
 from tfq.calibrate.statistics import Statistics
-from tfq.data import (
-    DataOptions,
-    RetainedSamples,
-    Sample,
-    SampleSource,
-    open_data,
-    split,
-    synthetic,
-)
+from tfq.data import DataOptions, open_data, split
 from tfq.data.synthetic import TRAINED, UNCALIBRATED
 from tfq.equalize import Equalization, imbalances, rescale_prepared
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
 from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
-from tfq.graph.interface import Interface, read_interface
+from tfq.graph.interface import read_interface
 from tfq.graph.model import Model
 from tfq.plan import patterns
 from tfq.plan.layout import Layout, make_layout
@@ -44,6 +36,7 @@ from tfq.quantize.bias import (
 from tfq.quantize.emit import Emitted, emit
 from tfq.quantize.output_errors import output_errors
 from tfq.refusals import check_trained, refused, untrained, without_samples
+from tfq.representative import PROOF, Samples
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.rewrite.trained_ranges import with_clamps
@@ -60,30 +53,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int | None], None]
 
-# Samples kept for bias correction and proof: as many as say something, as few as memory allows.
-_RETAINED = 256
-_PROOF = 32
-
 _TOO_FEW = "too few samples to keep one to judge it by"
-
-
-@dataclasses.dataclass
-class Samples:
-    """The representative data of a run: the stream, and what is kept of it."""
-
-    stream: SampleSource
-    interface: Interface
-    tensor_names: Mapping[str, str]
-    fit: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-    check: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-    unseen: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
-    calibrated: int = 0  # Samples that calibration saw, and the runs that they made.
-    runs: int = 0
-    proven: int = 0  # Samples that the proof runs on.
-    made_up: bool = False  # Random ones, because the scheme, plan or statistics need none.
-
-    def by_tensor(self, sample: Sample) -> dict[str, np.ndarray]:
-        return {self.tensor_names[n]: v for n, v in sample.inputs.items()}
 
 
 class Run:
@@ -202,22 +172,14 @@ class Run:
                 if prepared.trained.grids:
                     raise untrained(loaded, self._layout(prepared))
                 raise without_samples(self.config)
-            grids = prepared.trained.grids
-            ranges = {
-                a.name: grids[a.tensor_name].range()
-                for a in interface.inputs
-                if a.tensor_name in grids
-            }
             said = TRAINED if trained else UNCALIBRATED
-            stream = synthetic(interface.inputs, count=4, ranges=ranges, description=said)
-        else:
-            stream = open_data(data, interface.inputs, options=options, limit=samples)
-            if stream.synthetic and self.integer:
-                self.warnings.append(
-                    "not calibrated: ranges come from random numbers, so accuracy is meaningless."
-                )
-        names = {a.name: a.tensor_name for a in interface.inputs}
-        return Samples(stream, interface, names, made_up=data is None)
+            return Samples.random(interface, prepared.trained.grids, said)
+        stream = open_data(data, interface.inputs, options=options, limit=samples)
+        if stream.synthetic and self.integer:
+            self.warnings.append(
+                "not calibrated: ranges come from random numbers, so accuracy is meaningless."
+            )
+        return Samples(stream, interface)
 
     def _all_trained(self, prepared: Prepared) -> bool:
         return bool(prepared.trained.grids) and not self._layout(prepared).sources
@@ -240,16 +202,11 @@ class Run:
             loaded = statistics if isinstance(statistics, Statistics) else None
             initial = loaded or Statistics.load(statistics)  # type: ignore[arg-type]
             initial.check_model(prepared.bytes)
-        if not self.integer or plan is not None:
-            for _ in self._stream(data, calibrating=False):
-                pass
-            self._timed("calibrate", start)
-            return initial
-        layout = self._layout(prepared)
-        observed = layout.observed
+        planned = not self.integer or plan is not None
+        observed = set() if planned else self._layout(prepared).observed
         if not observed or (initial is not None and data.stream.synthetic):
-            for _ in self._stream(data, calibrating=False):
-                pass
+            # A replayed plan reads all there is: it keeps what the first run kept.
+            data.keep(few=not self.integer)
             self._timed("calibrate", start)
             return initial
         full = keep_histograms or self.config.calibration.needs_histogram
@@ -257,7 +214,7 @@ class Run:
         total = data.stream.count
         result = calibrate(
             prepared.bytes,
-            self._stream(data, calibrating=True),
+            data.for_calibration(),
             tensors=set(initial) if initial is not None else observed,
             mode=mode,
             workers=self.workers,
@@ -266,29 +223,6 @@ class Run:
         )
         self._timed("calibrate", start)
         return result
-
-    def _stream(self, data: Samples, *, calibrating: bool) -> Iterator[dict[str, np.ndarray]]:
-        """Reads the samples once: what calibration sees is yielded, some of the rest is kept."""
-        kept = RetainedSamples(limit=_RETAINED)
-        unseen = RetainedSamples(limit=_PROOF, max_bytes=32 << 20)
-        for sample, back in split(data.stream, held_back_max=_PROOF):
-            if back:
-                unseen.offer(sample)
-                continue
-            kept.offer(sample)
-            if calibrating:
-                data.calibrated += sample.real
-                data.runs += 1
-                yield data.by_tensor(sample)
-            elif not self.integer and len(kept) >= _RETAINED and len(unseen) >= _PROOF:
-                # Enough for a proof. A replayed plan reads on: it keeps what the first run kept.
-                break
-        samples = [data.by_tensor(s) for s in kept.samples]
-        # One in four decides what is kept of the corrections computed from the others.
-        data.check = samples[3::4]
-        data.fit = [s for i, s in enumerate(samples) if i % 4 != 3]
-        data.unseen = [data.by_tensor(s) for s in unseen.samples]
-        data.proven = sum(s.real for s in unseen.samples or kept.samples[3::4] or kept.samples)
 
     def plan(self, prepared: Prepared, stats: Statistics | None, given: Plan | None) -> Plan:
         start = time.perf_counter()
@@ -419,7 +353,7 @@ class Run:
         start = time.perf_counter()
         rescaled = rescale_prepared(prepared, scales)
         kept = iter([*data.fit, *data.check])
-        again = (data.by_tensor(s) for s, back in split(data.stream, _PROOF) if not back)
+        again = (data.by_tensor(s) for s, back in split(data.stream, PROOF) if not back)
         other = calibrate(
             rescaled.bytes,
             again if data.stream.repeatable else kept,
@@ -481,7 +415,7 @@ class Run:
         if not data.stream.synthetic:
             self.warnings += input_warnings(
                 loaded.model,
-                [*data.unseen, *data.fit][:_PROOF],
+                [*data.unseen, *data.fit][:PROOF],
                 {**trained, **grids_of(model)},
                 {a.tensor_name: a.name for a in data.interface.inputs},
             )
@@ -500,13 +434,15 @@ class Run:
             with_clamps(prepared.bytes, prepared.trained.grids),
             model,
             ((data.by_tensor(s), s) for s in data.stream),
+            data.interface.outputs,
             batched=data.interface.batched,
             progress=lambda done: self.progress("Measuring accuracy", done, total),
         )
         if accuracy is None:
             self.notes["accuracy"] = (
                 "not measured: it takes one output with a score for each class, and labels from 0 "
-                "to classes - 1, one a sample; tfq evaluate measures other labels"
+                "to classes - 1, one a sample (y/OUTPUT, if the model has several outputs); "
+                "tfq evaluate measures other labels"
             )
         self._timed("accuracy", start)
         return accuracy

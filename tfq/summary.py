@@ -239,7 +239,8 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         rows.append(
             (
                 "accuracy",
-                f"float {accuracy['float_top1']:.4f}, {scheme} {accuracy['top1']:.4f}; the same "
+                (f"of {accuracy['output']}: " if accuracy["output"] else "")
+                + f"float {accuracy['float_top1']:.4f}, {scheme} {accuracy['top1']:.4f}; the same "
                 f"answer on {accuracy['agreement']:.1%} of {accuracy['samples']} samples"
                 + _counted(data, accuracy["samples"]),
             )

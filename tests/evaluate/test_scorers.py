@@ -9,6 +9,7 @@ from small_models import Net, draw, plan_of
 
 from tfq.errors import DataError, UsageError
 from tfq.evaluate.run import evaluate_model
+from tfq.evaluate.scorers import wanted
 from tfq.graph.model import Model, Signature
 from tfq.report import check
 from tfq.runtime import Runner
@@ -185,3 +186,28 @@ def test_a_sample_that_lacks_one_of_the_labels_is_named():
 
     with pytest.raises(DataError, match=r"Sample 9 has no label for the output 'box'; others have"):
         evaluate_model(list(models()), pairs, layers=False, probes=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": 3}, r"task is a name, or names by output\. Received: 3"),
+        ({"task": {"cls": 3}}, r"A task is a name: classification.*Received: 3"),
+        ({"metrics": 3}, r"metrics are names or functions.*Received: 3"),
+        ({"metrics": [3]}, r"metrics are names or functions.*Received: \[3\]"),
+        ({"metrics": {"cls": 3}}, r"metrics are names or functions.*Received: 3"),
+    ],
+)
+def test_what_is_no_name_is_refused(options, message):
+    given = {"task": None, "metrics": None, **options}
+    with pytest.raises(UsageError, match=message):
+        wanted(given["task"], given["metrics"], None, {})
+
+
+def test_samples_that_are_labelled_in_two_ways_are_named():
+    def mixed():
+        for i in range(12):
+            yield data()["image"][i], {"cls": 1} if i % 5 == 4 else 1
+
+    with pytest.raises(DataError, match=r"Sample 4 has labels by output, others have not"):
+        evaluate_model(list(models()), mixed, output="cls", layers=False, probes=0)

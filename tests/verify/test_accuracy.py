@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 from small_models import Net, plan_of
 
+from tfq.data.labels import rows_of
 from tfq.data.source import Sample
-from tfq.verify.accuracy import Accuracy, measure_accuracy
+from tfq.errors import DataError
+from tfq.graph.interface import read_interface
+from tfq.graph.model import Model
+from tfq.verify import accuracy
+from tfq.verify.accuracy import Accuracy
+
+
+def measure_accuracy(source, emitted, given, **options):
+    """By the names of the model's signature."""
+    outputs = read_interface(Model.from_bytes(source)).outputs
+    return accuracy.measure_accuracy(source, emitted, given, outputs, **options)
 
 
 def identity(classes, *, batch=1, scale=1.0, softmax=False):
@@ -21,6 +32,8 @@ def samples(x, labels, *, real=1):
     out = []
     for i, (value, label) in enumerate(zip(x, labels, strict=True)):
         value = np.asarray(value, np.float32)
+        if isinstance(label, dict):
+            label = rows_of({name: np.asarray(v)[np.newaxis] for name, v in label.items()})
         label = None if label is None else np.atleast_1d(label)
         out.append(({"x": value}, Sample(i, {"x": value}, label, real)))
     return out
@@ -111,3 +124,38 @@ def test_progress_counts_samples():
     seen = []
     measure_accuracy(source, emitted, samples(x, [0, 1, 2]), progress=seen.append)
     assert seen == [1, 2, 3]
+
+
+def two_outputs():
+    net = Net()
+    x = net.input(1, 4, name="x")
+    same = {"weights": np.eye(4), "bias": np.zeros(4)}
+    return net.bytes(net.dense(x, 4, **same, out="a"), net.dense(x, 4, **same, out="b"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "output"),
+    [
+        ([{"y1": 0}, {"y1": 2}], "y1"),
+        ([{"b": 0}, {"b": 2}], "y1"),  # The tensor's name.
+        ([{"y0": 0.5, "y1": 0}, {"y0": 0.5, "y1": 2}], "y1"),
+        ([{"y0": [1, 2], "y1": 0}, {"y0": [1, 2], "y1": 2}], "y1"),
+        ([{"y0": 1, "y1": 0}, {"y0": 1, "y1": 2}], None),  # Which of the two?
+        ([{"y1": 0.5}, {"y1": 0.5}], None),
+        ([{"y1": 0}, {"y1": 9}], None),
+    ],
+)
+def test_labels_by_output_say_which_is_measured(labels, output):
+    source, x = two_outputs(), one_hot([0, 1])
+    emitted = plan_of(source, [{"x": v} for v in x]).emit().model.to_bytes()
+    got = measure_accuracy(source, emitted, samples(x, labels))
+    assert got == (output and Accuracy(2, 0.5, 0.5, 1.0, output))
+
+
+def test_the_only_output_may_be_named():
+    source, x = identity(4), one_hot([0, 1])
+    emitted = plan_of(source, [{"x": v} for v in x]).emit().model.to_bytes()
+    got = measure_accuracy(source, emitted, samples(x, [{"y0": 0}, {"y0": 2}]))
+    assert got == Accuracy(2, 0.5, 0.5, 1.0)
+    with pytest.raises(DataError, match=r"labels for 'zz', which is no output of the model.*: y0"):
+        measure_accuracy(source, emitted, samples(x, [{"zz": 0}, {"zz": 2}]))

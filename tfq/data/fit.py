@@ -88,6 +88,35 @@ def aliases(spec: ArgSpec) -> tuple[str, ...]:
     return (spec.name, spec.tensor_name, bare, bare.removeprefix("serving_default_"))
 
 
+def bind_labels(fields: Iterable[str], outputs: Sequence[ArgSpec], what: str) -> dict[str, str]:
+    """Of labels by output (`labels`), `ArgSpec.name` -> field, in the model's order.
+
+    Args:
+      fields: the names in the data, each that of an output or of its tensor.
+      outputs: the model's.
+      what: names the model in errors, "the model".
+
+    Raises:
+      DataError: a field is of no output, or two are of one.
+    """
+    found: dict[str, str] = {}
+    for field in fields:
+        spec = next((s for s in outputs if field in aliases(s)), None)
+        names = [s.name for s in outputs]
+        if spec is None:
+            raise DataError(
+                f"There are labels for {field!r}, which is no output of {what}. Name labels as "
+                f"the outputs: {', '.join(names)}.{nearest(field, names)}"
+            )
+        if spec.name in found:
+            raise DataError(
+                f"The labels {found[spec.name]!r} and {field!r} are of the same output, "
+                f"{spec.name!r}. Leave one out."
+            )
+        found[spec.name] = field
+    return {s.name: found[s.name] for s in outputs if s.name in found}
+
+
 def bind(
     keys: Iterable[str],
     inputs: Sequence[ArgSpec],

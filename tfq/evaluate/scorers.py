@@ -8,12 +8,12 @@ one is measured. Other labels are of `output`, or of all outputs together (detec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfq.data.fit import aliases
+from tfq.data.fit import bind_labels
 from tfq.errors import DataError, UsageError, nearest
 from tfq.evaluate.metrics import (
     Labels,
@@ -73,8 +73,13 @@ def wanted(
         for entry in task.split(","):
             name, _, kind = entry.strip().rpartition(":")
             chosen[name or None] = kind
-    elif task is not None:
+    elif isinstance(task, Mapping):
         chosen.update(task)
+    elif task is not None:
+        raise UsageError(f"task is a name, or names by output. Received: {task!r}.")
+    for kind in chosen.values():
+        if not isinstance(kind, str):
+            raise UsageError(f"A task is a name: {', '.join(tasks())}. Received: {kind!r}.")
     asked: dict[str | None, tuple[Asked, ...]] = {}
     if isinstance(metrics, Mapping):
         asked.update({name: _listed(given) for name, given in metrics.items()})
@@ -88,7 +93,14 @@ def wanted(
 def _listed(given: Asked | Sequence[Asked]) -> tuple[Asked, ...]:
     if isinstance(given, str):
         given = [name.strip() for name in given.split(",")]
-    return (given,) if callable(given) else tuple(dict.fromkeys(given))
+    if callable(given):
+        return (given,)
+    if not isinstance(given, Iterable) or not all(isinstance(m, str) or callable(m) for m in given):
+        raise UsageError(
+            "metrics are names or functions, one or a list of them, or these by output. Received: "
+            f"{given!r}."
+        )
+    return tuple(dict.fromkeys(given))
 
 
 def _check(asked: Wanted) -> None:
@@ -142,7 +154,8 @@ def make_scorers(
     """
     asked = _by_output(asked, [s.name for s in specs])
     named = [name for name in (*asked.tasks, *asked.metrics) if name is not None]
-    fields = _fields(labels, specs)
+    names = () if labels is None else labels[0].dtype.names or ()
+    fields = bind_labels(names, specs, "the models")
     places: list[tuple[str | None, str | None]] = [(asked.output, None)]
     if fields:
         places = [(o, f) for o, f in fields.items() if asked.output in (None, o)]
@@ -206,22 +219,6 @@ def _by_output(asked: Wanted, outputs: Sequence[str]) -> Wanted:
                 f"{nearest(output, outputs)}"
             )
     return dataclasses.replace(asked, metrics=metrics)
-
-
-def _fields(labels: Labels, specs: Sequence[ArgSpec]) -> dict[str, str]:
-    """Of labels of several outputs, output -> field, in the model's order; else empty."""
-    names = None if labels is None else labels[0].dtype.names
-    if not names:
-        return {}
-    found = {s.name: n for n in names for s in specs if n in aliases(s)}
-    for name in names:
-        if name not in found.values():
-            outputs = [s.name for s in specs]
-            raise DataError(
-                f"There are labels for {name!r}, which is no output of the models. Name labels as "
-                f"the outputs: {', '.join(outputs)}.{nearest(name, outputs)}"
-            )
-    return {s.name: found[s.name] for s in specs if s.name in found}
 
 
 def _guessed(outputs: Outputs, labels: Labels) -> str | None:

@@ -48,7 +48,15 @@ class Scorer:
         Raises:
           DataError: a sample has none.
         """
-        if labels is None or self.field is None:
+        if labels is None:
+            return None
+        if self.field is None:
+            for i, label in enumerate([] if isinstance(labels, np.ndarray) else labels):
+                if label.dtype.names:
+                    raise DataError(
+                        f"Sample {start + i} has labels by output, others have not. Give those of "
+                        "all samples in one way."
+                    )
             return labels
         for i, label in enumerate(labels):
             if self.field not in (label.dtype.names or ()):

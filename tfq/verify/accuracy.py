@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from tfq.data import Sample
-from tfq.graph.model import Model
+from tfq.data.fit import bind_labels
+from tfq.graph.interface import ArgSpec
+from tfq.graph.model import Model, Tensor
 from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
@@ -19,18 +21,21 @@ class Accuracy:
     samples: how many labels were compared.
     float_top1, top1: share of right answers of the float and of the emitted model.
     agreement: share of samples on which both give the same answer.
+    output: the name of the output, where there are several; else None.
     """
 
     samples: int
     float_top1: float
     top1: float
     agreement: float
+    output: str | None = None
 
 
 def measure_accuracy(
     float_bytes: bytes,
     emitted: bytes,
     samples: Iterable[tuple[Mapping[str, np.ndarray], Sample]],
+    outputs: Sequence[ArgSpec],
     *,
     batched: bool = True,
     progress: Callable[[int], None] | None = None,
@@ -40,32 +45,31 @@ def measure_accuracy(
     Args:
       float_bytes, emitted: the models.
       samples: inputs by tensor name, and the sample that they are of.
+      outputs: the names that labels by output go by.
       batched: whether the leading dimension of inputs counts samples.
       progress: called with the number of runs done.
 
     Returns:
-      None when labels and outputs are not those of a classifier: one output of shape
+      None when labels and outputs are not those of a classifier: an output of shape
       [batch, classes] (or [batch, 1] with labels 0 and 1), without a batch also [classes], and
-      one class number per sample.
+      one class number per sample. It is the model's only output, or the only such one among
+      those with labels of their own, which the first sample shows.
+
+    Raises:
+      DataError: there are labels for what is no output.
     """
     model = Model.from_bytes(emitted)
-    if len(model.main.outputs) != 1:
-        return None
-    name, shape = model.main.outputs[0].name, model.main.outputs[0].shape
-    if not batched and (len(shape) < 2 or shape[0] != 1):
-        shape = (1, *shape)
-    if len(shape) != 2:
-        return None
-    classes = shape[1]
+    target: _Target | None = None
     feed = InputQuantizer(model)
     reference, runner = Runner(float_bytes), Runner(emitted)
     right = float_right = same = count = 0
     for n, (inputs, sample) in enumerate(samples):
-        labels = None if sample.label is None else np.asarray(sample.label).reshape(-1)
-        if labels is None or labels.size != sample.real or labels.dtype.kind not in "iub":
+        if target is None:
+            target = _find_target(model.main.outputs, sample, outputs, batched)
+        labels = None if target is None else target.labels(sample)
+        if target is None or labels is None:
             return None
-        if labels.size and (labels.min() < 0 or labels.max() >= max(classes, 2)):
-            return None
+        name, shape = target.tensor, target.shape
         reference.reset_state()
         runner.reset_state()
         expected = _answer(reference.run(inputs)[name].reshape(shape))[: sample.real]
@@ -77,9 +81,51 @@ def measure_accuracy(
         count += labels.size
         if progress is not None:
             progress(n + 1)
-    if not count:
+    if target is None or not count:
         return None
-    return Accuracy(count, float_right / count, right / count, same / count)
+    output = target.output if len(outputs) > 1 else None
+    return Accuracy(count, float_right / count, right / count, same / count, output)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """The output that is measured: its name and tensor's, shape [batch, classes], labels' field."""
+
+    output: str
+    tensor: str
+    shape: tuple[int, int]
+    field: str | None
+
+    def labels(self, sample: Sample) -> np.ndarray | None:
+        """Class numbers [real]; None where the sample's label is something else."""
+        label = sample.label
+        if label is None or self.field not in (label.dtype.names or (None,)):
+            return None
+        labels = np.asarray(label if self.field is None else label[self.field]).reshape(-1)
+        if labels.size != sample.real or labels.dtype.kind not in "iub":
+            return None
+        if labels.size and (labels.min() < 0 or labels.max() >= max(self.shape[1], 2)):
+            return None
+        return labels
+
+
+def _find_target(
+    tensors: Sequence[Tensor], sample: Sample, outputs: Sequence[ArgSpec], batched: bool
+) -> _Target | None:
+    fields = None if sample.label is None else sample.label.dtype.names
+    of = bind_labels(fields, outputs, "the model") if fields else {}
+    shapes = {t.name: t.shape for t in tensors}
+    found = []
+    for spec in outputs:
+        shape = shapes[spec.tensor_name]
+        if not batched and (len(shape) < 2 or shape[0] != 1):
+            shape = (1, *shape)
+        if len(shape) != 2 or (fields and spec.name not in of) or (not fields and len(outputs) > 1):
+            continue
+        target = _Target(spec.name, spec.tensor_name, shape, of.get(spec.name))
+        if target.labels(sample) is not None:
+            found.append(target)
+    return found[0] if len(found) == 1 else None
 
 
 def _answer(output: np.ndarray) -> np.ndarray:

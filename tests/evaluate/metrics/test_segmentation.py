@@ -107,6 +107,23 @@ def test_another_label_is_ignored_and_then_255_is_wrong(drawn):
         fitted(scores, labels).check({"y": scores}, as_int, start=10)
 
 
+@pytest.mark.parametrize(
+    ("value", "way"),
+    [
+        (np.nan, r"is nan at .*255 for pixels to ignore\. Labels are whole numbers\."),
+        (1.5, r"is 1\.5 at .*Labels are whole numbers\."),
+        (2.0**40, r"If 1099511627776 marks .*--ignore_index=1099511627776;"),
+    ],
+)
+def test_what_cannot_be_ignored_is_not_said_to_be(value, way):
+    scores = np.random.default_rng(0).random((1, 4, 4, 3), np.float32)
+    labels = np.zeros((1, 4, 4))
+    task = fitted(scores, labels)
+    labels[0, 1, 2] = value
+    with pytest.raises(DataError, match=way):
+        task.check({"y": scores}, labels)
+
+
 def test_the_interval_of_a_difference_is_that_of_resampled_counts(drawn):
     labels, one, other = drawn
     task = fitted(one, labels)

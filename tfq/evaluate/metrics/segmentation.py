@@ -368,10 +368,15 @@ class Segmentation(Task):
         value = label[row, column]
         ignored = "" if self.ignored is None else f", and {self.ignored} for pixels to ignore"
         where = "class numbers of a model are" if self.maps else "the output's classes are"
+        way = "Labels are whole numbers."
+        if np.isfinite(value) and value == np.floor(value):
+            way = (
+                f"If {int(value)} marks pixels that do not count, say so with "
+                f"--ignore_index={int(value)}; else the labels are of other classes."
+            )
         return DataError(
             f"The label of sample {number} is {value} at row {row}, column {column}; {where} 0 to "
-            f"{self.classes - 1}{ignored}. If {value} marks pixels that do not count, say so with "
-            f"--ignore_index={value:g}; else the labels are of other classes."
+            f"{self.classes - 1}{ignored}. {way}"
         )
 
     def _build(self, name: str) -> Metric:
