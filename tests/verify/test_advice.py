@@ -68,6 +68,7 @@ def test_a_collapse_says_what_is_hidden_or_cannot_be_told_apart():
     hidden = dataclasses.replace(output, hidden=(-4.0, 8.0))
     (text,) = told(dataclasses.replace(proof, outputs=(hidden,)))
     assert "Values of scores from -4 to 8 are lost on a grid that larger ones make coarse" in text
+    assert text.endswith("as -50, or outside of it.")
     still = dataclasses.replace(output, constant=True, agreement=0.1)
     (text,) = told(dataclasses.replace(proof, outputs=(still,)))
     assert "scores moves by less than a step, so that its answers cannot be told apart." in text

@@ -75,8 +75,12 @@ class Advice:
             f"THE OUTPUT COLLAPSED: {', '.join(lost)} no longer follows the float model"
             + (f"; worst tensors: {', '.join(worst)}" if worst else "")
             + "".join(f". {why}" for o in self.proof.outputs if (why := self._why(o)))
-            + ". Do the samples look like what the model was trained on?"
-            + _way_out(self.config)
+            + (
+                "."  # Bits do not help beside a mask.
+                if any(o.hidden is not None for o in self.proof.outputs)
+                else ". Do the samples look like what the model was trained on?"
+                + _way_out(self.config)
+            )
         )
 
     def _why(self, o: OutputError) -> str:

@@ -1,12 +1,15 @@
-"""Values that others hide: those between the extremes of an output, by order of magnitude.
+"""Values that masks hide, by order of magnitude.
 
 Scores of which masked ones are -1e9 have all their power, their variation and their grid from the
 mask; the others may all be zero and nothing shows. So values, and their errors, are summed by sign
-and octave. Where a gap of more than a quarter of the whole range parts them, each side is judged
-alone: it is hidden if less than 3 dB of what differs within it is left, and its values
+and octave. Where a gap of more than a quarter of the whole range parts them, what lies above it is
+hidden if less than 3 dB of what differs there is left, and
 
- - are masked in one sample and open in another (a channel lies on both sides of the gap), or
- - are 4,096 times as close to each other as to the other side.
+ - fewer than half of the answers are the same, and values are masked in one sample and open in
+   another (a channel lies on both sides of the gap), or the gap is far; or
+ - there are no answers, and the gap is far: 4,096 times as wide as all that lies above.
+
+What lies below a gap is small beside large values, as the scores of a detector's background are.
 
 Memory: four arrays of 255 numbers.
 """
@@ -48,27 +51,27 @@ class Magnitudes:
         ):
             kept += np.bincount(codes, weights, minlength=kept.size)
 
-    def hidden(self, sums: ChannelSums) -> tuple[float, float] | None:
+    def hidden(self, sums: ChannelSums, *, other: bool | None) -> tuple[float, float] | None:
         """Bounds, powers of two, of the values that are hidden, or None.
 
         Args:
           sums: those of the same values by channel.
+          other: whether most answers are others; None without answers.
         """
         there = np.flatnonzero(self.counts)
-        if there.size < 2:
+        if there.size < 2 or other is False:
             return None
         ends = [_ends(int(code)) for code in there]
-        whole = ends[-1][1] - ends[0][0]
+        low, high = ends[0][0], ends[-1][1]
         for i in range(1, there.size):
             below, above = ends[i - 1][1], ends[i][0]
             gap = above - below
-            if gap <= _GAP * whole:
+            if gap <= _GAP * (high - low) or not self._lost(there[i:]):
                 continue
-            shared = bool(np.any((sums.low <= below) & (sums.high >= above)))
-            for at, side in ((there[:i], ends[:i]), (there[i:], ends[i:])):
-                low, high = side[0][0], side[-1][1]
-                if (shared or gap > _FAR * (high - low)) and self._lost(at):
-                    return low, high
+            if gap > _FAR * (high - above):
+                return above, high
+            if other and np.any((sums.low <= below) & (sums.high >= above)):
+                return above, high
         return None
 
     def _lost(self, at: np.ndarray) -> bool:

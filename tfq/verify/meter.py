@@ -20,7 +20,7 @@ so that a large offset, which any grid keeps, does not hide a small signal. An o
     well; or
  5. nothing of it is left: sqnr_db < 3, and of answers that vary fewer than half are the same (a
     softmax of a thousand even classes that is zero everywhere); or
- 6. its values but the extremes are lost: see `tfq.verify.magnitudes`.
+ 6. masks hide its other values: see `tfq.verify.magnitudes`.
 
 Where 1 holds and yet the answers vary and agree (Cohen's kappa against the commonest answer of at
 least 0.5), the output has not collapsed. One sample has no variation: 2 is judged alone.
@@ -107,7 +107,7 @@ class OutputError:
         integers.
       constant: whether the float output moves by less than a step between samples.
       parts: at least two where the output has parts that differ in range.
-      hidden: bounds of the values that are lost between extremes (`tfq.verify.magnitudes`).
+      hidden: bounds of the values that masks hide (`tfq.verify.magnitudes`).
     """
 
     name: str
@@ -199,10 +199,11 @@ class Meter:
 
     @property
     def hidden(self) -> tuple[float, float] | None:
-        """Rule 6: bounds of the values that are lost between extremes; parts tell of their own."""
+        """Rule 6: bounds of the values that masks hide; parts tell of their own."""
         if self.counts or any(p.starved for p in self._parts()):
             return None
-        return self.magnitudes.hidden(self.sums)
+        places = self.answers.agreement[0]
+        return self.magnitudes.hidden(self.sums, other=self.answers.other if places else None)
 
     def _elsewhere(self, at: Channels) -> bool:
         """Rule 2."""
