@@ -57,6 +57,16 @@ def test_few_samples_are_all_chosen():
     assert len(chosen(0, 50, 50, 0, seed=0)) == 0
 
 
+def test_at_least_one_is_chosen_in_whatever_blocks():
+    for seed in range(40):
+        whole = chosen(0, 12, 12, 1, seed)
+        assert 1 <= len(whole) < 8
+        parts = [s + chosen(s, 3, 12, 1, seed) for s in range(0, 12, 3)]
+        assert np.concatenate(parts).tolist() == whole.tolist()
+        assert thinned(whole.tolist(), 12, 1, seed) == list(range(len(whole)))
+        assert len(chosen(0, 12, None, 1, seed)) >= 1
+
+
 def test_of_unknown_many_some_are_chosen_everywhere_and_thinned_to_the_same():
     some = chosen(0, 10_000, None, 100, seed=0)
     # 100 (1 + ln(10000 / 100)) are expected.

@@ -7,6 +7,7 @@ models' beside the float one's: a model may keep its accuracy and still have bec
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -92,26 +93,50 @@ def _noisy(values: np.ndarray, indices: np.ndarray, lsb: float, seed: int) -> np
 def chosen(start: int, rows: int, total: int | None, limit: int, seed: int) -> np.ndarray:
     """The places in [0, rows) of a block at `start` whose samples are taken: about `limit` in all.
 
-    A function of the sample's number alone, so that every split of the work takes the same. Where
-    the number of samples is not known, sample i is taken as if i + 1 were all: these are some more
-    than `limit` (its logarithm times more), from everywhere, and `thinned` makes them even.
+    A function of the sample's number alone, so that every split of the work takes the same; where
+    the number of samples is known, at least one is taken. Where it is not, sample i is taken as if
+    i + 1 were all: these are some more than `limit` (its logarithm times more), from everywhere,
+    the first among them, and `thinned` makes them even.
     """
     numbers = np.arange(start, start + rows)
-    shares = limit / (numbers + 1.0 if total is None else np.full(rows, max(total, 1)))
-    return np.flatnonzero(_taken(numbers, shares, seed))
+    if total is None:
+        return np.flatnonzero(_hashes(numbers, seed) < _share(limit / (numbers + 1.0)))
+    return np.flatnonzero(_taken(numbers, total, limit, seed))
 
 
 def thinned(numbers: Sequence[int], total: int, limit: int, seed: int) -> list[int]:
     """The places of those `numbers` that `chosen` takes of `total` samples."""
-    array = np.array(numbers, np.int64)
-    return np.flatnonzero(_taken(array, np.full(len(array), limit / max(total, 1)), seed)).tolist()
+    return np.flatnonzero(_taken(np.array(numbers, np.int64), total, limit, seed)).tolist()
 
 
-def _taken(numbers: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Whether each sample is among a share of all."""
-    # In 53 bits, which a float holds exactly.
-    hashes = mix_all(numbers.astype(np.uint64) ^ np.uint64(mix(seed))) >> np.uint64(11)
-    return hashes < np.ceil(shares * 2.0**53)
+def _taken(numbers: np.ndarray, total: int, limit: int, seed: int) -> np.ndarray:
+    """Whether each sample is among `limit` of all."""
+    if limit <= 0 or total <= 0:
+        return np.zeros(len(numbers), bool)
+    share = _share(np.array(limit / total))
+    # By chance all hashes of a few samples may be above the share.
+    return (_hashes(numbers, seed) < share) | (numbers == _lowest(total, seed))
+
+
+def _share(share: np.ndarray) -> np.ndarray:
+    """What hashes of that share are below."""
+    return np.asarray(np.ceil(share * 2.0**53))
+
+
+@functools.lru_cache
+def _lowest(total: int, seed: int) -> int:
+    """The number in [0, total) with the lowest hash."""
+    best = (2.0**53, 0)
+    for start in range(0, total, 1 << 20):
+        hashes = _hashes(np.arange(start, min(start + (1 << 20), total)), seed)
+        place = int(hashes.argmin())
+        best = min(best, (float(hashes[place]), start + place))
+    return best[1]
+
+
+def _hashes(numbers: np.ndarray, seed: int) -> np.ndarray:
+    """In 53 bits, which a float holds exactly."""
+    return mix_all(numbers.astype(np.uint64) ^ np.uint64(mix(seed))) >> np.uint64(11)
 
 
 def distance(before: np.ndarray, after: np.ndarray) -> np.ndarray:
