@@ -60,6 +60,8 @@ def test_an_output_that_starves_as_an_input_is_told():
     (output,) = proof.outputs
     good = dataclasses.replace(output, sqnr_db=40.0, variation_db=40.0)
     assert told(dataclasses.replace(proof, outputs=(good,))) == []
+    own = dataclasses.replace(starved, requantized=True)
+    assert told(dataclasses.replace(proof, starved=(own,))) == []
 
 
 def test_a_collapse_says_what_is_hidden_or_cannot_be_told_apart():

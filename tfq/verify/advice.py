@@ -168,7 +168,7 @@ class Advice:
         """Whether a starved input is a poor output itself, or one behind it is less than good and
         not told of already."""
         for o in self.proof.outputs:
-            if o.name == s.tensor and _least(o) < _GOOD_DB:
+            if o.name == s.tensor and not s.requantized and _least(o) < _GOOD_DB:
                 return True
         for o in self.proof.outputs:
             if o.name not in s.outputs:

@@ -42,6 +42,7 @@ class StarvedInput:
     low, high: of the float values.
     steps: how many steps of the shared grid they span.
     spread_db: signal, less its channels' means, to quantization noise.
+    requantized: whether the input is computed on another grid, and only read on the shared one.
     """
 
     tensor: str
@@ -52,6 +53,7 @@ class StarvedInput:
     high: float
     steps: float
     spread_db: float
+    requantized: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ def find_starved(
     if not suspects:
         return ()
     sums = _compare(float_bytes, emitted, suspects, samples)
-    reach = _outputs_behind(model)
+    reach, producers = _outputs_behind(model), model.main.producers()
     result = []
     for i, each in zip(suspects, sums, strict=True):
         db = each.whole().spread_db
@@ -120,6 +122,7 @@ def find_starved(
                 high,
                 (high - low) / i.grid.scale[0],
                 db,
+                _is_requantized(i.tensor, producers),
             )
         )
     return tuple(result)
@@ -142,6 +145,11 @@ def _inputs(model: Model, float_model: Model) -> list[_Input]:
             if t.quant is not None and t.dtype in LIMITS and t.shape == f.shape and f.size:
                 found.append(_Input(op, f, t, Grid.of(t.dtype, t.quant)))
     return found
+
+
+def _is_requantized(t: Tensor, producers: Mapping[Tensor, Op]) -> bool:
+    op = producers.get(t)
+    return op is not None and op.name == "QUANTIZE"
 
 
 class _Cut:
