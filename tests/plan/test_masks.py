@@ -203,7 +203,38 @@ def test_a_mask_costs_no_accuracy(form, low, scheme):
     assert far * step < (0.05 if scheme == "int8" else 0.002)
 
 
-@pytest.mark.parametrize("low", [-1e9, -np.inf])
+def shut(net, x, low):
+    return net.op("ADD", x, net.op("MUL", net.input(1, 1, 4, name="m"), low))
+
+
+BEHIND = {
+    "product": lambda n, t: n.softmax(n.op("MUL", t, 0.5), out="y"),
+    "quotient": lambda n, t: n.softmax(n.op("DIV", t, 2.0), out="y"),
+    "sigmoid": lambda n, t: n.op("LOGISTIC", t, out="y"),
+}
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+@pytest.mark.parametrize("low", [-1e4, -1e9])
+@pytest.mark.parametrize("form", BEHIND)
+def test_what_stands_behind_a_mask_keeps_its_accuracy(form, low, scheme):
+    net = Net()
+    x = net.op("MUL", net.input(1, 4, 4, name="x"), 2.0)
+    y = BEHIND[form](net, shut(net, x, low))
+    samples = [{**s, "m": 1 - s["m"]} for s in scored(net, 0)]
+    far, step = distance(net, y, samples, scheme=scheme)
+    assert far * step < (0.05 if scheme == "int8" else 0.002)
+
+
+def test_what_others_read_as_well_is_not_cut():
+    net = Net()
+    total = shut(net, net.input(1, 4, 4, name="x"), -1e4)
+    y = net.op("MUL", total, net.op("LOGISTIC", net.op("MUL", total, 1.7)), out="y")
+    planned = plan_of(net.bytes(y, total), [*scored(net, 0)])
+    assert planned.grid(total.name).range()[0] < -9000
+
+
+@pytest.mark.parametrize("low", [-1e7, -1e9, -np.inf])
 def test_the_largest_of_masked_values_is_exact(low):
     net = Net()
     x = net.input(1, 4, 4, name="x")

@@ -2,15 +2,16 @@
 
 A mask reaches a softmax as `x + m` with m = 0 or -1e9, as `x - 1e9 m`, or as `select(c, x, -1e9)`,
 and m itself may be a sum, a choice or a clip of masks. A grid that spans 1e9 has no step left for
-x. All the softmax needs is that masked places come out as zero, and they do when they lie a margin
-below every x: exp(-8) < 1/512, half a step of its int8 output. So, where o(t) are the values of t
-that do not mask,
+x. All the softmax needs (and a sigmoid) is that masked places come out as zero, and they do when
+they lie a margin below every x: exp(-8) < 1/512, half a step of its int8 output. So, where o(t)
+are the values of t that do not mask,
 
     out of add:     floor = min o(x) + min o(m) - margin
     select:         floor = min o(x) - margin, where the constant saturates
     m of an add:    floor of the sum - max o(x)
+    x of c * x:     what c * x must hold, by c
 
-The largest of masked values needs the same without a margin, where the mask is -1e8 or lower. So
+The largest of masked values needs the same without a margin, where the mask is -1e6 or lower. So
 has a sum that holds what stands for infinity (`numerics.INFINITE`: the lowest float, say), whatever
 reads it: nothing else could be done with it.
 """
@@ -18,6 +19,7 @@ reads it: nothing else could be done with it.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from tfq.graph.model import Graph, Op, Tensor
@@ -30,14 +32,17 @@ from tfq.plan.plan import INTEGER
 _MARGIN = {
     "SOFTMAX": {"int8": 8.0, "int16": 12.0},
     "LOG_SOFTMAX": {"int8": 16.0},
+    "LOGISTIC": {"int8": 8.0, "int16": 12.0},
 }
 
 # What takes the largest value needs no margin: masked places lose, or tie with the lowest.
 _LARGEST = ("REDUCE_MAX", "ARG_MAX", "TOPK_V2")
-_FAR = -1e8
+_FAR = -1e6
 
 # No trained logit is this low; every mask in use is (-1e4 in half precision, -1e9, -inf, FLT_MIN).
 _MASK = -1000.0
+# What a sigmoid reads is no logit always: a gate may see a sum that reaches far.
+_GATED = -9000.0
 
 _MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "TILE", "BROADCAST_TO"}
 _SUMS = {"ADD", "SUB"}
@@ -61,7 +66,7 @@ class Masks:
 
 
 def find_masks(graph: Graph, layout: Layout, observed: Observed, opened: Opened) -> Masks:
-    """Finds masks above every softmax, and infinite ones above every sum.
+    """Finds masks above every softmax and sigmoid, and infinite ones above every sum.
 
     Args:
       graph: the main graph.
@@ -75,7 +80,10 @@ def find_masks(graph: Graph, layout: Layout, observed: Observed, opened: Opened)
         choice = layout.choices[op]
         margin = _MARGIN.get(op.name, {}).get(choice.activations)
         if margin is not None and choice.mode == INTEGER:
-            search.visit(op.input(0), _Wanted(margin, _MASK))
+            if op.name != "LOGISTIC":
+                search.visit(op.input(0), _Wanted(margin, _MASK))
+            elif search.is_read_once(op.input(0)):
+                search.visit(op.input(0), _Wanted(margin, _GATED))
         elif op.name in _LARGEST and choice.mode == INTEGER:
             search.visit(op.input(0), _Wanted(0.0, _FAR))
     for op in graph.ops:
@@ -108,9 +116,15 @@ class _Wanted:
 class _Search:
     def __init__(self, graph: Graph, observed: Observed, opened: Opened):
         self.producers = graph.producers()
+        self._reads = Counter(t for op in graph.ops for t in op.inputs if t is not None)
+        self._reads.update(graph.outputs)
         self.observed, self._opened = observed, opened
         self.floors: dict[Tensor, _Range] = {}
         self.consts: dict[tuple[Op, int], _Range] = {}
+
+    def is_read_once(self, t: Tensor) -> bool:
+        """Whether nothing but one op sees what is cut off of `t`; x * sigmoid(x) sees it twice."""
+        return self._reads[t] == 1
 
     def full(self, t: Tensor, sign: int) -> _Range | None:
         return _flipped(self._through(t, self.observed), sign)
@@ -143,8 +157,23 @@ class _Search:
             self._sum(op, wanted)
         elif op is not None and op.name in _CHOICES:
             self._choice(op, wanted)
+        elif op is not None and (found := _factor(op)) is not None:
+            self._scaled(op, *found, wanted)
         else:
             self._cut(t, wanted)
+
+    def _scaled(self, op: Op, i: int, by: float, wanted: _Wanted) -> None:
+        """A product with a positive constant: what masks behind it masks before it."""
+        self._cut(op.outputs[0], wanted)
+        x = op.input(i)
+        if not self.is_read_once(x):
+            return
+        low = None if wanted.low is None else wanted.low / by
+        self.visit(x, _Wanted(wanted.margin / by, wanted.below / by, low, wanted.sign))
+        if wanted.low is None and x in self.floors:
+            ends = _flipped(self.floors[x], wanted.sign)
+            assert ends is not None
+            self._floor(op.outputs[0], ends[0] * by, ends[1] * by, wanted.sign)
 
     def _cut(self, t: Tensor, wanted: _Wanted) -> None:
         if wanted.low is not None:
@@ -202,6 +231,20 @@ class _Search:
         ends = _flipped((min(low or 0.0, 0.0), max(self.opened(t, wanted)[1], 0.0)), wanted.sign)
         assert ends is not None
         self.consts[op, i] = ends
+
+
+def _factor(op: Op) -> tuple[int, float] | None:
+    """Which input a product scales, and by which positive number; None where it is another one.
+
+    Numbers that differ from place to place change which of two values is lower.
+    """
+    for i in {"MUL": (0, 1), "DIV": (0,)}.get(op.name, ()):
+        by = op.input(1 - i)
+        if by.is_const and by.size and not op.input(i).is_const:
+            low, high = float(by.values().min()), float(by.values().max())
+            if 0 < low == high < INFINITE:
+                return i, 1 / low if op.name == "DIV" else low
+    return None
 
 
 def _flipped(found: _Range | None, sign: int) -> _Range | None:
