@@ -332,6 +332,17 @@ def test_outputs_of_another_shape_are_an_error(planned):
         prove(net(2, 3), net(3, 2), samples, held_back=False)
 
 
+def test_a_stated_shape_that_is_not_the_computed_one_is_not_trusted():
+    """LiteRT does not look at what a file states of it."""
+    net = Net()
+    y = net.op("COS", net.input(1, 6), out="y")
+    y.shape = (2, 37)
+    source = net.bytes(y)
+    samples = [{"in0": np.full((1, 6), n, np.float32)} for n in range(3)]
+    (output,) = prove(source, source, samples, held_back=False).outputs
+    assert output.max_abs == 0
+
+
 def selecting() -> bytes:
     """An output that has a row for each positive value."""
     net = Net()
