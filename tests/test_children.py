@@ -68,3 +68,13 @@ def test_a_child_that_was_started_by_hand_stays():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert done.stdout == b"still here\n"
+
+
+def test_a_time_limit_ends_a_process_that_holds_pythons_lock():
+    code = (
+        "import re; from tfq.children import time_limit\n"
+        "with time_limit(0.2): pass\n"
+        "with time_limit(0.2): re.match('(a+)+b', 'a' * 60)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == -signal.SIGALRM

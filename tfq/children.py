@@ -46,3 +46,18 @@ def end_with_parent(pipe: int = 0) -> None:
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([pipe], [], [], 0)[0]:  # The parent ended before there was a signal.
         os._exit(1)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Ends this process by SIGALRM where the block takes longer. For a child; its parent says why.
+
+    Not an exception: C code that loops, as HDF5 does on some damaged files, never comes back to
+    where Python would raise one.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

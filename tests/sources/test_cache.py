@@ -128,7 +128,7 @@ def test_other_versions_code_and_settings_are_another_conversion(
     if what == "code":
         monkeypatch.setattr(cache, "_code", lambda: "other")
     elif what == "setting":
-        monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+        monkeypatch.setenv("TF_USE_LEGACY_KERAS", f"not {os.environ.get('TF_USE_LEGACY_KERAS')}")
     elif what == "keras.json":
         (tmp_path / "keras.json").write_text('{"floatx": "float16"}')
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))

@@ -65,6 +65,11 @@ def run_worker(
             kind = getattr(tfq.errors, answer["error"]["type"], ModelError)
             raise kind(answer["error"]["message"])
         return answer
+    if code == -signal.SIGALRM:
+        raise ModelError(
+            f"Cannot read {request['shown']}: reading its configuration does not end; the file is "
+            "damaged. Copy it again, or save the model again."
+        )
     raise _died(code, stage, log_path.read_text("utf-8", "replace"))
 
 

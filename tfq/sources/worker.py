@@ -27,7 +27,11 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from tfq.children import time_limit
 from tfq.sources.scan_keras import refuse_keras_file
+
+# To read the configuration of a Keras file takes a second at most.
+_PATIENCE_SECONDS = 60.0
 
 
 class Stages:
@@ -55,7 +59,8 @@ class Stages:
 def run(request: dict[str, Any], stages: Stages) -> dict[str, Any]:
     """Loads, converts, compares, writes the file; returns the answer."""
     if request["kind"] in ("keras", "h5") and not request.get("allow_code"):
-        refuse_keras_file(request["path"], request["shown"])  # Without TensorFlow, at once.
+        with time_limit(_PATIENCE_SECONDS):  # Without TensorFlow, at once.
+            refuse_keras_file(request["path"], request["shown"])
     stages.enter("import", "Starting TensorFlow")
     from tfq.sources import compare, convert_float, loading, widen  # These import TensorFlow.
 

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -26,6 +27,7 @@ import mutate
 import numpy as np
 import seeds
 
+from tfq.children import time_limit
 from tfq.data import DataOptions, open_data
 from tfq.errors import ModelError, TfqError
 from tfq.graph import check
@@ -100,11 +102,33 @@ def _archive(argv: list[str]) -> int:
     """What `convert` asks of a Keras file without TensorFlow: its training, and its code."""
     try:
         certainly_untrained(argv[0])
-        refuse_keras_file(argv[0], argv[0])
+        _refuse_code(argv[0])
     except TfqError as e:
         sys.stderr.write(f"error: {e}\n")
         return e.exit_code
     return 0
+
+
+def _refuse_code(path: str) -> None:
+    """In a process with a time limit, as in the worker of `convert`: HDF5 can loop for ever."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with time_limit(5):
+                refuse_keras_file(path, path)
+            code = 0
+        except TfqError:
+            code = 3
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code == -signal.SIGALRM:
+        raise ModelError("does not end")
+    if code == 3:
+        raise ModelError("refused")
+    if code != 0:
+        raise RuntimeError(f"refuse_keras_file ended with {code}")
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
