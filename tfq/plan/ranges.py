@@ -73,6 +73,7 @@ class Ranges:
         self.graph, self.layout, self.statistics, self.rule = graph, layout, statistics, rule
         self.weight_scale, self.trained = weight_scale, trained
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
+        self._readers = graph.consumers()
         self.hulls: dict[Tensor, tuple[float, float]] = {}
         self.widened: dict[Tensor, str] = {}
         self._held = self._integers_held()
@@ -93,11 +94,18 @@ class Ranges:
             # Not symmetric even for int16: what reads the tensor in int8 wants both ends.
             finite = [near.within(INFINITE) for near in [sketch, *self._neighbours(t.name)]]
             ends = [self.rule(f, bits=bits, symmetric=False) for f in finite if f.count]
-            self._ranges[key] = (
-                min((e[0] for e in ends), default=0.0),
-                max((e[1] for e in ends), default=0.0),
-            )
+            lo = min((e[0] for e in ends), default=0.0)
+            hi = max((e[1] for e in ends), default=0.0)
+            if self._only_squashed(t):
+                # Where a sigmoid or softmax is flat, what is cut off is not missed; steps are.
+                lo = max(lo, min([0.0, *(f.min for f in finite)]))
+                hi = min(hi, max([0.0, *(f.max for f in finite)]))
+            self._ranges[key] = (lo, hi)
         return self._ranges[key]
+
+    def _only_squashed(self, t: Tensor) -> bool:
+        rows = [spec(op.name) for op, _ in self._readers.get(t, [])]
+        return bool(rows) and all(r is not None and r.kind is Kind.FIXED for r in rows)
 
     def _neighbours(self, name: str) -> list[Sketch]:
         """Sketches of the same tensor in nearby steps of an unrolled loop.
