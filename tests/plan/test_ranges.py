@@ -50,3 +50,20 @@ def test_a_bound_that_values_do_not_reach_takes_no_part_of_the_range(bound):
     q = Runner(emitted.to_bytes()).run(InputQuantizer(emitted)(samples[2]))
     expected = np.clip(2 * ramps[2], 0.25, 0.5)
     np.testing.assert_allclose(dequantized(emitted, q)["y"], expected, atol=0.02)
+
+
+def test_a_range_reaches_past_its_few_samples_but_not_where_a_sigmoid_squashes_it():
+    """A grid has more to lose by wide steps than by an end that a sigmoid maps to the same value."""
+    net = Net()
+    gate = net.dense(net.input(1, 4), 4, out="gate")
+    other = net.dense(gate, 4, out="other")
+    y = net.op("LOGISTIC", net.dense(other, 4, out="argument"), out="y")
+    rng = np.random.default_rng(0)
+    samples = [{"in0": rng.normal(size=(1, 4)).astype(np.float32)} for _ in range(16)]
+    planned = plan_of(net.bytes(y), samples)
+    for name, further in (("gate", True), ("argument", False)):
+        sketch = planned.statistics[name]
+        low, high = planned.grid(name).range()
+        step = planned.grid(name).scale[0]
+        reaches = low < sketch.min - step and high > sketch.max + step
+        assert reaches == further, name
