@@ -19,7 +19,7 @@ import pytest
 from small_models import Net, cnn
 
 from tfq import TfqError, convert_model
-from tfq.convert_command import FLAGS, run_command
+from tfq.convert.command import FLAGS, run_command
 from tfq.errors import DataError, ModelError, UsageError
 from tfq.graph.model import Model, Op, Tensor
 from tfq.plan.scheme import LayerRule

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from small_models import cnn
 
-from tfq.convert_command import FLAGS
+from tfq.convert.command import FLAGS
 from tfq.evaluate.command import FLAGS as EVALUATE
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model

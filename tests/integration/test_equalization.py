@@ -7,11 +7,11 @@ import pytest
 from small_models import ACT, Net, cnn
 
 from tfq.convert import convert_model
+from tfq.convert.summary import lines
 from tfq.errors import UsageError
 from tfq.graph.model import Model
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
-from tfq.summary import lines
 from tfq.trial import PartError
 
 SHAPE = (8, 8, 2)
@@ -142,7 +142,7 @@ def test_with_other_settings(source, options):
 def test_what_does_not_help_is_not_kept(source, monkeypatch):
     errors = iter([1.0, 2.0])
     monkeypatch.setattr(
-        "tfq.stages.output_errors",
+        "tfq.convert.stages.output_errors",
         lambda *_: (PartError("y", "", np.full(4, next(errors)), np.full(4, 100.0)),),
     )
     result = convert_model(source, images(64))

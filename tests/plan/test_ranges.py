@@ -53,7 +53,7 @@ def test_a_bound_that_values_do_not_reach_takes_no_part_of_the_range(bound):
 
 
 def test_a_range_reaches_past_its_few_samples_but_not_where_a_sigmoid_squashes_it():
-    """A grid has more to lose by wide steps than by an end that a sigmoid maps to the same value."""
+    """What lies beyond the end of a sigmoid's argument, the sigmoid maps to the same value."""
     net = Net()
     gate = net.dense(net.input(1, 4), 4, out="gate")
     other = net.dense(gate, 4, out="other")

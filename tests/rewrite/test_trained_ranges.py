@@ -5,12 +5,12 @@ import pytest
 from small_models import Net
 
 from tfq.convert import convert_model
+from tfq.convert.summary import lines
 from tfq.errors import ModelError
 from tfq.graph.model import Op, Quant, Tensor, options_type
 from tfq.graph.numerics import Grid, asymmetric_grid
 from tfq.rewrite.prepare import prepare
 from tfq.runtime import Runner
-from tfq.summary import lines
 
 
 def pair(net, x, dtype, scale, zero, axis=0):

@@ -25,7 +25,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 with atheris.instrument_imports(include=["tfq.graph", "tfq.plan", "tfq.calibrate", "tfq.inspect"]):
     from tfq.calibrate.statistics import Statistics
-    from tfq.convert_arguments import load_plan
+    from tfq.convert.arguments import load_plan
     from tfq.errors import TfqError
     from tfq.graph.describe import describe
     from tfq.inspect import render

@@ -65,7 +65,7 @@ _MUTATORS: Mapping[str, tuple[mutate.Mutator, ...]] = {
 
 
 def _convert(argv: list[str]) -> int:
-    from tfq.convert_command import run_command
+    from tfq.convert.command import run_command
 
     return run_command(argv)
 

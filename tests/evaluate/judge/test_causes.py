@@ -19,7 +19,7 @@ import pytest
 from small_models import ACT, Net, cnn
 
 import tfq
-from tfq.convert_command import FLAGS
+from tfq.convert.command import FLAGS
 from tfq.equalize import rescale_prepared
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.judge import Finding, judge

@@ -9,7 +9,7 @@ import pytest
 from small_models import Net, cnn
 
 from tfq.convert import convert_model
-from tfq.summary import lines
+from tfq.convert.summary import lines
 
 
 @pytest.fixture(scope="module")

@@ -132,9 +132,9 @@ def _check_outputs(source: str, output: str) -> None:
 
 def _run(args: list[str]) -> int:
     from tfq.convert import convert_model
+    from tfq.convert.summary import lines
     from tfq.plan import patterns
     from tfq.plan.scheme import LayerRule, check_weight_bits, get_scheme
-    from tfq.summary import lines
 
     source = args[0]
     scheme = get_scheme(_SCHEME.value).name

@@ -14,7 +14,7 @@ from tfq.errors import DataError, TfqError, UsageError
 from tfq.evaluate.run import evaluate_model
 from tfq.sources import certainly_untrained, client
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "digits" / "saved_model"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits" / "saved_model"
 
 
 class StartedError(Exception):

@@ -10,9 +10,9 @@ from keras import layers as L  # noqa: N812
 from small_models import cnn, plan_of
 
 import tfq
+from tfq.convert.refusals import refused
 from tfq.errors import UsageError
 from tfq.keras import quantizers
-from tfq.refusals import refused
 
 pytestmark = pytest.mark.slow
 

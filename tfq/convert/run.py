@@ -1,10 +1,4 @@
-"""Converts a model to a proven `.tflite`: the stages of tfq, one after the other.
-
-    python -m tfq.convert saved_model/
-
-`convert_model` is the same from Python. It reads as the way a model goes: source, float graph,
-statistics, plan, quantized graph, equalized channels, corrected biases, proof.
-"""
+"""The way a model goes: source, float graph, statistics, plan, quantized graph, proof."""
 
 from __future__ import annotations
 
@@ -13,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfq.errors import TfqError, UsageError, unknown_option
+from tfq.errors import UsageError, unknown_option
 from tfq.files import write_atomic
 
 if TYPE_CHECKING:
@@ -138,19 +132,19 @@ def convert_model(
     """
     from tfq.calibrate.rules import get_rule
     from tfq.calibrate.statistics import Statistics
-    from tfq.convert_arguments import (
+    from tfq.convert.arguments import (
         check_plan_options,
         check_samples,
         check_types,
         load_plan,
     )
+    from tfq.convert.stages import Run
     from tfq.data import check_signature
     from tfq.executors import open_workers
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
     from tfq.sources import open_cache
-    from tfq.stages import Run
 
     if bias_correction not in BIAS_CORRECTION:
         raise unknown_option("bias_correction", bias_correction, BIAS_CORRECTION)
@@ -213,16 +207,3 @@ def convert_model(
             loaded, prepared, chosen, emitted, model, stream, correction, proof, accuracy
         )
     return ConversionResult(model, chosen, summary, stats)
-
-
-def main(argv: list[str] | None = None) -> int:
-    from tfq.convert_command import run_command
-
-    return run_command(argv)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
-
-
-__all__ = ["BIAS_CORRECTION", "ConversionResult", "TfqError", "convert_model", "main"]

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.calibrate.statistics import Statistics
+from tfq.convert.refusals import without_samples
 from tfq.data import DataOptions, check_data, saved_data_path
 from tfq.errors import UsageError
 from tfq.files import read_bytes
 from tfq.graph.numerics import LIMITS, Grid
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import IO_TYPES, Config, LayerRule
-from tfq.refusals import without_samples
 from tfq.sources import certainly_untrained
 
 

@@ -5,10 +5,10 @@ import pytest
 from small_models import Net
 
 from tfq.convert import convert_model
+from tfq.convert.samples import PROOF, Samples
 from tfq.data import open_data
 from tfq.errors import DataError
 from tfq.graph.interface import read_interface
-from tfq.representative import PROOF, Samples
 
 NET = Net()
 MODEL = NET.model(NET.dense(NET.input(1, 4, name="x"), 3, out="y"))

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfq.calibrate.run import calibrate
 from tfq.calibrate.statistics import Statistics
+from tfq.convert.refusals import check_trained, refused, untrained, without_samples
+from tfq.convert.samples import PROOF, Samples
+from tfq.convert.summary import make_summary
 from tfq.data import DataOptions, open_data, split
 from tfq.data.synthetic import TRAINED, UNCALIBRATED
 from tfq.equalize import Equalization, imbalances, rescale_prepared
@@ -35,13 +38,10 @@ from tfq.quantize.bias import (
 )
 from tfq.quantize.emit import Emitted, emit
 from tfq.quantize.output_errors import output_errors
-from tfq.refusals import check_trained, refused, untrained, without_samples
-from tfq.representative import PROOF, Samples
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.rewrite.trained_ranges import with_clamps
 from tfq.sources import Cache, Source, load_source
-from tfq.summary import make_summary
 from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
 from tfq.verify.advice import Advice
