@@ -43,7 +43,7 @@ def rewritten() -> dict[str, set[str]]:
     """Op -> the rewrites that say it with other ops."""
     found: dict[str, set[str]] = {}
     for module in pkgutil.iter_modules(tfq.rewrite.__path__):
-        if not module.name.startswith(("replace_", "expand_", "unroll_while", "unroll_lstm")):
+        if not module.name.startswith(("replace_", "expand_")):
             continue
         loaded = importlib.import_module(f"tfq.rewrite.{module.name}")
         rule = getattr(loaded, "RULE", None)

@@ -1,4 +1,4 @@
-"""Writes the float .tflite models that tests/rewrite/ unrolls.
+"""Writes the float .tflite models that tests/unroll/ unrolls.
 
     python tools/make_rnn_fixtures.py
 
@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 import tf_keras
 
-DATA = pathlib.Path(__file__).parents[1] / "tests" / "rewrite" / "data"
+DATA = pathlib.Path(__file__).parents[1] / "tests" / "unroll" / "data"
 STEPS, FEATURES, UNITS = 10, 5, 6
 
 

@@ -22,7 +22,7 @@ from tfq.rewrite.prepare import prepare
 from tfq.runtime import Runner
 from tfq.verify.proof import layer_errors
 
-DATA = Path(__file__).parents[1] / "rewrite" / "data"
+DATA = Path(__file__).parents[1] / "unroll" / "data"
 SAMPLES = np.random.default_rng(0).normal(0, 1, (30, 4)).astype(np.float32)
 TANH, RELU = 4, 1
 ISLAND = ("READ_VARIABLE", "ASSIGN_VARIABLE")

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 
 from tfq.graph.model import Op, Tensor
+from tfq.graph.purity import is_pure
 from tfq.rewrite.core import Applied, View
-from tfq.rewrite.purity import is_pure
 
 NAME = "merge_duplicates"
 

@@ -9,12 +9,13 @@ import numpy as np
 
 from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.optable import Kind, spec
-from tfq.rewrite import if_to_select, rewrite, unroll_lstm, unroll_while
+from tfq.rewrite import rewrite
 from tfq.rewrite.bound_constants import bound_constants
 from tfq.rewrite.core import Applied
 from tfq.rewrite.trained_between import grids_between
 from tfq.rewrite.trained_ranges import Trained, take_trained_ranges
 from tfq.rewrite.trained_weights import find_weights, take_records
+from tfq.unroll import if_to_select, loops, lstm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,8 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
     records = take_records(model)
     if integer:
         bound_constants(model)
-        whiles = unroll_while.apply(model)
-        lstms = unroll_lstm.apply(model)
+        whiles = loops.apply(model)
+        lstms = lstm.apply(model)
         single = lstms.single
         ifs = if_to_select.apply(model)
         # An IF that unrolling left for its condition may be gone now.
@@ -68,9 +69,9 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
         unrolled = tuple(
             Applied(rewrite=name, where=where, op=op)
             for name, op, done in (
-                (unroll_while.NAME, "WHILE", whiles.done),
+                (loops.NAME, "WHILE", whiles.done),
                 (if_to_select.NAME, "IF", ifs.done),
-                (unroll_lstm.NAME, "UNIDIRECTIONAL_SEQUENCE_LSTM", lstms.done),
+                (lstm.NAME, "UNIDIRECTIONAL_SEQUENCE_LSTM", lstms.done),
             )
             for where in done
         )

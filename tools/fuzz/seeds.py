@@ -124,7 +124,7 @@ def free_batch() -> bytes:
 def fixtures() -> dict[str, bytes]:
     """Recurrent models and loops."""
     names = ("fused_lstm_sequences", "while_on_data", "while_nested", "while_growing", "lstm")
-    return {n: (TESTS / "rewrite" / "data" / f"{n}.tflite").read_bytes() for n in names}
+    return {n: (TESTS / "unroll" / "data" / f"{n}.tflite").read_bytes() for n in names}
 
 
 def _options(**values: float | bool) -> bytes:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.rewrite import unroll_lstm
 from tfq.runtime import Runner
+from tfq.unroll import lstm
 
 DATA = pathlib.Path(__file__).parent / "data"
 TANH, RELU, NO_ACTIVATION = 4, 1, 0
@@ -36,7 +36,7 @@ def count(model):
 def test_tf_keras_layers(name):
     model = Model.from_bytes((DATA / f"{name}.tflite").read_bytes())
     before = model.to_bytes()
-    result = unroll_lstm.apply(model)
+    result = lstm.apply(model)
     assert len(result.done) == (2 if "bidirectional" in name else 1)
     assert result.left == ()
     allowed = {"RESHAPE", "FULLY_CONNECTED", "SPLIT", "ADD", "MUL", "LOGISTIC", "TANH"}
@@ -46,11 +46,11 @@ def test_tf_keras_layers(name):
 
 def test_last_step_alone_needs_no_concatenation():
     model = Model.from_bytes((DATA / "fused_lstm.tflite").read_bytes())
-    unroll_lstm.apply(model)
+    lstm.apply(model)
     assert not {"STRIDED_SLICE", "CONCATENATION", "PACK"} & set(count(model))
 
 
-def lstm(
+def fused_lstm(
     *,
     steps=6,
     batch=1,
@@ -103,15 +103,15 @@ def lstm(
     ids=str,
 )
 def test_forms_of_lstm(form):
-    model = lstm(**form)
+    model = fused_lstm(**form)
     before = model.to_bytes()
-    assert unroll_lstm.apply(model).left == ()
+    assert lstm.apply(model).left == ()
     assert_same(before, model.to_bytes())
 
 
 def test_clipping_only_where_it_can_act():
-    model = lstm(steps=6, clip=4.0)
-    unroll_lstm.apply(model)
+    model = fused_lstm(steps=6, clip=4.0)
+    lstm.apply(model)
     assert count(model)["MINIMUM"] == 2
 
 
@@ -120,29 +120,29 @@ def test_clipping_only_where_it_can_act():
     [({"peephole": True}, "peephole"), ({"steps": 600}, "600 steps")],
 )
 def test_what_stays_has_a_reason(form, reason):
-    model = lstm(**form)
+    model = fused_lstm(**form)
     before = model.to_bytes()
-    ((where, why),) = unroll_lstm.apply(model).left
+    ((where, why),) = lstm.apply(model).left
     assert where == "y"
     assert reason in why
     assert model.to_bytes() == before
 
 
 def test_computed_weights_stay():
-    model = lstm()
+    model = fused_lstm()
     op = model.main.ops[0]
     doubled = Tensor("doubled", op.input(2).shape, "float32")
     model.main.ops.insert(
         0, Op("ADD", [op.input(2), op.input(2)], [doubled], options_type("AddOptions")())
     )
     op.inputs[2] = doubled
-    assert "doubled" in unroll_lstm.apply(model).left[0][1]
+    assert "doubled" in lstm.apply(model).left[0][1]
 
 
 def test_op_limit():
-    model = lstm()
+    model = fused_lstm()
     before = model.to_bytes()
-    assert "larger than 20 ops" in unroll_lstm.apply(model, max_ops=20).left[0][1]
+    assert "larger than 20 ops" in lstm.apply(model, max_ops=20).left[0][1]
     assert model.to_bytes() == before
 
 
@@ -163,6 +163,6 @@ def test_simple_rnn(time_major, activation):
     op = Op("UNIDIRECTIONAL_SEQUENCE_RNN", inputs, [y], options)
     model = Model([Graph("main", [op], [x], [y])])
     before = model.to_bytes()
-    assert unroll_lstm.apply(model).done == ("y",)
+    assert lstm.apply(model).done == ("y",)
     assert count(model)["FULLY_CONNECTED"] == 5
     assert_same(before, model.to_bytes())

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.rewrite.purity import is_pure
-from tfq.rewrite.unroll_trace import Names
-from tfq.rewrite.unroll_while import Unrolled, drop_unused_graphs
+from tfq.graph.purity import is_pure
+from tfq.unroll.loops import Unrolled, drop_unused_graphs
+from tfq.unroll.trace import Names
 
 NAME = "if_to_select"
 

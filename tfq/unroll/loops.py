@@ -5,7 +5,7 @@ convert when the sequence length is static. The body is written out once per ste
 that held the loop, so that every step's tensors are ordinary tensors which calibration sees and
 quantization handles; weights stay one constant. The counters, and all that is computed from them,
 fold away; the accumulator becomes one CONCATENATION of the steps' outputs; the projection of the
-inputs is done for all steps at once (see `unroll_tidy`).
+inputs is done for all steps at once (see `tidy`).
 
 Cost: steps * ops of the body in operators, bounded by `max_steps` and `max_ops`.
 """
@@ -15,9 +15,9 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Graph, Model, Op, Tensor
-from tfq.rewrite.unroll_tidy import reshape, tidy
-from tfq.rewrite.unroll_trace import Names, Tracer, UnrollError
 from tfq.runtime import Runner
+from tfq.unroll.tidy import reshape, tidy
+from tfq.unroll.trace import Names, Tracer, UnrollError
 
 NAME = "unroll_while"
 

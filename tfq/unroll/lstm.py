@@ -26,9 +26,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.rewrite.unroll_tidy import reshape, reverse_of_concatenation
-from tfq.rewrite.unroll_trace import Names, UnrollError, int32
-from tfq.rewrite.unroll_while import Unrolled
+from tfq.unroll.loops import Unrolled
+from tfq.unroll.tidy import reshape, reverse_of_concatenation
+from tfq.unroll.trace import Names, UnrollError, int32
 
 NAME = "unroll_lstm"
 

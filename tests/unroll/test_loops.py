@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tfq.graph.model import Graph, Model, Op, Signature, Tensor, options_type
-from tfq.rewrite import unroll_while
 from tfq.runtime import Runner
+from tfq.unroll import loops
 
 DATA = pathlib.Path(__file__).parent / "data"
 
@@ -67,7 +67,7 @@ def count(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "loops", "steps"),
+    ("name", "whiles", "steps"),
     [
         ("lstm", 1, 10),
         ("lstm_28", 1, 28),
@@ -83,16 +83,16 @@ def count(model):
         ("simple_rnn", 1, 10),
     ],
 )
-def test_keras_layers_become_basic_ops(name, loops, steps):
+def test_keras_layers_become_basic_ops(name, whiles, steps):
     model = load(name)
     before = model.to_bytes()
-    result = unroll_while.apply(model)
-    assert len(result.done) == loops
+    result = loops.apply(model)
+    assert len(result.done) == whiles
     assert result.left == ()
     assert len(model.graphs) == 1
     ops = count(model)
     assert set(ops) <= INTEGER_OPS
-    assert ops["TANH"] == loops * steps * (2 if name.startswith("lstm") else 1)
+    assert ops["TANH"] == whiles * steps * (2 if name.startswith("lstm") else 1)
     assert all(t.signature is None for t in model.main.tensors())
     names = [t.name for t in model.main.tensors()]
     assert len(set(names)) == len(names)
@@ -101,7 +101,7 @@ def test_keras_layers_become_basic_ops(name, loops, steps):
 
 def test_ops_of_an_lstm():
     model = load("lstm")
-    unroll_while.apply(model)
+    loops.apply(model)
     # One projection for all steps, one product for each later step; the zero state costs nothing.
     assert count(model) == {
         "RESHAPE": 1,
@@ -119,21 +119,21 @@ def test_ops_of_an_lstm():
 
 def test_weights_are_stored_once():
     model = load("lstm_28")
-    unroll_while.apply(model)
+    loops.apply(model)
     weights = {op.input(1) for op in model.main.ops if op.name == "FULLY_CONNECTED"}
     assert len(weights) == 2
 
 
 def test_reversal_costs_nothing():
     model = load("lstm_bidirectional")
-    unroll_while.apply(model)
+    loops.apply(model)
     assert count(model)["REVERSE_V2"] == 0
 
 
 def test_nested_loops():
     model = load("while_nested")
     before = model.to_bytes()
-    result = unroll_while.apply(model)
+    result = loops.apply(model)
     assert len(result.done) == 1
     assert count(model)["TANH"] == 12
     assert_same(before, model.to_bytes())
@@ -142,7 +142,7 @@ def test_nested_loops():
 def test_tensor_array_becomes_one_concatenation():
     model = load("while_tensor_array")
     before = model.to_bytes()
-    assert len(unroll_while.apply(model).done) == 1
+    assert len(loops.apply(model).done) == 1
     ops = count(model)
     assert (ops["TANH"], ops["CONCATENATION"]) == (6, 1)
     assert not {"SLICE", "SCATTER_ND", "DYNAMIC_UPDATE_SLICE"} & set(ops)
@@ -153,7 +153,7 @@ def test_growing_result_and_branch_on_the_counter():
     """Shapes that were dynamic in the loop are static without it; IF goes with the counter."""
     model = load("while_growing")
     before = model.to_bytes()
-    assert len(unroll_while.apply(model).done) == 1
+    assert len(loops.apply(model).done) == 1
     assert count(model)["RELU"] == 3
     assert model.main.outputs[0].shape == (3, 4)
     assert all(t.signature is None for t in model.main.tensors())
@@ -166,7 +166,7 @@ def test_growing_result_and_branch_on_the_counter():
 def test_other_cells(name, op, times):
     model = load(name)
     before = model.to_bytes()
-    assert len(unroll_while.apply(model).done) == 1
+    assert len(loops.apply(model).done) == 1
     assert count(model)[op] == times
     assert_same(before, model.to_bytes())
 
@@ -178,13 +178,13 @@ def test_graph_that_calls_itself():
     options.thenSubgraphIndex = options.elseSubgraphIndex = 1
     condition = constant("again", True, "bool")
     inner.ops = [Op("IF", [condition, inner.inputs[0]], inner.outputs, options)]
-    assert "nested more than" in unroll_while.apply(model).left[0][1]
+    assert "nested more than" in loops.apply(model).left[0][1]
 
 
 def test_loop_on_data_stays_with_a_reason():
     model = load("while_on_data")
     before = model.to_bytes()
-    result = unroll_while.apply(model)
+    result = loops.apply(model)
     assert result.done == ()
     ((where, reason),) = result.left
     assert where == "Identity"
@@ -199,7 +199,7 @@ def test_loop_on_data_stays_with_a_reason():
 def test_limits(limits, reason):
     model = load("lstm")
     before = model.to_bytes()
-    result = unroll_while.apply(model, **limits)
+    result = loops.apply(model, **limits)
     assert result.done == ()
     assert reason in result.left[0][1]
     assert "--allow_float" in result.left[0][1]
@@ -207,7 +207,7 @@ def test_limits(limits, reason):
 
 
 def test_exactly_as_many_steps_as_allowed():
-    assert unroll_while.apply(load("lstm"), max_steps=10).left == ()
+    assert loops.apply(load("lstm"), max_steps=10).left == ()
 
 
 def test_signature_still_names_the_outputs():
@@ -219,7 +219,7 @@ def test_signature_still_names_the_outputs():
         )
     ]
     before = model.to_bytes()
-    unroll_while.apply(model)
+    loops.apply(model)
     assert_same(before, model.to_bytes())
     assert list(model.signatures[0].outputs.values()) == graph.outputs
 
@@ -259,7 +259,7 @@ def if_model(condition):
 def test_if_on_a_constant_is_inlined(taken, op):
     model = if_model(constant("condition", taken, "bool"))
     before = model.to_bytes()
-    assert unroll_while.apply(model).done == ("out",)
+    assert loops.apply(model).done == ("out",)
     assert [o.name for o in model.main.ops] == [op]
     assert len(model.graphs) == 1
     assert_same(before, model.to_bytes())
@@ -267,7 +267,7 @@ def test_if_on_a_constant_is_inlined(taken, op):
 
 def test_if_on_an_input_stays():
     model = if_model(Tensor("condition", (), "bool"))
-    result = unroll_while.apply(model)
+    result = loops.apply(model)
     assert "which branch it takes depends on the input" in result.left[0][1]
     assert len(model.graphs) == 3
 
@@ -321,7 +321,7 @@ def test_rows_written_in_place_become_one_concatenation():
     )
     model = Model([Graph("main", [loop], [source], [out]), *graphs])
     before = model.to_bytes()
-    assert unroll_while.apply(model).left == ()
+    assert loops.apply(model).left == ()
     assert count(model) == {"ADD": 3, "TANH": 4, "CONCATENATION": 1}
     assert_same(before, model.to_bytes())
 
@@ -352,7 +352,7 @@ def test_loop_that_never_runs_and_one_that_stays_beside_it():
     )
     model = Model([main, *graphs])
     before = model.to_bytes()
-    result = unroll_while.apply(model)
+    result = loops.apply(model)
     assert result.done == ("n_a",)
     assert [where for where, _ in result.left] == ["n_b"]
     assert len(model.graphs) == 3
@@ -365,7 +365,7 @@ def test_model_without_loops_is_untouched():
     x, y = Tensor("in", (1, 4), "float32"), Tensor("out", (1, 4), "float32")
     model = Model([Graph("main", [unary("TANH", x, y)], [x], [y])])
     before = model.to_bytes()
-    assert unroll_while.apply(model) == unroll_while.Unrolled()
+    assert loops.apply(model) == loops.Unrolled()
     assert model.to_bytes() == before
 
 
@@ -380,7 +380,7 @@ def test_a_state_beside_the_loop_stays():
         Op("VAR_HANDLE", [], [handle], options),
         Op("ASSIGN_VARIABLE", [handle, result], [], options_type("AssignVariableOptions")()),
     ]
-    unroll_while.apply(model)
+    loops.apply(model)
     assert [op.name for op in graph.ops if not op.outputs] == ["ASSIGN_VARIABLE"]
     assert graph.ops[-1].inputs[1] is graph.outputs[0]
     assert "WHILE" not in {op.name for op in graph.ops}

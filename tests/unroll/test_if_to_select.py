@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.rewrite import if_to_select
 from tfq.runtime import Runner
+from tfq.unroll import if_to_select
 
 
 def branch(name, op, options):

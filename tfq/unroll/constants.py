@@ -13,7 +13,7 @@ import numpy as np
 
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Model, Op, Tensor, numpy_dtype
-from tfq.rewrite.purity import is_pure
+from tfq.graph.purity import is_pure
 from tfq.runtime import Runner
 
 _INTEGER: dict[str, Callable[..., np.ndarray]] = {

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tfq.graph.model import Graph, Op, Tensor, options_type
-from tfq.rewrite.unroll_trace import Names, int32
+from tfq.unroll.trace import Names, int32
 
 
 def tidy(graph: Graph, names: Names) -> None:

@@ -23,8 +23,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.rewrite.purity import is_pure
-from tfq.rewrite.unroll_eval import evaluate
+from tfq.graph.purity import is_pure
+from tfq.unroll.constants import evaluate
 
 
 class UnrollError(Exception):
