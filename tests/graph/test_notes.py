@@ -10,7 +10,7 @@ from tfq.errors import ModelError
 from tfq.graph.model import Model
 from tfq.plan.plan import read_config
 from tfq.rewrite.trained_weights import take_records
-from tfq.sources.markers import METADATA
+from tfq.sources.trained_grids import METADATA
 
 RECORD = {"name": "w", "bits": 8, "axis": 0, "scales": [0.1], "shape": [1, 2], "integers": "AQI="}
 READERS = {

@@ -5,7 +5,7 @@ import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
 from tfq.calibrate.rules import get_rule
-from tfq.calibrate.weights import weight_scales
+from tfq.calibrate.weight_rules import weight_scales
 from tfq.errors import TfqError
 from tfq.graph.numerics import FLOAT, Grid, asymmetric_grid, dequantize, quantize
 from tfq.plan.planner import make_plan

@@ -9,7 +9,7 @@ from tfq.errors import ModelError
 from tfq.graph.model import Graph, Model, Op, Quant, Signature, Tensor, options_type
 from tfq.graph.numerics import quantize
 from tfq.rewrite.prepare import prepare
-from tfq.sources.markers import METADATA, Record
+from tfq.sources.trained_grids import METADATA, Record
 
 RNG = np.random.default_rng(0)
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfq.keras.marker import mark
+from tfq.keras.fake_quantize import mark
 
 
 def attribute(layer, path):

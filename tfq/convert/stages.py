@@ -25,11 +25,11 @@ from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Model
 from tfq.plan import patterns
+from tfq.plan.float_schemes import plan_float
 from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan, check_replay
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config
-from tfq.plan.storage import plan_float
 from tfq.quantize.bias import (
     Correction,
     affordable,

@@ -20,7 +20,7 @@ from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import SCHEMES, Config
-from tfq.plan.weights import WEIGHT_WIDTHS, WIDER_WEIGHTS
+from tfq.plan.weight_grids import WEIGHT_WIDTHS, WIDER_WEIGHTS
 from tfq.quantize.bias import Correction
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source

@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
+from tfq.equalize.channel_statistics import ChannelStatistics
 from tfq.equalize.channels import Use
-from tfq.equalize.measure import Seen
 from tfq.rewrite.match import WEIGHTED
 
 LEVELS = {"int8": 255.0, "int16": 65535.0}
@@ -102,7 +102,7 @@ class Reader:
 
     layer: Layer
     channels: np.ndarray
-    seen: Seen
+    seen: ChannelStatistics
     levels: float
     after: Factors | None = None  # the group that it writes
 

@@ -28,8 +28,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tfq.equalize.channel_statistics import ChannelStatistics, Inputs, measure
 from tfq.equalize.channels import ChannelGroup, find_groups
-from tfq.equalize.measure import Inputs, Seen, measure
 from tfq.equalize.noise import LEVELS, Factors, Layer, Reader, Writer
 from tfq.equalize.rescale import shown_tensors
 from tfq.graph.model import Graph, Op, Tensor
@@ -233,7 +233,7 @@ def _exponents(rows: bool) -> list[tuple[float, float, float]]:
 
 def _problems(
     groups: Sequence[ChannelGroup],
-    seen: Mapping[Tensor, Seen],
+    seen: Mapping[Tensor, ChannelStatistics],
     dtypes: Mapping[Tensor, str],
     per_tensor: Callable[[Op], bool],
     weight_bits: Callable[[Op], int],

@@ -2,7 +2,7 @@
 
 The runtime has a quantized tensor wherever one of its ops ends, and an op is more than a layer: a
 convolution with the BatchNormalization and the ReLU after it is one, a pooling shares the grid of
-what it reads. From the kinds of the steps follows, before any quantizer is made:
+what it reads. From the kinds of the calls follows, before any quantizer is made:
 
   * a weighted op's chain (-> BatchNormalization) (-> ReLU) has one quantizer, at its end, as long
     as nothing else reads what is between; a sum or product of two takes the ReLU in as well;
@@ -20,8 +20,8 @@ import keras
 import numpy as np
 from keras import tree
 
+from tfq.keras.flat_model import Call, FlatModel, Value
 from tfq.keras.kinds import Kind, fixed_grid
-from tfq.keras.steps import Step, Steps, Value
 
 __all__ = ["Placement", "place"]
 
@@ -47,51 +47,51 @@ class Placement:
     fixed: Mapping[Value, tuple[float, int]]
 
 
-def place(steps: Steps, bits: int) -> Placement:
+def place(flat: FlatModel, bits: int) -> Placement:
     """Places quantizers.
 
     Args:
-      steps: the model.
+      flat: the model.
       bits: of activations, which fixed grids depend on.
     """
-    readers: dict[Value, list[Step]] = {}
-    for step in steps.steps:
-        for v in step.inputs:
-            readers.setdefault(v, []).append(step)
-    fused = _fused(steps, readers)
+    readers: dict[Value, list[Call]] = {}
+    for call in flat.calls:
+        for v in call.inputs:
+            readers.setdefault(v, []).append(call)
+    fused = _fused(flat, readers)
     groups = _Groups()
-    marked: dict[Value, str] = {v: v.name for v in steps.inputs if v.is_float}
+    marked: dict[Value, str] = {v: v.name for v in flat.inputs if v.is_float}
     fixed: dict[Value, tuple[float, int]] = {}
-    for step in steps.steps:
-        outputs = [v for v in step.outputs if v.is_float]
-        if step.kind is Kind.PLAIN or not outputs or step in fused:
+    for call in flat.calls:
+        outputs = [v for v in call.outputs if v.is_float]
+        if call.kind is Kind.PLAIN or not outputs or call in fused:
             continue
-        if step.kind is Kind.FIXED:
-            grid = fixed_grid(step.operation, bits)
+        if call.kind is Kind.FIXED:
+            grid = fixed_grid(call.operation, bits)
             if grid is not None:
                 fixed.update(dict.fromkeys(outputs, grid))
                 continue
-        if step.kind in (Kind.SAME, Kind.AVERAGE, Kind.IDENTITY):
-            free = [v for v in step.inputs if v not in fixed]
+        if call.kind in (Kind.SAME, Kind.AVERAGE, Kind.IDENTITY):
+            free = [v for v in call.inputs if v not in fixed]
             if not free:
                 # Values of a fixed grid only: they stay on it, unless they are averaged.
-                if step.kind is Kind.AVERAGE or len({fixed[v] for v in step.inputs}) != 1:
-                    marked.update(dict.fromkeys(outputs, step.path))
+                if call.kind is Kind.AVERAGE or len({fixed[v] for v in call.inputs}) != 1:
+                    marked.update(dict.fromkeys(outputs, call.path))
                 else:
-                    fixed.update(dict.fromkeys(outputs, fixed[step.inputs[0]]))
+                    fixed.update(dict.fromkeys(outputs, fixed[call.inputs[0]]))
                 continue
             for v in [*free, *outputs]:
                 groups.tie(free[0], v)
-            rounds = step.kind is Kind.AVERAGE or len(free) < len(step.inputs)
-            if rounds or _brings_constants(step):
-                marked.update(dict.fromkeys(outputs, step.path))
+            rounds = call.kind is Kind.AVERAGE or len(free) < len(call.inputs)
+            if rounds or _brings_constants(call):
+                marked.update(dict.fromkeys(outputs, call.path))
             continue
-        marked.update(dict.fromkeys(outputs, step.path))
+        marked.update(dict.fromkeys(outputs, call.path))
     moved = {
         v
-        for step in steps.steps
-        if step.kind in (Kind.SAME, Kind.AVERAGE, Kind.IDENTITY)
-        for v in step.outputs
+        for call in flat.calls
+        if call.kind in (Kind.SAME, Kind.AVERAGE, Kind.IDENTITY)
+        for v in call.outputs
     }
     found = {v: groups.find(v) for v in marked}
     paths: dict[Value, list[str]] = {}
@@ -106,19 +106,19 @@ def place(steps: Steps, bits: int) -> Placement:
     return Placement(found, paths, frozenset(marked), fixed)
 
 
-def _fused(steps: Steps, readers: Mapping[Value, list[Step]]) -> frozenset[Step]:
-    """The steps whose result nothing but the next one reads, which is part of the same kernel."""
-    outside = set(steps.outputs)
-    fused: set[Step] = set()
-    makers = {v: s for s in steps.steps for v in s.outputs}
+def _fused(flat: FlatModel, readers: Mapping[Value, list[Call]]) -> frozenset[Call]:
+    """The calls whose result nothing but the next one reads, which is part of the same kernel."""
+    outside = set(flat.outputs)
+    fused: set[Call] = set()
+    makers = {v: s for s in flat.calls for v in s.outputs}
 
     def alone(v: Value) -> bool:
         return v not in outside and len(readers.get(v, [])) == 1
 
-    for step in steps.steps:
-        if step.kind not in (Kind.NORM, Kind.CLAMP) or not step.inputs:
+    for call in flat.calls:
+        if call.kind not in (Kind.NORM, Kind.CLAMP) or not call.inputs:
             continue
-        x = step.inputs[0]
+        x = call.inputs[0]
         before = makers.get(x)
         if before is None or not alone(x):
             continue
@@ -126,21 +126,21 @@ def _fused(steps: Steps, readers: Mapping[Value, list[Step]]) -> frozenset[Step]
         clamping = before.kind is Kind.NORM or (
             type(before.operation).__name__ in _CLAMPING and len(before.inputs) == 2
         )
-        if weighted or (clamping and step.kind is Kind.CLAMP):
+        if weighted or (clamping and call.kind is Kind.CLAMP):
             fused.add(before)
     return frozenset(fused)
 
 
-def _linear(step: Step) -> bool:
-    function = getattr(step.operation, "activation", keras.activations.linear)
+def _linear(call: Call) -> bool:
+    function = getattr(call.operation, "activation", keras.activations.linear)
     return getattr(function, "__name__", "") == "linear"
 
 
-def _brings_constants(step: Step) -> bool:
+def _brings_constants(call: Call) -> bool:
     """Whether numbers of the user's enter the group, which its range then has to hold."""
-    if type(step.operation).__name__ not in _WITH_CONSTANTS:
+    if type(call.operation).__name__ not in _WITH_CONSTANTS:
         return False
-    constants = [a for a in tree.flatten((step.args, step.kwargs)) if not isinstance(a, Value)]
+    constants = [a for a in tree.flatten((call.args, call.kwargs)) if not isinstance(a, Value)]
     return any(
         np.any(np.asarray(a, np.float64) != 0)
         for a in constants

@@ -10,13 +10,13 @@ from keras import tree
 
 from tfq.errors import UsageError
 from tfq.keras.batch_norm import FreezableBatchNormalization
+from tfq.keras.flat_model import Call, FlatModel, Value, read_flat_model
 from tfq.keras.initialize import initialize_activations
 from tfq.keras.kinds import Kind
 from tfq.keras.layers import QuantizedWeights, quantized_class
 from tfq.keras.placement import Placement, place
 from tfq.keras.quantizers import ActivationQuantizer, Fixed
 from tfq.keras.rules import Choices, _identity
-from tfq.keras.steps import Step, Steps, Value, read_steps
 
 __all__ = ["is_quantized", "quantize"]
 
@@ -83,16 +83,16 @@ def quantize(
             return None
         return cls.from_config({**layer.get_config(), "weight_quantizer": quantizer})
 
-    steps = read_steps(model, replace, choices.left)
-    paths = [s.path for s in steps.steps]
+    flat = read_flat_model(model, replace, choices.left)
+    paths = [s.path for s in flat.calls]
     choices.check_rules(
-        list(dict.fromkeys([*(v.name for v in steps.inputs), *paths])),
-        [s.path for s in steps.steps if quantized_class_of(s.operation)],
+        list(dict.fromkeys([*(v.name for v in flat.inputs), *paths])),
+        [s.path for s in flat.calls if quantized_class_of(s.operation)],
     )
-    placement = place(steps, choices.scheme.activation_bits)
+    placement = place(flat, choices.scheme.activation_bits)
     quantizers = _quantizers(placement, choices)
-    result, seen = _build(steps, placement, quantizers, choices.scheme.activation_bits)
-    for layer, variables in steps.copies:
+    result, seen = _build(flat, placement, quantizers, choices.scheme.activation_bits)
+    for layer, variables in flat.copies:
         _copy(layer, variables)
     needing = [q for q in quantizers.values() if q is not None and q.needs_data]
     if data is None and needing:
@@ -142,15 +142,15 @@ def _check(model: Any) -> None:
 
 def _edges(model: Any, choices: Choices) -> frozenset[str]:
     """Paths of the first and the last weighted layer and of depthwise ones."""
-    read = read_steps(model, lambda layer, path: None, choices.left)
-    steps = [s for s in read.steps if _has_kernel(s)]
-    narrow = {s.path for s in steps if type(s.operation).__name__.startswith("Depthwise")}
-    return frozenset({*narrow, *(s.path for s in (*steps[:1], *steps[-1:]))})
+    read = read_flat_model(model, lambda layer, path: None, choices.left)
+    calls = [s for s in read.calls if _has_kernel(s)]
+    narrow = {s.path for s in calls if type(s.operation).__name__.startswith("Depthwise")}
+    return frozenset({*narrow, *(s.path for s in (*calls[:1], *calls[-1:]))})
 
 
-def _has_kernel(step: Step) -> bool:
+def _has_kernel(call: Call) -> bool:
     return (
-        step.kind in (Kind.WEIGHTED, Kind.COMPOSITE) and quantized_class(step.operation) is not None
+        call.kind in (Kind.WEIGHTED, Kind.COMPOSITE) and quantized_class(call.operation) is not None
     )
 
 
@@ -185,19 +185,19 @@ def _quantizers(placement: Placement, choices: Choices) -> dict[Value, Activatio
 
 
 def _build(
-    steps: Steps,
+    flat: FlatModel,
     placement: Placement,
     quantizers: Mapping[Value, ActivationQuantizer | None],
     bits: int,
 ) -> tuple[Any, dict[Any, list[Any]]]:
     """The model, and for each activation quantizer the tensors that enter it."""
     inputs = [
-        keras.Input(batch_shape=v.shape, dtype=v.dtype, name=v.name or None) for v in steps.inputs
+        keras.Input(batch_shape=v.shape, dtype=v.dtype, name=v.name or None) for v in flat.inputs
     ]
     tensors: dict[Value, Any] = {}
     seen: dict[Any, list[Any]] = {}
     layers: dict[Value, Any] = {}
-    taken = {s.operation.name for s in steps.steps if isinstance(s.operation, keras.layers.Layer)}
+    taken = {s.operation.name for s in flat.calls if isinstance(s.operation, keras.layers.Layer)}
 
     def named(path: str) -> str:
         return _free(f"{path.replace('/', '_')}_quantizer", taken)
@@ -221,36 +221,36 @@ def _build(
                 tensor = layers[root](tensor)
         tensors[v] = tensor
 
-    for v, tensor in zip(steps.inputs, inputs, strict=True):
+    for v, tensor in zip(flat.inputs, inputs, strict=True):
         settle(v, tensor, "")
-    for step in steps.steps:
+    for call in flat.calls:
         args, kwargs = tree.map_structure(
-            lambda a: tensors[a] if isinstance(a, Value) else a, (step.args, step.kwargs)
+            lambda a: tensors[a] if isinstance(a, Value) else a, (call.args, call.kwargs)
         )
-        results = tree.flatten(step.operation(*args, **kwargs))
-        rounds = step.kind is Kind.FIXED
-        for v, tensor in zip(step.outputs, results, strict=True):
-            settle(v, tensor, step.path if rounds or v not in placement.fixed else "")
+        results = tree.flatten(call.operation(*args, **kwargs))
+        rounds = call.kind is Kind.FIXED
+        for v, tensor in zip(call.outputs, results, strict=True):
+            settle(v, tensor, call.path if rounds or v not in placement.fixed else "")
     outputs = tree.pack_sequence_as(
-        steps.model._outputs_struct, _named_outputs(steps, [tensors[v] for v in steps.outputs])
+        flat.model._outputs_struct, _named_outputs(flat, [tensors[v] for v in flat.outputs])
     )
-    structure = tree.pack_sequence_as(steps.model._inputs_struct, inputs)
-    return keras.Model(structure, outputs, name=steps.model.name), seen
+    structure = tree.pack_sequence_as(flat.model._inputs_struct, inputs)
+    return keras.Model(structure, outputs, name=flat.model.name), seen
 
 
-def _named_outputs(steps: Steps, outputs: list[Any]) -> list[Any]:
+def _named_outputs(flat: FlatModel, outputs: list[Any]) -> list[Any]:
     """The outputs, each from a last layer with the name that the output had.
 
     Keras names outputs by their last layer, and losses are given by these names. A quantizer that
     is the last layer now takes the name, and the user's layer gets another; where the quantizer is
     that of several tensors, or what is last is no layer of its own, a layer that does nothing does.
     """
-    layers = {s.operation.name: s.operation for s in steps.steps}
+    layers = {s.operation.name: s.operation for s in flat.calls}
     taken = {*layers, *(t._keras_history.operation.name for t in outputs)}
-    inputs = {v.name for v in steps.inputs}
+    inputs = {v.name for v in flat.inputs}
     claimed: dict[str, int] = {}
     result = []
-    for name, tensor in zip(steps.model.output_names, outputs, strict=True):
+    for name, tensor in zip(flat.model.output_names, outputs, strict=True):
         last = tensor._keras_history.operation
         if claimed.get(name) == id(tensor) or name in inputs:
             result.append(tensor)  # One tensor twice, or an input: nothing to tell apart.

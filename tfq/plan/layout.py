@@ -17,10 +17,10 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, activation_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.lookup import Chain, find_chains
+from tfq.plan.normalizations import wide_ops
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
-from tfq.plan.power import REASON as POWER
-from tfq.plan.power import find_powers, linear_before
-from tfq.plan.precision import wide_ops
+from tfq.plan.power_spectra import REASON as POWER
+from tfq.plan.power_spectra import find_powers, linear_before
 from tfq.plan.scheme import Config
 
 # Of ops that share a grid: their results lie between the steps of the integers that they read.

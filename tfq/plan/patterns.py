@@ -11,7 +11,7 @@ from tfq.errors import TfqError, UsageError, nearest
 from tfq.graph.model import Graph, Op
 from tfq.graph.optable import spec
 from tfq.plan.scheme import Config, LayerRule
-from tfq.plan.weights import OPERAND_WEIGHTS
+from tfq.plan.weight_grids import OPERAND_WEIGHTS
 
 _SHOWN = 6
 

@@ -20,10 +20,16 @@ from tfq.plan.layout import (
     set_apart,
 )
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
-from tfq.plan.power import largest_square_root
+from tfq.plan.power_spectra import largest_square_root
 from tfq.plan.ranges import Ranges, finite_extremes
 from tfq.plan.scheme import Config
-from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, Beside, largest_scale, plan_weights
+from tfq.plan.weight_grids import (
+    OPERAND_WEIGHTS,
+    WEIGHT_WIDTHS,
+    KernelContext,
+    largest_scale,
+    plan_weights,
+)
 
 # An output whose values span less of a shared grid than one in so many gets its own.
 _NARROW = 8.0
@@ -305,8 +311,8 @@ class _PlanMaker:
         if w.is_const:
             bias = op.inputs[s.bias] if s.bias is not None and s.bias < len(op.inputs) else None
             out_scale = self.tensor(op.outputs[0]).grid.scale[0]
-            beside = Beside(choice.activations, in_grid.scale[0], out_scale, bias)
-            grid, reason = plan_weights(op, s, w, beside, self.config, self.trained)
+            context = KernelContext(choice.activations, in_grid.scale[0], out_scale, bias)
+            grid, reason = plan_weights(op, s, w, context, self.config, self.trained)
         else:
             # Computed weights: the kernel wants them symmetric.
             own = self.tensor(w).grid

@@ -18,7 +18,7 @@ from tfq.plan.layout import Layout, data_inputs, float_outputs
 from tfq.plan.masks import find_masks
 from tfq.plan.multipliers import smallest_output_scale
 from tfq.plan.plan import INTEGER
-from tfq.plan.weights import Beside
+from tfq.plan.weight_grids import KernelContext
 
 # The names that unrolling gives, and how many steps to either side count as near.
 _STEP = re.compile(r"/step_(\d+)(?!.*/step_)")
@@ -221,8 +221,8 @@ class Ranges:
             w = op.input(row.weights)
             if w.is_const:
                 bias = op.inputs[row.bias] if row.bias is not None else None
-                beside = Beside(dtype, scales[0], 1.0, bias)
-                scales.append(max(self.weight_scale(op, w), beside.largest_needed))
+                context = KernelContext(dtype, scales[0], 1.0, bias)
+                scales.append(max(self.weight_scale(op, w), context.largest_needed))
             else:
                 lo, hi = self.held(w)
                 scales.append(symmetric_grid(max(-lo, hi), "int8").scale[0])

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from tfq.calibrate.rules import RangeRule, get_rule
-from tfq.calibrate.weights import WEIGHT_RULES
+from tfq.calibrate.weight_rules import WEIGHT_RULES
 from tfq.errors import UsageError, unknown_option
 
 IO_TYPES = ("float32", "int8", "uint8", "int16")

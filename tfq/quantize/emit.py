@@ -39,7 +39,7 @@ from tfq.plan.plan import (
     Plan,
     write_config,
 )
-from tfq.plan.power import largest_square_root
+from tfq.plan.power_spectra import largest_square_root
 from tfq.quantize.clamps import without_far_bounds
 from tfq.quantize.table import lookup_ops
 

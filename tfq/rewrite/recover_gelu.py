@@ -12,8 +12,8 @@ import dataclasses
 import numpy as np
 
 from tfq.graph.model import Op, Tensor
-from tfq.rewrite.cone import cones
 from tfq.rewrite.core import No, Rule, View, new_op
+from tfq.rewrite.elementwise import elementwise_functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
 
 
 def check(op: Op, view: View) -> _Match | No:
-    for cone in cones(op, view):
-        if not cone.shape and len(cone.ops) > 3 and cone.equals(gelu_tanh):
-            return _Match(op, cone.source)
+    for function in elementwise_functions(op, view):
+        if not function.shape and len(function.ops) > 3 and function.equals(gelu_tanh):
+            return _Match(op, function.source)
     return No("what it computes is not GELU")
 
 

@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 
 from tfq.graph.model import Op, Tensor
-from tfq.rewrite.cone import cones
 from tfq.rewrite.core import No, Rule, View, new_op
+from tfq.rewrite.elementwise import elementwise_functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ def logistic(x: np.ndarray) -> np.ndarray:
 
 
 def check(op: Op, view: View) -> _Match | No:
-    for cone in cones(op, view):
-        if not cone.shape and len(cone.ops) > 1 and cone.equals(logistic):
-            return _Match(op, cone.source)
+    for function in elementwise_functions(op, view):
+        if not function.shape and len(function.ops) > 1 and function.equals(logistic):
+            return _Match(op, function.source)
     return No("what it computes is not the sigmoid")
 
 

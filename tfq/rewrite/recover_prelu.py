@@ -16,8 +16,8 @@ import dataclasses
 import numpy as np
 
 from tfq.graph.model import Op, Tensor
-from tfq.rewrite.cone import cones
 from tfq.rewrite.core import No, Rule, View, new_op
+from tfq.rewrite.elementwise import elementwise_functions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +28,10 @@ class _Match:
 
 
 def check(op: Op, view: View) -> _Match | No:
-    for cone in cones(op, view):
-        if len(cone.ops) == 1:
+    for function in elementwise_functions(op, view):
+        if len(function.ops) == 1:
             continue
-        slope = -cone(np.array([-1.0]))[0].astype(np.float32)
+        slope = -function(np.array([-1.0]))[0].astype(np.float32)
         if not np.all(np.isfinite(slope)) or np.all(slope == 1) or np.all(slope == 0):
             continue
         if np.all(slope == -1):
@@ -40,8 +40,8 @@ def check(op: Op, view: View) -> _Match | No:
         def leaky(x: np.ndarray, slope: np.ndarray = slope) -> np.ndarray:
             return np.where(x < 0, x * slope.astype(np.float64), x)
 
-        if cone.equals(leaky):
-            return _Match(op, cone.source, slope)
+        if function.equals(leaky):
+            return _Match(op, function.source, slope)
     return No("what it computes is not x above zero and a x below")
 
 

@@ -2,7 +2,7 @@
 
     min(max(x, 0), 6), relu(min(x, 6)), x > 0 ? x : 0, ...  ->  RELU6(x), RELU(x)
 
-in every order and with any detour that computes the same; `cone` says how that is decided.
+in every order and with any detour that computes the same; `elementwise` says how that is decided.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import dataclasses
 import numpy as np
 
 from tfq.graph.model import Op, Tensor
-from tfq.rewrite.cone import cones
 from tfq.rewrite.core import No, Rule, View, new_op
+from tfq.rewrite.elementwise import elementwise_functions
 
 # name: (lower bound, upper bound)
 _BOUNDS = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
@@ -27,15 +27,15 @@ class _Match:
 
 
 def check(op: Op, view: View) -> _Match | No:
-    for cone in cones(op, view):
-        if cone.shape:
+    for function in elementwise_functions(op, view):
+        if function.shape:
             continue
-        lo, hi = cone(np.array([-1e3, 1e3]))
+        lo, hi = function(np.array([-1e3, 1e3]))
         for name, (low, high) in _BOUNDS.items():
-            if lo != low or hi != min(high, 1e3) or (len(cone.ops) == 1 and op.name == name):
+            if lo != low or hi != min(high, 1e3) or (len(function.ops) == 1 and op.name == name):
                 continue
-            if cone.equals(lambda x, low=low, high=high: np.clip(x, low, high)):  # type: ignore[misc]
-                return _Match(op, name, cone.source)
+            if function.equals(lambda x, low=low, high=high: np.clip(x, low, high)):  # type: ignore[misc]
+                return _Match(op, name, function.source)
     return No("what it computes is none of the clamps")
 
 

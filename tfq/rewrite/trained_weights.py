@@ -27,7 +27,7 @@ from tfq.graph.notes import read_note
 from tfq.graph.numerics import Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.sources.layers import layer_of
-from tfq.sources.markers import METADATA, Record
+from tfq.sources.trained_grids import METADATA, Record
 
 _ZERO = {"uint8": (128, 8), "uint4": (8, 4), "int8": (0, 8), "int4": (0, 4)}  # and bits
 _OFF_STEP = 1e-3  # Of a step: folding in float32 errs by 1e-5 at 127 steps.

@@ -16,7 +16,7 @@ from tfq.graph.interface import Interface, read_interface
 from tfq.graph.model import Model, numpy_dtype
 from tfq.graph.runnable import runnable
 from tfq.runtime import Runner
-from tfq.sources import markers
+from tfq.sources import trained_grids
 from tfq.sources.causes import listed, root_cause
 from tfq.sources.tracing import Entry
 
@@ -57,7 +57,7 @@ def compare(
     """
     if bare is not None:
         bare.output_names = entry.output_names
-        _compare(bare, markers.without_pairs(model))
+        _compare(bare, trained_grids.without_pairs(model))
     return _compare(entry, model)
 
 

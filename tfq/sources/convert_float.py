@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfq.errors import ModelError
 from tfq.graph.model import Model
-from tfq.sources import markers, trained_graph
+from tfq.sources import trained_graph, trained_grids
 from tfq.sources.causes import listed, root_cause
 from tfq.sources.state import holds_state
 from tfq.sources.tracing import Entry, trace, trace_signature
@@ -18,7 +18,7 @@ from tfq.sources.tracing import Entry, trace, trace_signature
 
 def convert(entry: Entry, scratch: Path) -> tuple[bytes, Entry | None]:
     """Converts without optimizations; quantizers become QUANTIZE and DEQUANTIZE pairs, and those of
-    weights records (`tfq.sources.markers`).
+    weights records (`tfq.sources.trained_grids`).
 
     Builtin ops first; if an op has no builtin form, again with TensorFlow ops allowed, so that
     the caller can name them (they stop a full-integer run later).
@@ -49,7 +49,7 @@ def convert(entry: Entry, scratch: Path) -> tuple[bytes, Entry | None]:
 
 
 def _convert_trained(entry: Entry, folder: Path, scratch: Path) -> tuple[bytes, Entry | None]:
-    records: list[markers.Record] = []
+    records: list[trained_grids.Record] = []
     bare = None
     if not holds_state(entry.function):
         trained_graph.carry_marks(folder)
@@ -64,7 +64,7 @@ def _convert_trained(entry: Entry, folder: Path, scratch: Path) -> tuple[bytes, 
         )
         bare = _freeze(carried, trained_graph.unquantize)
     model = _convert_folder(folder, entry.key, marked=True)
-    return markers.without_marks(model, entry.layers, records), bare
+    return trained_grids.without_marks(model, entry.layers, records), bare
 
 
 def restore_names(model: bytes, entry: Entry) -> bytes:
@@ -119,7 +119,7 @@ def _convert_folder(folder: Path, key: str, marked: bool = False) -> bytes:
 def _refuse_custom(model: bytes) -> None:
     ops = [op for graph in Model.from_bytes(model).graphs for op in graph.ops]
     custom = {op.custom_code for op in ops if op.name == "CUSTOM"}
-    custom -= {markers.NAME, *markers.SHAPES}
+    custom -= {trained_grids.NAME, *trained_grids.SHAPES}
     strange = sorted(name for name in custom if not name.startswith("Flex"))
     if strange:
         raise ModelError(f"these ops have no TFLite form: {', '.join(strange)}")

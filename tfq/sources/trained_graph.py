@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfq.sources.markers import NAME, Record, checked_scales, on_grid
+from tfq.sources.trained_grids import NAME, Record, checked_scales, on_grid
 
 _CARRIER = "QuantizeAndDequantizeV4"
 _FAKE_QUANT = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfq.calibrate.weights import weight_scales
+from tfq.calibrate.weight_rules import weight_scales
 from tfq.keras import quantizers
 
 pytestmark = pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import optimize, stats
 
-from tfq.calibrate.weights import SCALE_FLOOR, weight_scales
+from tfq.calibrate.weight_rules import SCALE_FLOOR, weight_scales
 from tfq.errors import UsageError
 from tfq.keras import quantizers
 from tfq.keras.quantizers.mean_deviation import DEVIATIONS

@@ -25,7 +25,7 @@ from tfq.evaluate.layers.finish import finish
 from tfq.evaluate.layers.hybrid import Isolated, isolate
 from tfq.evaluate.layers.pairing import Pair, Pairing, pair
 from tfq.evaluate.layers.rebatched import to_batch
-from tfq.evaluate.layers.weights import StoredWeights, stored_weights
+from tfq.evaluate.layers.weight_errors import StoredWeights, stored_weights
 from tfq.evaluate.layers.work import LayerWork, Partial, merge
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tfq.evaluate.figures import (
 from tfq.evaluate.layers.histogram import rebin
 from tfq.evaluate.layers.pairing import Pair, Pairing, maker
 from tfq.evaluate.layers.tally import Errors, Tally, real
-from tfq.evaluate.layers.weights import imbalance, weight_figures
+from tfq.evaluate.layers.weight_errors import imbalance, weight_figures
 from tfq.evaluate.layers.work import Partial
 from tfq.graph.numerics import LIMITS
 from tfq.parts import channel_axis, decibel, find_slices, spreads

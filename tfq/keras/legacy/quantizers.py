@@ -17,8 +17,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfq.keras.fake_quantize import fake_quantize, mark
 from tfq.keras.legacy.backend import quantization, tf_keras
-from tfq.keras.marker import fake_quantize, mark
 
 MOMENTUM = 0.99
 # A channel of zeros needs a scale as well; its integers are zero whatever it is.

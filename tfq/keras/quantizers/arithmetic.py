@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfq.calibrate.weights import RELATIVE_FLOOR, SCALE_FLOOR
+from tfq.calibrate.weight_rules import RELATIVE_FLOOR, SCALE_FLOOR
 from tfq.graph.numerics import LIMITS, MIN_SCALE
 
 Tensor = Any
@@ -50,7 +50,7 @@ def fake_quantize_fast(x: Tensor, lo: Tensor, hi: Tensor, skip: Tensor, bits: in
     TensorFlow's fused kernel takes a quarter of the time of division, rounding, clipping and
     multiplication one by one (2.1 ms against 8.7 ms on [128, 28, 28, 32], forward and backward, on
     two cores; XLA makes both equally fast). It rounds halves up, where the file's kernels and
-    `tfq.keras.marker` round them to even; but for these ties the integers are the same.
+    `tfq.keras.fake_quantize` round them to even; but for these ties the integers are the same.
 
     Args:
       x: float32.
@@ -123,7 +123,7 @@ def count(w: Tensor, per_channel: bool) -> float:
 
 
 def floored(scale: Tensor) -> Tensor:
-    """Scales above the floors of `tfq.calibrate.weights.weight_scales`, rounded to float32."""
+    """Scales above the floors of `tfq.calibrate.weight_rules`, rounded to float32."""
     scale = tf.cast(scale, tf.float32)
     lowest = tf.maximum(RELATIVE_FLOOR * tf.reduce_max(scale), tf.constant(SCALE_FLOOR))
     return tf.maximum(scale, lowest)

@@ -9,10 +9,10 @@ tf.distribute, and in saved models:
 
 Weights are quantized in all of them; "freeze" stops their scales where these are trained.
 
-In inference ranges never move. There, in graphs, values go through `tfq.keras.marker`, by which the
-trained grid reaches the converted file. A quantizer without a grid (still observing, without a
-single batch, or broken by training) marks values with the scale NaN, and those of activations pass
-as they are: such a model does not convert.
+In inference ranges never move. There, in graphs, values go through `tfq.keras.fake_quantize`, by
+which the trained grid reaches the converted file. A quantizer without a grid (still
+observing, without a single batch, or broken by training) marks values with the scale NaN, and
+those of activations pass as they are: such a model does not convert.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from tfq.errors import UsageError, unknown_option
 from tfq.graph.numerics import LIMITS, MIN_TRAINED_SCALE
-from tfq.keras.marker import fake_quantize, mark
+from tfq.keras.fake_quantize import fake_quantize, mark
 
 OBSERVE, TRAIN, FREEZE = 0, 1, 2
 PHASES = {"observe": OBSERVE, "train": TRAIN, "freeze": FREEZE}

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfq.keras.marker import fake_quantize, mark
+from tfq.keras.fake_quantize import fake_quantize, mark
 from tfq.keras.quantizers.arithmetic import ends, fake_quantize_fast
 from tfq.keras.quantizers.base import ActivationQuantizer, Tensor, number
 

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfq.calibrate.weights import weight_scales
+from tfq.calibrate.weight_rules import weight_scales
 from tfq.graph.numerics import MIN_TRAINED_SCALE, activation_grid
 from tfq.keras.quantizers.arithmetic import (
     count,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfq.calibrate.weights import weight_scales
+from tfq.calibrate.weight_rules import weight_scales
 from tfq.keras.quantizers.arithmetic import floored, largest
 from tfq.keras.quantizers.base import Tensor, WeightQuantizer
 

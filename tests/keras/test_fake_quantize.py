@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfq.errors import UsageError
-from tfq.keras.marker import fake_quantize, limits, mark
+from tfq.keras.fake_quantize import fake_quantize, limits, mark
 
 pytestmark = pytest.mark.slow
 

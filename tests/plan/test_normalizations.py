@@ -5,7 +5,7 @@ import pytest
 from small_models import Net, plan_of
 
 from tfq.convert import convert_model
-from tfq.plan.precision import REASON, wide_ops
+from tfq.plan.normalizations import REASON, wide_ops
 
 
 def layer_norm(net, x, *, square="SQUARED_DIFFERENCE"):

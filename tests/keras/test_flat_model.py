@@ -1,4 +1,4 @@
-"""Reading a model into steps."""
+"""Reading a model into a flat list of calls."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from keras import layers as L  # noqa: N812
 from keras import ops
 
 from tfq.errors import ModelError, UsageError
+from tfq.keras.flat_model import read_flat_model
 from tfq.keras.kinds import Kind
-from tfq.keras.steps import read_steps
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,9 @@ def plain(layer: object, path: str) -> None:
 
 
 def names(model: keras.Model) -> list[tuple[str, str, Kind]]:
-    return [(type(s.operation).__name__, s.path, s.kind) for s in read_steps(model, plain).steps]
+    return [
+        (type(s.operation).__name__, s.path, s.kind) for s in read_flat_model(model, plain).calls
+    ]
 
 
 class TestReadSteps:
@@ -29,10 +31,10 @@ class TestReadSteps:
         block = keras.Model(inside, L.Dense(6, name="d")(inside), name="block")
         x = keras.Input((6,))
         model = keras.Model(x, block(block(x)))
-        steps = read_steps(model, plain)
-        assert [s.path for s in steps.steps] == ["block/d", "block/d"]
-        assert steps.steps[0].operation is steps.steps[1].operation
-        assert steps.steps[0].operation is not block.get_layer("d")
+        flat = read_flat_model(model, plain)
+        assert [s.path for s in flat.calls] == ["block/d", "block/d"]
+        assert flat.calls[0].operation is flat.calls[1].operation
+        assert flat.calls[0].operation is not block.get_layer("d")
 
     def test_splits_separable_convolutions_and_foreign_activations(self) -> None:
         x = keras.Input((8, 8, 2))
@@ -48,7 +50,9 @@ class TestReadSteps:
     def test_sums_of_many_become_sums_of_two(self) -> None:
         x = keras.Input((4,))
         model = keras.Model(x, L.Add(name="sum")([x, L.Dense(4)(x), L.Dense(4)(x)]))
-        sums = [s for s in read_steps(model, plain).steps if type(s.operation).__name__ == "Add"]
+        sums = [
+            s for s in read_flat_model(model, plain).calls if type(s.operation).__name__ == "Add"
+        ]
         assert [len(s.inputs) for s in sums] == [2, 2]
 
     def test_traces_subclassed_models(self) -> None:
@@ -77,15 +81,15 @@ class TestReadSteps:
         net = Net()
         net(np.zeros((1, 3), np.float32))
         with pytest.raises(ModelError, match=r"variables outside of its layers: .*w"):
-            read_steps(net, plain)
+            read_flat_model(net, plain)
 
     def test_a_model_that_is_not_built_is_refused(self) -> None:
         with pytest.raises(UsageError, match="is not built"):
-            read_steps(keras.Sequential([L.Dense(3)]), plain)
+            read_flat_model(keras.Sequential([L.Dense(3)]), plain)
 
     def test_layers_that_cannot_be_trained_are_all_named(self) -> None:
         x = keras.Input((4,))
         y = L.Lambda(lambda t: t * 2, name="twice", output_shape=(4,))(x)
         model = keras.Model(x, L.Lambda(lambda t: t + 1, name="one", output_shape=(4,))(y))
         with pytest.raises(UsageError, match=r"(?s)2 layer\(s\).*'twice'.*'one'"):
-            read_steps(model, plain)
+            read_flat_model(model, plain)

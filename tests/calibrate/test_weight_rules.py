@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfq.calibrate.weights import SCALE_FLOOR, weight_scales
+from tfq.calibrate.weight_rules import SCALE_FLOOR, weight_scales
 from tfq.errors import ModelError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_scales_have_a_floor(rule):
 def test_blocks_do_not_change_the_search(monkeypatch):
     w = DRAWS["heavy"].astype(np.float32)
     whole = weight_scales(w, axis=3, bits=4, rule="mse")
-    monkeypatch.setattr("tfq.calibrate.weights._BLOCK", 400)
+    monkeypatch.setattr("tfq.calibrate.weight_rules._BLOCK", 400)
     np.testing.assert_array_equal(weight_scales(w, axis=3, bits=4, rule="mse"), whole)
 
 

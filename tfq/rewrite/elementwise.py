@@ -1,10 +1,10 @@
 """Recognises an elementwise function by what it computes instead of by how it is written.
 
 x * relu6(x + 3) / 6 can be written in dozens of orders. So a recovery takes the ops above a tensor
-that form a function of one source (a cone: elementwise ops and constants), evaluates it on probe
-values, and compares it with the function it knows. The probes are all bfloat16 numbers up to 1e3,
-33,000 of them, denser than any 8-bit activation will ever be and more than any such formula has
-corners; cones with constants per channel get fewer, for every element of the constants.
+that form a function of one source (elementwise ops and constants), evaluates it on probe values,
+and compares it with the function it knows. The probes are all bfloat16 numbers up to 1e3, 33,000 of
+them, denser than any 8-bit activation will ever be and more than any such formula has corners;
+functions with constants per channel get fewer, for every element of the constants.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _ALL = _bfloat16_probes()
 
 
 @dataclasses.dataclass(frozen=True)
-class Cone:
+class ElementwiseFunction:
     """The elementwise function that leads from `source` to the output of `ops[-1]`.
 
     Attributes:
@@ -131,8 +131,8 @@ class Cone:
         return True
 
 
-def cones(op: Op, view: View) -> Iterator[Cone]:
-    """The cones that end in `op`, the nearest source first."""
+def elementwise_functions(op: Op, view: View) -> Iterator[ElementwiseFunction]:
+    """The elementwise functions that end in `op`, the nearest source first."""
     root = op.outputs[0]
     inside: list[Op] = []
     leaves: list[Tensor] = []
@@ -156,9 +156,9 @@ def cones(op: Op, view: View) -> Iterator[Cone]:
         return
     while True:
         if len(leaves) == 1:
-            cone = _cone(root, leaves[0], inside)
-            if cone is not None:
-                yield cone
+            function = _function(root, leaves[0], inside)
+            if function is not None:
+                yield function
         if len(inside) >= _MAX_OPS or not leaves:
             return
         # Open the leaf that is computed last: it cannot be above another leaf.
@@ -175,17 +175,17 @@ def cones(op: Op, view: View) -> Iterator[Cone]:
             return
 
 
-def _cone(root: Tensor, source: Tensor, inside: list[Op]) -> Cone | None:
+def _function(root: Tensor, source: Tensor, inside: list[Op]) -> ElementwiseFunction | None:
     if source.dtype != "float32" or source.shape != root.shape:
         return None
     shapes = [t.shape for op in inside for t in op.inputs if t is not None and t.data is not None]
     sizes = {int(np.prod(s, dtype=np.int64)) for s in shapes}
     if sizes <= {1}:
-        return Cone(source, tuple(inside[::-1]), ())
+        return ElementwiseFunction(source, tuple(inside[::-1]), ())
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
         return None
     if len(shape) > len(root.shape) or np.broadcast_shapes(shape, root.shape) != root.shape:
         return None
-    return Cone(source, tuple(inside[::-1]), shape)
+    return ElementwiseFunction(source, tuple(inside[::-1]), shape)

@@ -2,7 +2,7 @@
 
 Nested models are expanded in place, subclassed ones are traced. Every layer is a copy of the given
 model's, made once however often it is called, so that shared layers stay shared and the given
-model's are left alone. Layers that are several integer ops become several steps:
+model's are left alone. Layers that are several integer ops become several calls:
 
     SeparableConv        ->  DepthwiseConv, Conv (1x1)
     f(Conv), f no ReLU   ->  Conv, Activation(f)
@@ -27,7 +27,7 @@ _FUSED = ("linear", "relu", "relu6")
 
 @dataclasses.dataclass(eq=False)
 class Value:
-    """A tensor between steps.
+    """A tensor between calls.
 
     Attributes:
       shape: with None where it is free.
@@ -45,7 +45,7 @@ class Value:
 
 
 @dataclasses.dataclass(eq=False)
-class Step:
+class Call:
     """One call of a layer or operation.
 
     Attributes:
@@ -71,20 +71,20 @@ class Step:
 
 
 @dataclasses.dataclass(eq=False)
-class Steps:
+class FlatModel:
     """A model, ready to be called again.
 
     Attributes:
       model: the given one, as a Functional model.
       inputs: in the order of `model.inputs`.
-      steps: in the order of execution.
+      calls: in the order of execution.
       outputs: in the order of `model.outputs`.
       copies: (layer, the variables to copy into its own) once the layers are built.
     """
 
     model: Any
     inputs: list[Value]
-    steps: list[Step]
+    calls: list[Call]
     outputs: list[Value]
     copies: list[tuple[Any, list[Any]]]
 
@@ -92,8 +92,10 @@ class Steps:
 Replace = Callable[[Any, str], Any]
 
 
-def read_steps(model: Any, replace: Replace, left: Callable[[str], bool] | None = None) -> Steps:
-    """Reads a model into steps with layers of their own.
+def read_flat_model(
+    model: Any, replace: Replace, left: Callable[[str], bool] | None = None
+) -> FlatModel:
+    """Reads a model into calls with layers of their own.
 
     Args:
       model: a built Keras 3 model.
@@ -117,7 +119,7 @@ def read_steps(model: Any, replace: Replace, left: Callable[[str], bool] | None 
             'them to calibration with rules=[{"regex": NAME, "weights": None, "activations": '
             "None}]."
         )
-    return Steps(functional, inputs, reader.steps, outputs, reader.copies)
+    return FlatModel(functional, inputs, reader.calls, outputs, reader.copies)
 
 
 def _functional(model: Any) -> Any:
@@ -181,14 +183,14 @@ def _trace(model: Any, arguments: Any, named: dict[str, Any]) -> Any:
 class _Reader:
     def __init__(self, replace: Replace, left: Callable[[str], bool]):
         self.replace, self.left = replace, left
-        self.steps: list[Step] = []
+        self.calls: list[Call] = []
         self.copies: list[tuple[Any, list[Any]]] = []
         self.unknown: list[tuple[Any, str]] = []
         self._pieces: dict[int, list[Any]] = {}
         self._taken: set[str] = set()
 
     def expand(self, functional: Any, inputs: list[Value], prefix: str) -> list[Value]:
-        """Adds the steps of a model, and returns the values of its outputs."""
+        """Adds the calls of a model, and returns the values of its outputs."""
         values = {id(t): v for t, v in zip(functional.inputs, inputs, strict=True)}
         for depth in sorted(functional._nodes_by_depth, reverse=True):
             for node in functional._nodes_by_depth[depth]:
@@ -267,7 +269,7 @@ class _Reader:
             if not self.left(path) and (operation, path) not in self.unknown:
                 self.unknown.append((operation, path))
             kind = Kind.COMPOSITE
-        self.steps.append(Step(operation, tuple(args), dict(kwargs), outputs, kind, path))
+        self.calls.append(Call(operation, tuple(args), dict(kwargs), outputs, kind, path))
 
 
 def _as_it_is(

@@ -15,7 +15,7 @@ Inputs = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass
-class Seen:
+class ChannelStatistics:
     """What the channels of one tensor were; float64 [channels of its group]."""
 
     low: np.ndarray
@@ -30,13 +30,13 @@ def measure(
     groups: Sequence[ChannelGroup],
     samples: Sequence[Inputs],
     progress: Callable[[int, int], None] | None,
-) -> dict[Tensor, Seen]:
+) -> dict[Tensor, ChannelStatistics]:
     """Runs the samples and looks at every tensor that the groups' readers read."""
     runner = Runner(model, keep_intermediates=True)
     index = {t: i for i, t in enumerate(graph.tensors())}
     where = {t: (g, g.tensors[t]) for g in groups for t in (u.data for u in g.readers)}
     seen = {
-        t: Seen(*(np.zeros(g.size) for _ in dataclasses.fields(Seen)))
+        t: ChannelStatistics(*(np.zeros(g.size) for _ in dataclasses.fields(ChannelStatistics)))
         for t, (g, _) in where.items()
     }
     for n, sample in enumerate(samples):

@@ -24,7 +24,7 @@ _MAX = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Power:
+class PowerSpectrum:
     """Attributes:
     square: the op MUL(x, x).
     ops: the ops whose results are 32-bit integers: the square, the sum, and moves between.
@@ -41,7 +41,7 @@ def largest_square_root(terms: int) -> int:
     return min(32767, math.isqrt(_MAX // terms))
 
 
-def find_powers(graph: Graph, chains: Iterable[Chain]) -> list[Power]:
+def find_powers(graph: Graph, chains: Iterable[Chain]) -> list[PowerSpectrum]:
     """The powers of which a logarithm is taken by one of `chains`."""
     producers = graph.producers()
     consumers = graph.consumers()
@@ -60,7 +60,7 @@ def _trace(
     chain: Chain,
     producers: dict[Tensor, Op],
     consumers: dict[Tensor, list[tuple[Op, int]]],
-) -> Power | None:
+) -> PowerSpectrum | None:
     t, ops, terms = chain.root, [], 1
     inside = set(chain.ops)
     while (op := producers.get(t)) is not None:
@@ -70,7 +70,7 @@ def _trace(
         ops.append(op)
         inside = {op}
         if op.name == "MUL" and op.inputs[0] is op.inputs[1]:
-            return Power(op, tuple(ops[::-1]), terms)
+            return PowerSpectrum(op, tuple(ops[::-1]), terms)
         if op.name == "SUM":
             terms *= max(op.input(0).size // max(op.outputs[0].size, 1), 1)
         elif op.name not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"):
@@ -79,7 +79,7 @@ def _trace(
     return None
 
 
-def linear_before(graph: Graph, power: Power) -> set[Op]:
+def linear_before(graph: Graph, power: PowerSpectrum) -> set[Op]:
     """The linear ops that the power's argument is computed with, back to the first other op."""
     producers = graph.producers()
     found: set[Op] = set()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfq.calibrate.weights import SCALE_FLOOR, weight_scales
+from tfq.calibrate.weight_rules import SCALE_FLOOR, weight_scales
 from tfq.graph.model import Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, weight_grid
 from tfq.graph.optable import OpSpec
@@ -61,8 +61,8 @@ def stored_type(
 
 
 @dataclasses.dataclass(frozen=True)
-class Beside:
-    """What stands beside the weights of an op in the integer kernel.
+class KernelContext:
+    """What an integer kernel combines the weights of an op with.
 
     Attributes:
       activations: the type it computes in.
@@ -95,26 +95,31 @@ class Beside:
 
 
 def plan_weights(
-    op: Op, row: OpSpec, w: Tensor, beside: Beside, config: Config, trained: Mapping[str, Grid]
+    op: Op,
+    row: OpSpec,
+    w: Tensor,
+    context: KernelContext,
+    config: Config,
+    trained: Mapping[str, Grid],
 ) -> tuple[Grid, str]:
     """The grid of the constant weights of an integer op, and what is unusual about it."""
-    types = row.weight_types[beside.activations]
+    types = row.weight_types[context.activations]
     reason = ""
     if w.name in trained:
         if not any(trained[w.name].zero_point):
-            return _trained(op, types, w, beside, trained[w.name])
+            return _trained(op, types, w, context, trained[w.name])
         reason = "training's weights have a zero point, which no kernel takes: rounded anew"
     granularity = config.granularity_of(op.name, op.key)
     axis = row.axis if granularity == "per_channel" else None
     bits = config.weight_bits_of(op.key)
-    dtype, wider = stored_type(op.name, types, beside.activations, bits)
+    dtype, wider = stored_type(op.name, types, context.activations, bits)
     scales = weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
-    scales = np.maximum(scales, beside.floor(dtype, scales.size > 1))
+    scales = np.maximum(scales, context.floor(dtype, scales.size > 1))
     return weight_grid(scales, dtype, axis, bits), wider or reason
 
 
 def _trained(
-    op: Op, types: Sequence[str], w: Tensor, beside: Beside, grid: Grid
+    op: Op, types: Sequence[str], w: Tensor, context: KernelContext, grid: Grid
 ) -> tuple[Grid, str]:
     """Training's grid with its integers as they are, in a type that the kernel reads.
 
@@ -127,17 +132,17 @@ def _trained(
     q = np.rint(rows.reshape(scales.size, -1).astype(np.float64) / scales[:, None])
     reach = int(np.abs(q).max(initial=0.0))
     bits = grid.bits or WEIGHT_WIDTHS[grid.dtype]
-    dtype, reason = stored_type(op.name, types, beside.activations, bits, reach)
+    dtype, reason = stored_type(op.name, types, context.activations, bits, reach)
     if reach > LIMITS[f"int{bits}"][1]:
         bits = WEIGHT_WIDTHS[dtype]
     dead = ~q.any(axis=1)
-    most = _MAX_BIAS_NARROW if beside.activations == "int8" and dtype != "int8" else np.inf
-    if bool(np.any(~dead & (scales < beside.smallest_scales(most, per_channel)))):
+    most = _MAX_BIAS_NARROW if context.activations == "int8" and dtype != "int8" else np.inf
+    if bool(np.any(~dead & (scales < context.smallest_scales(most, per_channel)))):
         reason = f"{bits}-bit weights in int8: a bias is too large beside weights in {dtype}"
         dtype = "int8"
-    most = 2.0**47 if beside.activations == "int16" else float(LIMITS["int32"][1])
-    loads = np.maximum(scales, beside.smallest_scales(most, per_channel))
-    fixed = np.where(dead, np.maximum(scales, beside.floor(dtype, per_channel)), loads)
+    most = 2.0**47 if context.activations == "int16" else float(LIMITS["int32"][1])
+    loads = np.maximum(scales, context.smallest_scales(most, per_channel))
+    fixed = np.where(dead, np.maximum(scales, context.floor(dtype, per_channel)), loads)
     changed = int(np.sum(~dead & (fixed > scales)))
     if changed:
         wider = (

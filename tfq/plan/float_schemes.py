@@ -6,13 +6,13 @@ float16 put a DEQUANTIZE before every use.
 
 from __future__ import annotations
 
-from tfq.calibrate.weights import weight_scales
+from tfq.calibrate.weight_rules import weight_scales
 from tfq.graph.model import Graph, Op
 from tfq.graph.numerics import FLOAT, Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
-from tfq.plan.weights import OPERAND_WEIGHTS, WEIGHT_WIDTHS, stored_type
+from tfq.plan.weight_grids import OPERAND_WEIGHTS, WEIGHT_WIDTHS, stored_type
 
 
 def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
