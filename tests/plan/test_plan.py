@@ -2,11 +2,14 @@
 
 import json
 import string
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from tfq.errors import TfqError, UsageError
 from tfq.graph.numerics import FLOAT, Grid
@@ -36,6 +39,8 @@ OPS = st.builds(
     reason=st.text(max_size=10),
     terms=st.integers(1, 512),
 )
+DTYPES = st.sampled_from(["int8", "int16", "int32", "int64"])
+ARRAYS = DTYPES.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, min_side=0)))
 PLANS = st.builds(
     Plan,
     model_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
@@ -45,6 +50,8 @@ PLANS = st.builds(
     inputs=st.dictionaries(NAMES, grids(), max_size=2),
     outputs=st.dictionaries(NAMES, grids(), max_size=2),
     equalization=st.dictionaries(NAMES, st.lists(SCALES, max_size=4).map(tuple), max_size=2),
+    biases=st.dictionaries(NAMES, ARRAYS, max_size=2),
+    weights=st.dictionaries(NAMES, ARRAYS, max_size=2),
 )
 
 
@@ -55,6 +62,12 @@ def test_what_is_written_is_read(plan):
     text = plan.to_json()
     assert Plan.from_json(text) == plan
     assert Plan.from_json(text).to_json() == text
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "p.json")
+        plan.save(path)
+        assert Plan.load(path) == plan
+        with_arrays = bool(plan.biases or plan.weights)
+        assert len(list(path.parent.iterdir())) == 1 + with_arrays
 
 
 def small() -> Plan:
@@ -159,6 +172,22 @@ def put(value, *path):
         *(put(v, "equalization") for v in ({"t": [0.0]}, {"t": [True]}, {"t": [[1.0]]}, [1.0])),
         put(3, "model_sha256"),
         *(put(v, "config", "split_output") for v in (True, 3, "y", [3], {"y": 1})),
+        *(
+            put({"t": v}, kind)
+            for kind in ("biases", "weights")
+            for v in (
+                [1, 2],
+                {"dtype": "int32", "shape": [2]},
+                {"dtype": "float32", "shape": [1], "values": [1]},
+                {"dtype": "int8", "shape": [1], "values": [128]},
+                {"dtype": "int8", "shape": [1], "values": [1.0]},
+                {"dtype": "int8", "shape": [1], "values": [True]},
+                {"dtype": "int8", "shape": [2], "values": [1]},
+                {"dtype": "int8", "shape": [-1, -1], "values": [1]},
+                {"dtype": "int8", "shape": [1] * 40, "values": [1]},
+                {"dtype": ["int8"], "shape": [1], "values": [1]},
+            )
+        ),
         *(put(v, "config", "rules") for v in (True, [3], [{"regex": "("}])),
     ],
 )

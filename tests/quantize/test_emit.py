@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
-from tfq.errors import TfqError
+from tfq.errors import TfqError, UsageError
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Signature
 from tfq.graph.numerics import Grid, quantize
@@ -396,3 +396,111 @@ def test_an_edited_grid_is_emitted():
     model = emit(planned.prepared.model, dataclasses.replace(planned.plan, tensors=tensors)).model
     quant = op_of(model, "residual").outputs[0].quant
     assert Grid.of("int8", quant) == grid
+
+
+# --- integers that the plan gives -----------------------------------------------------------------
+
+
+def given(planned, **arrays):
+    return dataclasses.replace(planned.plan, **arrays)
+
+
+def emit_given(planned, **arrays):
+    model = emit(planned.prepared.model, given(planned, **arrays)).model
+    return Model.from_bytes(model.to_bytes())
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int16x8"])
+def test_biases_of_the_plan_take_the_place_of_the_float_ones(scheme):
+    planned = plan_of(cnn(), config=config_of(scheme))
+    bias = {"conv": np.arange(6, dtype="int32" if scheme == "int8" else "int64") - 3}
+    # Only the constant's shape and grid are used any more.
+    float_bias = planned.op("conv").input(2)
+    model = emit_given(planned, biases=bias)
+    float_bias.data = np.full_like(float_bias.values(), 1e6)
+    assert emit_given(planned, biases=bias).to_bytes() == model.to_bytes()
+    found = op_of(model, "conv").input(2)
+    np.testing.assert_array_equal(found.values(), bias["conv"])
+    assert found.values().dtype == bias["conv"].dtype
+
+
+def test_a_bias_that_was_made_up_is_taken_from_the_plan():
+    net = Net()
+    w = net.const(net.rng.normal(0, 1, (3, 4)))
+    y = net.op("FULLY_CONNECTED", net.input(1, 4), w, None, shape=(1, 3), out="y")
+    planned = plan_of(net.bytes(y))
+    model = emit_given(planned, biases={"y": np.array([5, 6, 7], np.int32)})
+    np.testing.assert_array_equal(op_of(model, "y").input(2).values(), [5, 6, 7])
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high"),
+    [
+        ({"scheme": "int8"}, -127, 127),
+        ({"scheme": "int8", "weight_bits": 4}, -7, 7),
+        ({"scheme": "int16x8"}, -127, 127),
+        ({"scheme": "dynamic"}, -127, 127),
+        ({"scheme": "weight_only"}, -127, 127),
+    ],
+    ids=str,
+)
+def test_weights_of_the_plan_are_in_the_file(options, low, high):
+    planned = plan_of(cnn(), config=config_of(**options))
+    w = planned.op("conv").input(1)
+    values = np.random.default_rng(0).integers(low, high + 1, w.shape).astype(np.int8)
+    model = emit_given(planned, weights={"conv": values})
+    stored = [t for t in model.main.tensors() if t.name == w.name]
+    assert len(stored) == 1
+    np.testing.assert_array_equal(stored[0].values(), values)
+    for bad in (low - 1, high + 1):
+        if -128 <= bad <= 127:
+            with pytest.raises(UsageError, match=rf"outside of {low} to {high}"):
+                emit_given(planned, weights={"conv": np.full(w.shape, bad, np.int8)})
+
+
+@pytest.mark.parametrize("scheme", ["int8", "weight_only"])
+def test_weights_of_one_op_leave_those_of_another_that_shares_the_constant(scheme):
+    net = Net(4)
+    x = net.input(1, 12, name="x")
+    weights = net.const(net.rng.normal(0, 0.4, (12, 12)))
+    a = net.dense(x, 12, weights=weights, out="a")
+    y = net.dense(a, 12, weights=weights, out="y")
+    planned = plan_of(net.bytes(y), config=config_of(scheme))
+    plain = planned.emit().model.to_bytes()
+    for name in ("a", "y"):
+        model = emit_given(planned, weights={name: np.full((12, 12), 9, np.int8)})
+        names = [t.name for t in model.main.tensors()]
+        assert len(set(names)) == len(names)
+        for op in model.main.ops:
+            if op.name == "FULLY_CONNECTED":
+                w = op.input(1)
+                if w.dtype == "float32":
+                    w = next(o for o in model.main.ops if o.outputs[0] is w).input(0)
+                is_given = op.outputs[0].name == name
+                assert bool((w.values() == 9).all()) == is_given
+        Runner(model.to_bytes()).run({"x": np.zeros((1, 12), model.main.inputs[0].dtype)})
+    assert planned.emit().model.to_bytes() == plain
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"biases": {"conv": np.zeros(5, np.int32)}}, r"of int32\[5\], not of int32\[6\]"),
+        ({"biases": {"conv": np.zeros(6, np.float32)}}, r"of float32\[6\], not of int32\[6\]"),
+        ({"biases": {"conv": np.full(6, 2**40)}}, "outside of -2147483648 to 2147483647"),
+        ({"weights": {"conv": np.zeros((6, 3, 3, 1), np.int8)}}, "not of int8"),
+        ({"biases": {"residual": np.zeros(6, np.int32)}}, "biases for 'residual', where the"),
+        ({"weights": {"probabilities": np.zeros(6, np.int8)}}, "weights for 'probabilities'"),
+        ({"weights": {"nowhere": np.zeros(6, np.int8)}}, "weights for 'nowhere'"),
+    ],
+)
+def test_integers_that_fit_no_constant_are_one_clear_error(arrays, message):
+    planned = plan_of(cnn())
+    with pytest.raises(UsageError, match=message):
+        emit_given(planned, **arrays)
+
+
+def test_a_float_bias_takes_no_integers():
+    planned = plan_of(cnn(), config=config_of("dynamic"))
+    with pytest.raises(UsageError, match="biases for 'conv'"):
+        emit_given(planned, biases={"conv": np.zeros(6, np.int32)})

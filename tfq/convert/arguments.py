@@ -11,7 +11,6 @@ from tfq.calibrate.statistics import Statistics
 from tfq.convert.refusals import without_samples
 from tfq.data import DataOptions, check_data, saved_data_path
 from tfq.errors import UsageError
-from tfq.files import read_bytes
 from tfq.graph.numerics import LIMITS, Grid
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import IO_TYPES, Config, LayerRule
@@ -30,11 +29,7 @@ def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
         loaded, where = plan, "the plan"
     else:
         where = os.fspath(plan)
-        try:
-            text = read_bytes(where).decode("utf-8")
-        except UnicodeDecodeError:
-            raise UsageError(f"{where} is not a plan. Write one with --plan_out.") from None
-        loaded = Plan.from_json(text, where=where)
+        loaded = Plan.load(where)
     places = [
         *(("inputs", n, g) for n, g in loaded.inputs.items()),
         *(("outputs", n, g) for n, g in loaded.outputs.items()),

@@ -183,7 +183,7 @@ def _run(args: list[str]) -> int:
     if _STATISTICS_OUT.value and result.statistics is not None:
         result.statistics.save(_STATISTICS_OUT.value)
     if _PLAN_OUT.value:
-        write_atomic(_PLAN_OUT.value, result.plan.to_json().encode())
+        result.plan.save(_PLAN_OUT.value)
     if _SUMMARY.value:
         text = json.dumps({**result.summary, "output": output}, indent=1, allow_nan=False)
         write_atomic(_SUMMARY.value, text.encode())

@@ -162,6 +162,11 @@ _ROUNDING: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def storage_type(dtype: str) -> str:
+    """The numpy type that holds integers of `dtype`: whole bytes for the narrow ones."""
+    return {"int4": "int8", "int2": "int8", "uint4": "uint8"}.get(dtype, dtype)
+
+
 def quantize(
     values: np.ndarray, grid: Grid, *, narrow: bool = False, rounding: str = "nearest"
 ) -> np.ndarray:
@@ -177,7 +182,7 @@ def quantize(
       Integers of the grid's dtype (int4 and int2 as int8), the shape of `values`.
     """
     q_min, q_max = grid.limits
-    storage = {"int4": "int8", "int2": "int8", "uint4": "uint8"}.get(grid.dtype, grid.dtype)
+    storage = storage_type(grid.dtype)
     # The largest int64 is no float64: rounded up it would wrap around.
     top = min(float(q_max), float(np.nextafter(2.0**63, 0.0)))
     bottom = q_min + int(narrow)

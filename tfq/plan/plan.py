@@ -1,20 +1,27 @@
-"""The plan: for every tensor and operator what it becomes and why. Plain data, JSON in and out."""
+"""The plan: for every tensor and operator what it becomes and why. Plain data, JSON in and out.
+
+A plan is the whole truth: with it and the float model, emission has nothing left to decide.
+"""
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tfq.errors import TfqError, UsageError
+from tfq.files import read_bytes, write_atomic
 from tfq.graph.model import Model
 from tfq.graph.notes import GARBLED, no_number, read_note
 from tfq.graph.numerics import Grid
+from tfq.plan import arrays
 from tfq.plan.scheme import LayerRule
 
 VERSION = 1
@@ -63,7 +70,7 @@ class OpPlan:
     terms: int = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """Everything that emission needs besides the float model.
 
@@ -75,6 +82,10 @@ class Plan:
       inputs, outputs: grid at the model's boundary by tensor name.
       equalization: factors for the channels of some activations, by tensor name, that the prepared
         model was rescaled with before all else; `model_sha256` is that of the rescaled model.
+      biases: name of an op's first output -> integers that take the place of its quantized float
+        bias, int32 or int64, shape [channels]: corrected ones.
+      weights: name of an op's first output -> the integers of its constant weights, in their shape:
+        chosen roundings. Types below 8 bits are held in int8.
     """
 
     model_sha256: str
@@ -84,6 +95,19 @@ class Plan:
     inputs: Mapping[str, Grid]
     outputs: Mapping[str, Grid]
     equalization: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    biases: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        mine, theirs = vars(self), vars(other)
+        return all(
+            arrays.equal(mine[name], theirs[name])
+            if name in ("biases", "weights")
+            else mine[name] == theirs[name]
+            for name in mine
+        )
 
     def spans(self, sample: Mapping[str, np.ndarray]) -> bool:
         """Whether the input grids were made for samples like this, none of them absurdly large."""
@@ -104,6 +128,60 @@ class Plan:
         return {name: op for name, op in self.ops.items() if op.mode == KEEP_FLOAT}
 
     def to_json(self) -> str:
+        """All of it as text, biases and weights among it."""
+        given = {"biases": self.biases, "weights": self.weights}
+        return self._text({kind: arrays.as_json(v) for kind, v in given.items() if v})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes JSON, and beside it a file with the biases and weights where there are any.
+
+        The second file is named after what is in it (`plan.json` and `plan.0123456789ab.npz`); the
+        JSON comes last and names it, so that there is a whole plan at any moment. The file of the
+        plan that was there before is removed.
+
+        Raises:
+          TfqError: a file cannot be written (UsageError where the folder does not exist).
+        """
+        # The arrays go where the JSON really is: a link may lead to another folder.
+        place = os.path.realpath(os.fspath(path))
+        before = arrays.written_beside(place)
+        name, extra = None, {}
+        if self.biases or self.weights:
+            content = arrays.pack([*self.biases.values(), *self.weights.values()])
+            name, digest = arrays.beside(place, content)
+            listed = {"biases": list(self.biases), "weights": list(self.weights)}
+            extra = {"arrays": {"file": name, "sha256": digest, **listed}}
+            write_atomic(os.path.join(os.path.dirname(place), name), content)
+        write_atomic(place, self._text(extra).encode())
+        if before is not None and os.path.basename(before) != name:
+            with contextlib.suppress(OSError):
+                os.unlink(before)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Plan:
+        """Reads what `save` wrote, or JSON that a person changed.
+
+        Raises:
+          UsageError: there is no such file, it is not a plan, or the file beside it is missing,
+            another plan's or damaged.
+        """
+        where = os.fspath(path)
+        try:
+            text = read_bytes(where).decode("utf-8")
+        except UnicodeDecodeError:
+            raise UsageError(f"{where} is not a plan. Write one with --plan_out.") from None
+        body = _body(text, where)
+        plan = _plan_in(body, where)
+        if "arrays" not in body:
+            return plan
+        if plan.biases or plan.weights:
+            raise UsageError(
+                f"{where} has biases or weights itself and in the file beside it. Leave one out."
+            )
+        found = arrays.read_beside(os.path.realpath(where), body["arrays"])
+        return dataclasses.replace(plan, biases=found["biases"], weights=found["weights"])
+
+    def _text(self, extra: Mapping[str, Any]) -> str:
         body = {
             "version": VERSION,
             "model_sha256": self.model_sha256,
@@ -115,6 +193,7 @@ class Plan:
                 n: {**_grid_out(t.grid), "reason": t.reason} for n, t in self.tensors.items()
             },
             "ops": {n: _op_out(op) for n, op in self.ops.items()},
+            **extra,
         }
         return json.dumps(body, indent=1, allow_nan=False)
 
@@ -128,35 +207,52 @@ class Plan:
         Raises:
           UsageError: not JSON, of another version, or with a missing or wrong field.
         """
-        try:
-            body = json.loads(text, parse_constant=no_number, parse_float=_finite)
-            json.dumps(body, ensure_ascii=False).encode("utf-8")  # Halves of characters are none.
-        except RecursionError:
-            raise UsageError(f"{where} is no plan: its values are nested too deep.") from None
-        except ValueError as e:
-            raise UsageError(f"{where} is not JSON: {e}.") from None
-        if not isinstance(body, dict) or body.get("version") != VERSION:
-            found = body.get("version") if isinstance(body, dict) else type(body).__name__
+        body = _body(text, where)
+        if "arrays" in body:
             raise UsageError(
-                f"{where} is not a tfq plan of version {VERSION} (found: {found}). "
-                f"Write one with --plan_out."
+                f"{where} has biases and weights in a file beside it. Give the path of the plan "
+                "instead of its text."
             )
-        try:
-            return Plan(
-                _typed(str, body, "model_sha256"),
-                # What is no record of settings at all, `load_plan` says.
-                _config_in(c) if isinstance(c := body["config"], dict) else c,
-                _each(body, "tensors", _tensor_in),
-                _each(body, "ops", _op_in),
-                _each(body, "inputs", _grid_in),
-                _each(body, "outputs", _grid_in),
-                _each(body, "equalization", _scales_in) if "equalization" in body else {},
-            )
-        except GARBLED as e:
-            raise UsageError(
-                f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
-                f"Compare it with one written by --plan_out."
-            ) from None
+        return _plan_in(body, where)
+
+
+def _body(text: str, where: str) -> dict[str, Any]:
+    """The JSON of a plan of this version."""
+    try:
+        body = json.loads(text, parse_constant=no_number, parse_float=_finite)
+        json.dumps(body, ensure_ascii=False).encode("utf-8")  # Halves of characters are none.
+    except RecursionError:
+        raise UsageError(f"{where} is no plan: its values are nested too deep.") from None
+    except ValueError as e:
+        raise UsageError(f"{where} is not JSON: {e}.") from None
+    if not isinstance(body, dict) or body.get("version") != VERSION:
+        found = body.get("version") if isinstance(body, dict) else type(body).__name__
+        raise UsageError(
+            f"{where} is not a tfq plan of version {VERSION} (found: {found}). "
+            f"Write one with --plan_out."
+        )
+    return body
+
+
+def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
+    try:
+        return Plan(
+            _typed(str, body, "model_sha256"),
+            # What is no record of settings at all, `load_plan` says.
+            _config_in(c) if isinstance(c := body["config"], dict) else c,
+            _each(body, "tensors", _tensor_in),
+            _each(body, "ops", _op_in),
+            _each(body, "inputs", _grid_in),
+            _each(body, "outputs", _grid_in),
+            _each(body, "equalization", _scales_in, optional=True),
+            _each(body, "biases", arrays.from_json, optional=True),
+            _each(body, "weights", arrays.from_json, optional=True),
+        )
+    except GARBLED as e:
+        raise UsageError(
+            f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
+            f"Compare it with one written by --plan_out."
+        ) from None
 
 
 # Where an emitted file says how it was made.
@@ -222,8 +318,12 @@ def _grid_out(grid: Grid) -> dict[str, Any]:
 Entry = TypeVar("Entry")
 
 
-def _each(body: Mapping[str, Any], section: str, read: Callable[[Any], Entry]) -> dict[str, Entry]:
+def _each(
+    body: Mapping[str, Any], section: str, read: Callable[[Any], Entry], *, optional: bool = False
+) -> dict[str, Entry]:
     """Every entry of a section, read; what is wrong with one is said with its name."""
+    if optional and section not in body:
+        return {}
     found = {}
     for name, entry in body[section].items():
         try:

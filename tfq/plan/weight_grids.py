@@ -16,7 +16,7 @@ import numpy as np
 from tfq.calibrate.weight_rules import SCALE_FLOOR, weight_scales
 from tfq.graph.model import Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, weight_grid
-from tfq.graph.optable import OpSpec
+from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.scheme import Config
 
 # The types that hold weights, the narrowest first, and how many bits they have.
@@ -27,6 +27,15 @@ WIDER_WEIGHTS = ("2-bit weights in", "4-bit weights in")
 
 # Ops that are not weighted and yet may have a constant of weights: at this input.
 OPERAND_WEIGHTS = {"BATCH_MATMUL": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
+
+
+def weights_input(op: Op) -> int | None:
+    """At which input an op may have a constant of weights."""
+    row = spec(op.name)
+    if row is not None and row.kind is Kind.WEIGHTED:
+        return row.weights
+    return OPERAND_WEIGHTS.get(op.name)
+
 
 # A multiplier input * weight / output below this contributes nothing to the result, and below
 # 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq.equalize import write_scales
-from tfq.errors import TfqError
+from tfq.errors import TfqError, UsageError
 from tfq.graph.model import (
     DTYPE_CODES,
     Graph,
@@ -27,7 +27,7 @@ from tfq.graph.model import (
     numpy_dtype,
     options_type,
 )
-from tfq.graph.numerics import LIMITS, Grid, quantize
+from tfq.graph.numerics import LIMITS, Grid, quantize, storage_type
 from tfq.graph.optable import Kind, min_runtime_version, op_version, spec
 from tfq.plan.plan import (
     INSIDE,
@@ -40,6 +40,7 @@ from tfq.plan.plan import (
     write_config,
 )
 from tfq.plan.power_spectra import largest_square_root
+from tfq.plan.weight_grids import weights_input
 from tfq.quantize.clamps import without_far_bounds
 from tfq.quantize.table import lookup_ops
 
@@ -64,7 +65,8 @@ class Emitted:
     Attributes:
       model: ready for `to_bytes`.
       tensors: name of a float tensor -> the emitted tensor on its own grid.
-      biases: name of the output of a weighted op -> its emitted bias constant.
+      biases: name of the output of a weighted op -> its emitted bias constant, which no other op
+        reads.
     """
 
     model: Model
@@ -80,7 +82,7 @@ def emit(model: Model, plan: Plan) -> Emitted:
       plan: complete for the main graph.
 
     Raises:
-      TfqError: the plan does not fit the model.
+      TfqError: the plan does not fit the model (UsageError: a bias or weights of it do not).
     """
     return _Emitter(model, plan).run()
 
@@ -94,7 +96,9 @@ class _Emitter:
         self.grids: dict[Tensor, Grid] = {}
         self.on_grid: dict[tuple[Tensor, Grid], Tensor] = {}
         self.consts: dict[tuple[Tensor, Grid, str], Tensor] = {}
+        self.widened: dict[Tensor, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
+        self.given: set[tuple[str, str]] = set()
         self.producers = model.main.producers()
         self.taken = {t.name for t in model.main.tensors()}
 
@@ -116,6 +120,7 @@ class _Emitter:
                 self._plain(op)
             else:
                 raise TfqError(f"The plan gives {op.key!r} the mode {plan.mode!r}.")
+        self._check_all_given()
         outputs = [self._output(t) for t in graph.outputs]
         emitted = Graph(graph.name, self.ops, inputs, outputs)
         ins = dict(zip(graph.inputs, inputs, strict=True))
@@ -274,6 +279,61 @@ class _Emitter:
             self.consts[key] = Tensor(name, t.shape, grid.dtype, data, grid.quant())
         return self.consts[key]
 
+    def _constant_input(
+        self, op: Op, i: int, t: Tensor, grid: Grid, rounding: str = "nearest"
+    ) -> Tensor:
+        """Constant `t` on `grid` as `op` reads it, by the plan's own integers if it has any."""
+        s = spec(op.name)
+        narrow = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
+        given = self._given(op, i)
+        if given is None:
+            return self._const(t, grid, weights=narrow, rounding=rounding)
+        what, values = given
+        low, high = grid.limits if grid.is_integer else (0, 0)
+        stored = np.dtype(storage_type(grid.dtype)) if grid.is_integer else None
+        wrong = ""
+        if stored is None:
+            wrong = f"but it is {grid.dtype} there"
+        elif values.dtype.kind != "i" or values.shape != t.shape:
+            wrong = f"of {values.dtype}{list(values.shape)}, not of {stored}{list(t.shape)}"
+        elif values.size and (values.min() < low + narrow or values.max() > high):
+            wrong = f"of {values.min()} to {values.max()}, outside of {low + narrow} to {high}"
+        if wrong:
+            raise UsageError(
+                f"The plan has {what} of {op.label} at {op.key!r} {wrong}. Take them out of the "
+                "plan, or make a new one."
+            )
+        name = t.name
+        if any(other is t for other, *_ in self.consts):
+            name = self._unique(t.name)
+        # Another op that reads the same constant keeps its own integers.
+        const = Tensor(name, t.shape, grid.dtype, values.astype(stored), grid.quant())
+        self.consts[t, grid, f"given to {op.key}"] = const
+        return const
+
+    def _given(self, op: Op, i: int) -> tuple[str, np.ndarray] | None:
+        """What the plan gives for constant input `i` of `op`."""
+        s = spec(op.name)
+        weighted = s is not None and s.kind is Kind.WEIGHTED
+        if weighted and s is not None and i == s.bias and op.key in self.plan.biases:
+            what, values = "biases", self.plan.biases[op.key]
+        elif i == weights_input(op) and op.key in self.plan.weights:
+            what, values = "weights", self.plan.weights[op.key]
+        else:
+            return None
+        self.given.add((what, op.key))
+        return what, values
+
+    def _check_all_given(self) -> None:
+        """Raises UsageError for biases and weights in the plan that no op took."""
+        for what, arrays in (("biases", self.plan.biases), ("weights", self.plan.weights)):
+            for name in arrays:
+                if (what, name) not in self.given:
+                    raise UsageError(
+                        f"The plan has {what} for {name!r}, where the model has no op with "
+                        f"integer constants as {what}. Take them out of it, or make a new plan."
+                    )
+
     # --- operators ------------------------------------------------------------------------------
 
     def _plain(self, op: Op) -> None:
@@ -297,9 +357,8 @@ class _Emitter:
                         f"The plan gives constant {t.name!r} of {op.label} at "
                         f"{op.outputs[0].name!r} no grid."
                     )
-                weights = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
                 rounding = _THRESHOLDS.get((op.name, i), "nearest")
-                inputs.append(self._const(t, grid, weights=weights, rounding=rounding))
+                inputs.append(self._constant_input(op, i, t, grid, rounding))
             else:
                 inputs.append(self._read(t, grid))
         if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:
@@ -394,17 +453,14 @@ class _Emitter:
 
     def _stored(self, op: Op, i: int, t: Tensor, grid: Grid) -> Tensor:
         """A constant stored small; hybrid kernels read it directly, others through DEQUANTIZE."""
-        s = spec(op.name)
-        weights = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
-        const = self._const(t, grid, weights=weights)
+        const = self._constant_input(op, i, t, grid)
         if self.plan.config.get("scheme") == "dynamic":
             return const
-        key = (t, grid)
-        if key not in self.on_grid:
+        if const not in self.widened:
             wide = Tensor(self._unique(f"{t.name}/float32"), t.shape, "float32")
             self._convert(const, wide)
-            self.on_grid[key] = wide
-        return self.on_grid[key]
+            self.widened[const] = wide
+        return self.widened[const]
 
     def _lookup(self, op: Op, plan: OpPlan, ops: list[Op]) -> None:
         root = next(t for o in ops for t in o.inputs if t is not None and t.name == plan.root)
