@@ -1,6 +1,6 @@
 """What is known about a quantized tensor and its error, as plain values.
 
-Layer analysis fills these, the judge reads them, and the report shows them.
+Layer analysis fills these, causes are named from them, and the report shows them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Reading:
       bias_lsb: absolute value of the mean error, in steps: what does not average out.
       worst_bias_lsb: the same of the worst channel (last axis).
       shift: part of the noise power that is the channels' mean errors, 0 to 1; None where it was
-        not counted. For the judge, not in reports.
+        not counted. For the causes, not in reports.
     """
 
     sqnr_db: float

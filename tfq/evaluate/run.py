@@ -2,8 +2,8 @@
 
     models -> blocks of samples -> scores -> statistics -> layers -> causes -> report
 
-Every block goes to a worker, which runs all models on it (`scoring`); what comes back is small, and
-is put together in the order of the samples. So the result does not depend on who worked.
+Every block goes to a worker, which runs all models on it (`block_work`); what comes back is small,
+and is put together in the order of the samples. So the result does not depend on who worked.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from typing import Any
 from tfq.data import Block, DataOptions, Decoded, SampleSource, check_data, open_data
 from tfq.data.fit import Fitter
 from tfq.errors import DataError, UsageError
-from tfq.evaluate import account
+from tfq.evaluate import report_data
 from tfq.evaluate.batching import in_batches
 from tfq.evaluate.behaviour import Steps
-from tfq.evaluate.contestants import Field, load_field
+from tfq.evaluate.block_work import BlockWork, ProbeSettings, WorkerModel
+from tfq.evaluate.causes import Finding, find_causes
+from tfq.evaluate.dataset_scores import DatasetScores, collect
 from tfq.evaluate.figures import LayerAnalysis
-from tfq.evaluate.judge import Finding, judge
-from tfq.evaluate.layering import analyse_field
+from tfq.evaluate.layers.analyse_models import analyse_models
 from tfq.evaluate.metrics import Classification
+from tfq.evaluate.models import Comparison, load_models
+from tfq.evaluate.request import Metrics, Request, make_request, make_scorers
 from tfq.evaluate.samples import misfits, one_by_one, rows_of_a_block, steps_of
-from tfq.evaluate.scorers import Metrics, Wanted, make_scorers, wanted
-from tfq.evaluate.scores import Scores, collect
-from tfq.evaluate.scoring import Entrant, Probing, Scorer, ScoreWork
+from tfq.evaluate.scorer import Scorer
 from tfq.executors import Shard, Workers, open_workers
 from tfq.graph.model import Model
 from tfq.plan.plan import read_config
@@ -161,7 +162,7 @@ def evaluate_model(
         if isinstance(count, bool) or not isinstance(count, int) or count < least:
             raise UsageError(f"{name} is a whole number from {least} on. Received: {count!r}.")
     facts = {"scores": scores, "data_range": data_range, "ignore_index": ignore_index}
-    asked = wanted(task, metrics, output, facts)
+    asked = make_request(task, metrics, output, facts)
     for given in (data, second_data):
         if given is not None:
             check_data(given, options=data_options, limit=samples)
@@ -170,7 +171,7 @@ def evaluate_model(
     with open_workers(workers, scheduler, executor) as crew:
         run = _Run(crew, report, seed, samples, data_options)
         report("Loading models", 0, None)
-        field = load_field(
+        comparison = load_models(
             models,
             reference,
             signature=signature,
@@ -178,29 +179,29 @@ def evaluate_model(
             allow_code=allow_code,
             progress=lambda s: report(s, 0, None),
         )
-        run.warnings += field.warnings
-        first = run.open(data, field)
-        judged = run.prepare(field, first, asked)
-        found = run.score(first, judged, field, probes, layer_samples if layers else 0)
+        run.warnings += comparison.warnings
+        first = run.open(data, comparison)
+        setup = run.prepare(comparison, first, asked)
+        found = run.score(first, setup, comparison, probes, layer_samples if layers else 0)
         second = None
         if second_data is not None:
-            other = run.open(second_data, field)
-            run.check_second(first, other, judged)
-            second = run.score(other, judged, field, 0, 0)
+            other = run.open(second_data, comparison)
+            run.check_second(first, other, setup)
+            second = run.score(other, setup, comparison, 0, 0)
         analyses: dict[str, LayerAnalysis] = {}
         if layers:
             kept = found.samples(layer_samples, seed + 1, _LAYER_BYTES)
-            analyses, notes = analyse_field(field, kept, crew, report)
+            analyses, notes = analyse_models(comparison, kept, crew, report)
             run.warnings += notes
-    made_with = {m.name: read_config(Model.from_bytes(m.model)) for m in field.models}
-    named = {m.name: {t: name for name, t in m.outputs.items()} for m in field.models}
+    made_with = {m.name: read_config(Model.from_bytes(m.model)) for m in comparison.models}
+    named = {m.name: {t: name for name, t in m.outputs.items()} for m in comparison.models}
     findings = {
-        n: judge(analysis, options=made_with[n], outputs=named[n])
+        n: find_causes(analysis, options=made_with[n], outputs=named[n])
         for n, analysis in analyses.items()
     }
-    made = account.make_report(
-        field=field,
-        scorers=judged.scorers,
+    made = report_data.make_report(
+        comparison=comparison,
+        scorers=setup.scorers,
         sources=(first.source, None if second is None else other.source),
         scores=(found, second),
         analyses=analyses,
@@ -213,7 +214,7 @@ def evaluate_model(
     if second is not None:
         second.close()
     return EvaluationResult(
-        made, analyses, findings, tuple(m.name for m in field.models if m.cached)
+        made, analyses, findings, tuple(m.name for m in comparison.models if m.cached)
     )
 
 
@@ -227,10 +228,10 @@ class _Opened:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Judged:
+class _Setup:
     """What is measured, and how each model is run."""
 
-    entrants: tuple[Entrant, ...]
+    models: tuple[WorkerModel, ...]
     scorers: tuple[Scorer, ...]
     steps: Steps
 
@@ -251,8 +252,8 @@ class _Run:
         self.options = options
         self.warnings: list[str] = []
 
-    def open(self, data: Any, field: Field) -> _Opened:
-        specs = one_by_one(field.specs)
+    def open(self, data: Any, comparison: Comparison) -> _Opened:
+        specs = one_by_one(comparison.specs)
         source = open_data(data, specs, options=self.options, limit=self.samples)
         if source.synthetic:
             self.warnings.append("Samples are random numbers: nothing here is about accuracy.")
@@ -260,44 +261,44 @@ class _Run:
         first = next(blocks)
         return _Opened(source, itertools.chain([first], blocks), first.decode())
 
-    def prepare(self, field: Field, opened: _Opened, asked: Wanted) -> _Judged:
+    def prepare(self, comparison: Comparison, opened: _Opened, asked: Request) -> _Setup:
         """Learns from the first block what the outputs mean, and how fast models can be run."""
         self.progress("Trying the models", 0, None)
-        batched = Fitter(field.specs).batched
+        batched = Fitter(comparison.specs).batched
         few = {name: values[:4] for name, values in opened.first.inputs.items()}
-        entrants = []
-        for m in field.models:
+        models = []
+        for m in comparison.models:
             given = {m.inputs[name]: values for name, values in few.items()}
-            entrants.append(
-                Entrant(m.name, in_batches(m.model, batched, given), m.inputs, m.outputs)
+            models.append(
+                WorkerModel(m.name, in_batches(m.model, batched, given), m.inputs, m.outputs)
             )
         some = {name: values[:64] for name, values in opened.first.inputs.items()}
         labels = opened.first.labels
-        work = ScoreWork(tuple(entrants), (), _no_probes(steps_of(field, some)))
+        work = BlockWork(tuple(models), (), _no_probes(steps_of(comparison, some)))
         work.start(self.crew.threads if self.crew.count == 1 else 1)
         scorers, warnings = make_scorers(
             asked,
             work.run(0, some),
-            field.outputs,
+            comparison.outputs,
             None if labels is None else labels[:64],
             opened.source.description,
         )
         self.warnings += warnings
-        self.warnings += misfits(field, opened.first.inputs)
-        judged = _Judged(tuple(entrants), scorers, work.probing.steps)
-        self.check_labels(opened, judged)
-        return judged
+        self.warnings += misfits(comparison, opened.first.inputs)
+        setup = _Setup(tuple(models), scorers, work.probing.steps)
+        self.check_labels(opened, setup)
+        return setup
 
-    def check_labels(self, opened: _Opened, judged: _Judged) -> None:
+    def check_labels(self, opened: _Opened, setup: _Setup) -> None:
         """Class folders must be the model's classes."""
         names = opened.source.class_names
-        for scorer in judged.scorers:
+        for scorer in setup.scorers:
             if names and isinstance(scorer.task, Classification):
                 scorer.task.check_classes(names, scorer.task.classes)
 
-    def check_second(self, first: _Opened, other: _Opened, judged: _Judged) -> None:
+    def check_second(self, first: _Opened, other: _Opened, setup: _Setup) -> None:
         """The second data set must label the same classes, if it labels any."""
-        self.check_labels(other, judged)
+        self.check_labels(other, setup)
         names, others = first.source.class_names, other.source.class_names
         if names and others and names != others:
             odd = sorted(set(names) ^ set(others))
@@ -319,16 +320,16 @@ class _Run:
             )
 
     def score(
-        self, opened: _Opened, judged: _Judged, field: Field, probes: int, retained: int
-    ) -> Scores:
+        self, opened: _Opened, setup: _Setup, comparison: Comparison, probes: int, retained: int
+    ) -> DatasetScores:
         total = opened.source.count
-        probing = Probing(probes, total, judged.steps, self.seed, retained)
-        work = ScoreWork(judged.entrants, judged.scorers, probing)
+        probing = ProbeSettings(probes, total, setup.steps, self.seed, retained)
+        work = BlockWork(setup.models, setup.scorers, probing)
         shards = (
             Shard(i, f"samples {b.start} to {b.start + b.rows - 1}", b)
             for i, b in enumerate(opened.blocks)
         )
-        stage = f"Running {len(judged.entrants)} models" if len(judged.entrants) > 1 else "Running"
+        stage = f"Running {len(setup.models)} models" if len(setup.models) > 1 else "Running"
         self.progress(stage, 0, total)
         return collect(
             self.crew.map(work, shards), functools.partial(self._progress_of, stage, total)
@@ -347,5 +348,5 @@ def _listed(fields: set[str]) -> str:
     return ", ".join(map(repr, sorted(fields))) or "one output"
 
 
-def _no_probes(steps: Steps) -> Probing:
-    return Probing(0, 0, steps, 0)
+def _no_probes(steps: Steps) -> ProbeSettings:
+    return ProbeSettings(0, 0, steps, 0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfq.data.fit import Fitter
 from tfq.evaluate.behaviour import Steps
-from tfq.evaluate.contestants import Field
+from tfq.evaluate.models import Comparison
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS, Grid
@@ -41,17 +41,17 @@ def rows_of_a_block(specs: Sequence[ArgSpec]) -> int:
     return rows // 64 * 64 or rows
 
 
-def steps_of(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
+def steps_of(comparison: Comparison, samples: Mapping[str, np.ndarray]) -> Steps:
     """One step of each input: of the first model that quantizes it, else 1/255 of its range."""
     lsb, span, images = {}, {}, []
-    for spec in field.specs:
+    for spec in comparison.specs:
         values = samples[spec.name]
         lsb[spec.name] = span[spec.name] = 0.0
         if values.dtype.kind != "f":
             continue
         width = float(values.max()) - float(values.min())
         lsb[spec.name], span[spec.name] = width / 255, width
-        for m in field.models:
+        for m in comparison.models:
             tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
             t = tensors[m.inputs[spec.name]]
             if t.quant is not None and t.dtype in LIMITS:
@@ -64,15 +64,15 @@ def steps_of(field: Field, samples: Mapping[str, np.ndarray]) -> Steps:
     return Steps(lsb, span, tuple(images))
 
 
-def misfits(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
+def misfits(comparison: Comparison, samples: Mapping[str, np.ndarray]) -> list[str]:
     """What to say of samples that are not scaled as a model's input was trained or calibrated.
 
     Args:
-      field: the models.
+      comparison: the models.
       samples: argument name -> real values [n, ...].
     """
-    found = _unlike_training(field, samples) if field.reference.is_float else []
-    for m in field.models:
+    found = _unlike_training(comparison, samples) if comparison.reference.is_float else []
+    for m in comparison.models:
         tensors = {t.name: t for t in Model.from_bytes(m.model).main.inputs}
         for name, values in samples.items():
             t = tensors[m.inputs[name]]
@@ -91,12 +91,12 @@ def misfits(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
     return found
 
 
-def _unlike_training(field: Field, samples: Mapping[str, np.ndarray]) -> list[str]:
+def _unlike_training(comparison: Comparison, samples: Mapping[str, np.ndarray]) -> list[str]:
     """What the constants and the answers of the float reference say of the samples' scale."""
-    m = field.reference
+    m = comparison.reference
     count = min(_ASKED, len(next(iter(samples.values()))))
     rows = Model.from_bytes(m.model).main.inputs[0].shape[:1]
-    batched = Fitter(field.specs).batched
+    batched = Fitter(comparison.specs).batched
     if batched and rows != (1,):
         return []
     given = [

@@ -3,8 +3,9 @@
     analysis = analyse_layers(float_bytes, quantized_bytes, samples)
 
 `accumulated` compares both models as they run. `isolated` compares each tensor as computed from the
-float model's values of the nearest quantized tensors before it, by the same kernels (see `hybrid`):
-what this one layer's rounding costs. Samples can be split among workers (`tfq.executors`):
+float model's values of the nearest quantized tensors before it, by the same kernels (see
+`isolation`): what this one layer's rounding costs. Samples can be split among workers
+(`tfq.executors`):
 
     pairing = pair(float_bytes, quantized_bytes)
     isolated = isolate(pairing)
@@ -22,7 +23,7 @@ import numpy as np
 
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.layers.finish import finish
-from tfq.evaluate.layers.hybrid import Isolated, isolate
+from tfq.evaluate.layers.isolation import IsolatedModels, isolate
 from tfq.evaluate.layers.pairing import Pair, Pairing, pair
 from tfq.evaluate.layers.rebatched import to_batch
 from tfq.evaluate.layers.weight_errors import StoredWeights, stored_weights
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from tfq.executors import Workers
 
 __all__ = [
-    "Isolated",
+    "IsolatedModels",
     "LayerWork",
     "Pair",
     "Pairing",

@@ -43,7 +43,7 @@ def finish(
       pairing: the two models.
       total: what was counted of all samples.
       layer_names: the layer path for each tensor name that holds one (`Source.layer_names`).
-      notes: why a tensor has no isolated reading, by its name (`Isolated.reasons`).
+      notes: why a tensor has no isolated reading, by its name (`IsolatedModels.reasons`).
     """
     names = layer_names or {}
     why = notes or {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfq.errors import DataError, ModelError, TfqError
-from tfq.evaluate.layers.hybrid import Isolated
+from tfq.evaluate.layers.isolation import IsolatedModels
 from tfq.evaluate.layers.pairing import Pairing
 from tfq.evaluate.layers.tally import Buffers, Tally
 from tfq.graph.model import numpy_dtype
@@ -74,7 +74,7 @@ class LayerWork:
       isolated: where the isolated values are computed.
     """
 
-    def __init__(self, pairing: Pairing, isolated: Isolated):
+    def __init__(self, pairing: Pairing, isolated: IsolatedModels):
         self.models = isolated.models
         # Written anew, so that the position of a tensor in its graph is its index.
         self.quantized = pairing.quantized.to_bytes()

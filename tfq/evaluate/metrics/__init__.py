@@ -21,8 +21,8 @@ from tfq.evaluate.metrics.core import (
     UndefinedError,
 )
 from tfq.evaluate.metrics.custom import load_metric
+from tfq.evaluate.metrics.estimates import Difference, Score, compare, score
 from tfq.evaluate.metrics.f1 import confusion
-from tfq.evaluate.metrics.score import Difference, Score, compare, score
 from tfq.evaluate.metrics.segmentation import Segmentation
 from tfq.evaluate.metrics.tasks import get_task, guess_task, options_of, tasks
 
