@@ -1,0 +1,18 @@
+"""An integer model walked layer by layer, all samples at once, with the float model beside it."""
+
+from tfq.walk.bias import BiasCorrection, correct_biases, solve_biases, with_biases
+from tfq.walk.layer import Layer
+from tfq.walk.obstacles import Cost, cost, obstacle_to_walk
+from tfq.walk.walk import Walk
+
+__all__ = [
+    "BiasCorrection",
+    "Cost",
+    "Layer",
+    "Walk",
+    "correct_biases",
+    "cost",
+    "obstacle_to_walk",
+    "solve_biases",
+    "with_biases",
+]

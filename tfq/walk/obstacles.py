@@ -1,0 +1,76 @@
+"""What stands in the way of running a model in stretches, and what running it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.optable import Kind, spec
+
+# What is no numbers cannot be kept between two stretches; it is also how resources show.
+_NO_NUMBERS = ("string", "resource", "variant")
+_RANDOM = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"})
+
+
+def obstacle_to_walk(model: Model) -> str:
+    """Why `model` cannot be walked, or "" when it can.
+
+    Loops, branches and calls can: each runs whole. So can fused recurrent ops whose state is their
+    own; it starts anew with every sample, as it does for calibration.
+    """
+    for graph in model.graphs:
+        for op in graph.ops:
+            if op.name in _RANDOM:
+                return f"{op.label} at {op.key!r} draws random numbers"
+        for t in graph.tensors():
+            if t.dtype in _NO_NUMBERS:
+                return f"tensor {t.name!r} is of type {t.dtype}"
+    return _shared_state(model.main)
+
+
+def _shared_state(main: Graph) -> str:
+    owners: dict[Tensor, Op] = {}
+    for op in main.ops:
+        for t in op.inputs:
+            if t is not None and t.is_variable and owners.setdefault(t, op) is not op:
+                return f"several ops share the state {t.name!r}"
+        for out in op.outputs:
+            if out.is_variable:
+                return f"{op.label} writes the state {out.name!r} for other ops"
+    for end in (*main.inputs, *main.outputs):
+        if end.is_variable:
+            return f"the state {end.name!r} is an input or output"
+    return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a walk takes.
+
+    Attributes:
+      op_runs: runs of single ops: as many as whole runs of the model have.
+      multiplications: of the ops with weights, in all of these runs.
+    """
+
+    op_runs: int
+    multiplications: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.op_runs + other.op_runs, self.multiplications + other.multiplications)
+
+
+def multiplications(op: Op) -> int:
+    """Of one run of an op with weights; 0 of others."""
+    s = spec(op.name)
+    if s is None or s.kind is not Kind.WEIGHTED or s.weights is None:
+        return 0
+    w = op.input(s.weights)
+    channels = w.shape[s.axis] if s.axis is not None else 1
+    # Of a transposed convolution every input value meets the weights of all outputs.
+    values = op.input(s.data[0]).size if op.name == "TRANSPOSE_CONV" and s.data else 0
+    return (values or op.outputs[0].size) * (w.size // max(w.shape[-1] if values else channels, 1))
+
+
+def cost(graph: Graph, samples: int) -> Cost:
+    """What running every op of `graph` once for each sample takes."""
+    return Cost(len(graph.ops) * samples, sum(multiplications(op) for op in graph.ops) * samples)
