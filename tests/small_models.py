@@ -11,13 +11,13 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfq.calibrate.run import calibrate
 from tfq.calibrate.statistics import Statistics
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Graph, Model, Op, Signature, Tensor, options_type
 from tfq.plan.float_schemes import plan_float
 from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config, get_scheme
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner

@@ -169,7 +169,7 @@ def test_variables_start_afresh_for_each_sample():
 def test_workers_change_no_bit(mode, monkeypatch):
     model, samples = model_of(last="ABS"), list(draw(30))
     alone = calibrate(model, samples, mode=mode)
-    monkeypatch.setattr("tfq.calibrate.run._SHARD_SAMPLES", 7)
+    monkeypatch.setattr("tfq.observe.loop._BLOCK_SAMPLES", 7)
     seen: list[int] = []
     with open_workers(executor=ThreadPoolExecutor(2)) as workers:
         assert workers.count == 2

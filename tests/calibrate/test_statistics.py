@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfq.calibrate.sketch import Sketch
 from tfq.calibrate.statistics import Statistics, fingerprint
 from tfq.errors import DataError, TfqError, UsageError
+from tfq.observe.sketch import Sketch
 
 MODEL = b"a model's bytes"
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

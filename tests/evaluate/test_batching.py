@@ -5,8 +5,8 @@ import pytest
 from small_models import Net, cnn, draw, plan_of
 
 from tfq.evaluate.batching import Evaluated, as_written, in_batches
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Model
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

@@ -11,10 +11,10 @@ from tfq.convert import convert_model
 from tfq.errors import DataError, ModelError, UsageError
 from tfq.evaluate.run import evaluate_model
 from tfq.evaluate.samples import one_by_one, rows_of_a_block
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
 from tfq.plan.plan import read_config
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.report import check, to_json
 from tfq.runtime import Runner
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tfq.convert import convert_model
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 pytestmark = pytest.mark.slow

@@ -16,8 +16,8 @@ from tfq.convert import convert_model
 from tfq.errors import TfqError
 from tfq.evaluate.batching import Evaluated, as_written
 from tfq.executors import open_workers
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.rewrite.prepare import prepare
 from tfq.runtime import Runner
 from tfq.verify.proof import layer_errors

@@ -13,11 +13,11 @@ from keras import layers as L  # noqa: N812
 from sklearn.datasets import load_digits
 
 import tfq
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Model, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.keras.layers import QuantizedWeights
 from tfq.keras.quantizers import ActivationQuantizer, Fixed
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_models import Net, config_of, distance, plan_of
 
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import options_type
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 MASK = np.array([[0, 0, 0, -1e9, 0, -1e9]], np.float32)

@@ -7,10 +7,10 @@ from small_models import ACT, Net, cnn, config_of, draw, plan_of
 from tfq.calibrate.rules import get_rule
 from tfq.calibrate.weight_rules import weight_scales
 from tfq.errors import TfqError
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.numerics import FLOAT, Grid, asymmetric_grid, dequantize, quantize
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import LayerRule
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

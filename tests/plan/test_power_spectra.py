@@ -5,11 +5,11 @@ import pytest
 from small_models import Net, plan_of
 
 from tfq.convert import convert_model
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model
 from tfq.graph.numerics import Grid, dequantize
 from tfq.plan.plan import INTEGER, LOOKUP
 from tfq.plan.power_spectra import REASON, find_powers, largest_square_root
-from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.table import row_values
 from tfq.runtime import Runner
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_models import Net, plan_of
 
-from tfq.quantize.boundary import InputQuantizer, dequantized
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

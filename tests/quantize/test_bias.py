@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Model, Quant, options_type
 from tfq.quantize.bias import _channel_means, affordable, correct_biases
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

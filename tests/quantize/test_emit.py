@@ -8,13 +8,13 @@ import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
 from tfq.errors import TfqError, UsageError
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Signature
 from tfq.graph.numerics import Grid, quantize
 from tfq.graph.optable import op_version
 from tfq.plan.plan import TensorPlan
 from tfq.plan.scheme import LayerRule
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import emit
 from tfq.runtime import KERNELS, Runner
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from small_models import ACT, Net, config_of, draw, plan_of
 
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.quantize.bias import correct_biases
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.output_errors import output_errors
 from tfq.runtime import Runner
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_models import Net, config_of, distance, draw, plan_of
 
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, activation_grid, asymmetric_grid
-from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.table import chain_values, lookup_ops, make_table, row_values
 from tfq.runtime import Runner
 

@@ -6,9 +6,9 @@ from small_models import Net, draw, plan_of
 
 import tfq
 from tfq.errors import UsageError
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Model, Signature
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.runtime import Runner
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import options_type
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 from tfq.walk import correct_biases, obstacle_to_walk, solve_biases, with_biases
 from tfq.walk.bias import bisect, sureness

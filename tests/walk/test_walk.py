@@ -7,8 +7,8 @@ import pytest
 from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.quantize.boundary import InputQuantizer
 from tfq.runtime import Runner
 from tfq.walk import Walk, cost, obstacle_to_walk
 from tfq.walk.stretches import GraphWalk

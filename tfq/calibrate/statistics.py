@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from tfq.calibrate.sketch import MODES, Sketch
 from tfq.errors import DataError
 from tfq.files import atomic_writer, read_bytes
+from tfq.observe.sketch import MODES, Sketch
 
 _FORMAT = "tfq-statistics"
 _VERSION = 1

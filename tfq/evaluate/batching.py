@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.check import run_in_child
 from tfq.graph.model import Model
 from tfq.graph.rebatch import is_stateful, with_free_batch
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 Arrays = Mapping[str, np.ndarray]

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from tfq.calibrate.rules import get_rule
-from tfq.calibrate.sketch import Sketch
 from tfq.data import open_data
 from tfq.errors import DataError
 from tfq.graph.interface import ArgSpec
+from tfq.observe.sketch import Sketch
 
 _BATCH = 32  # Samples run at a time: what bounds the memory.
 

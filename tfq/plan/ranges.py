@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tfq.calibrate.rules import RangeRule
-from tfq.calibrate.sketch import Sketch
 from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import INFINITE, LIMITS, Grid, activation_grid, symmetric_grid
 from tfq.graph.optable import Kind, OpSpec, spec
+from tfq.observe.sketch import Sketch
 from tfq.plan.layout import Layout, data_inputs, float_outputs
 from tfq.plan.masks import find_masks
 from tfq.plan.multipliers import smallest_output_scale

@@ -26,10 +26,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid
 from tfq.graph.optable import Kind, spec
-from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.emit import Emitted
 from tfq.quantize.output_errors import OutputErrors, Watched, affordable_checks, watched
 from tfq.runtime import Runner

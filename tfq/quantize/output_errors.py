@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import Slice, channel_axis, find_slices, spreads
-from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.emit import Emitted
 from tfq.runtime import Runner
 from tfq.trial import PartError

@@ -9,9 +9,9 @@ import numpy as np
 
 from tfq.data import Sample
 from tfq.data.fit import bind_labels
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model, Tensor
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import Runner
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
@@ -22,7 +23,6 @@ from tfq.graph.optable import spec
 from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import decibel
 from tfq.plan.plan import Plan
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.quantize.emit import Emitted
 from tfq.runtime import Runner
 from tfq.verify.apart import run_apart

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.origin import has_fixed_range, moves
 from tfq.parts import ChannelSums
-from tfq.quantize.boundary import InputQuantizer
 from tfq.runtime import Runner
 from tfq.verify.meter import FEW_STEPS
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model, Op
 from tfq.graph.optable import Kind, spec
-from tfq.quantize.boundary import InputQuantizer
 from tfq.quantize.emit import Emitted
 from tfq.walk.layer import Layer
 from tfq.walk.obstacles import Cost, cost, obstacle_to_walk

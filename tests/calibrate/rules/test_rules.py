@@ -19,8 +19,8 @@ from tfq.calibrate.rules import (
 from tfq.calibrate.rules.entropy import divergence, even_histogram
 from tfq.calibrate.rules.mse import squared_error
 from tfq.calibrate.rules.octav import clipping
-from tfq.calibrate.sketch import Sketch
 from tfq.errors import DataError, UsageError
+from tfq.observe.sketch import Sketch
 
 RNG = np.random.default_rng(0)
 SHAPES = {

@@ -8,9 +8,9 @@ import pytest
 from small_models import draw, plan_of
 
 from tfq.evaluate.layers import analyse_layers
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model
 from tfq.graph.numerics import Grid, dequantize, quantize
-from tfq.quantize.boundary import InputQuantizer
 from tfq.runtime import Runner
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfq.calibrate.sketch import Sketch
 from tfq.evaluate.layers.histogram import BINS, count_values, rebin
+from tfq.observe.sketch import Sketch
 
 
 @pytest.mark.parametrize(("low", "high"), [(-3.0, 5.0), (-0.5, 0.25), (0.0, 1e-3)])

@@ -7,8 +7,8 @@ from small_models import Net, cnn, config_of, draw
 
 from tfq.errors import ModelError
 from tfq.evaluate.layers import to_batch
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model, options_type
-from tfq.quantize.boundary import InputQuantizer
 from tfq.runtime import Runner
 
 

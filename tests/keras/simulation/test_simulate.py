@@ -7,9 +7,9 @@ import pytest
 from small_models import ACT, Net, cnn, config_of, plan_of
 
 from tfq.errors import ModelError, UsageError
+from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Model, Op
 from tfq.graph.numerics import LIMITS
-from tfq.quantize.boundary import InputQuantizer, dequantized
 from tfq.runtime import KERNELS, Runner
 
 pytestmark = pytest.mark.slow

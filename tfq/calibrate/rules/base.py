@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfq.calibrate.sketch import Sketch
 from tfq.errors import DataError, UsageError
+from tfq.observe.sketch import Sketch
 
 
 @dataclasses.dataclass(frozen=True)

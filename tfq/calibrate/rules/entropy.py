@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfq.calibrate.rules.base import RangeRule, require
-from tfq.calibrate.sketch import Bins, Sketch
+from tfq.observe.sketch import Bins, Sketch
 
 _STEP = 16  # Bins between two candidates, of `bins`: thresholds 0.4 % of the largest apart.
 _CLIPPED = 0.1  # Share of values that may be clipped at most.

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfq.calibrate.rules.base import RangeRule
-from tfq.calibrate.sketch import Bins, Sketch
+from tfq.observe.sketch import Bins, Sketch
 
 _SMALLEST = 0.02  # Fraction of the observed extreme below which the search does not go.
 

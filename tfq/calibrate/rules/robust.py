@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfq.calibrate.rules.base import RangeRule, quantile, require
-from tfq.calibrate.sketch import Bins, Sketch
+from tfq.observe.sketch import Bins, Sketch
 
 
 @dataclasses.dataclass(frozen=True)

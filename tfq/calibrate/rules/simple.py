@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from tfq.calibrate.rules.base import RangeRule, quantile, require
-from tfq.calibrate.sketch import Sketch
+from tfq.observe.sketch import Sketch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ import math
 import numpy as np
 
 from tfq.calibrate.rules.mse import squared_error
-from tfq.calibrate.sketch import Bins
 from tfq.evaluate.figures import Histogram, TensorFigures
+from tfq.observe.sketch import Bins
 
 # Share of the values beyond each end of `TensorFigures.percentile_range`.
 _TAIL = 0.5e-4

@@ -16,10 +16,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tfq.calibrate.sketch import Bins
 from tfq.evaluate.causes import noise
 from tfq.evaluate.figures import LayerAnalysis, Reading, TensorFigures
 from tfq.graph.optable import Kind, spec
+from tfq.observe.sketch import Bins
 
 # Noise below this part of the signal (30 dB) is not worth a word: 8 bits give 35 to 45 dB.
 FINE = 1e-3

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
+from tfq.graph.boundary import InputQuantizer
 from tfq.graph.check import run_in_child
 from tfq.graph.model import Model, numpy_dtype
 from tfq.graph.rebatch import with_free_batch
-from tfq.quantize.boundary import InputQuantizer
 from tfq.runtime import Runner
 
 

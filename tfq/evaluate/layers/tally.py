@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from tfq.calibrate.sketch import Sketch
 from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.observe.sketch import Sketch
 from tfq.parts import channel_axis
 
 # Values looked at together: two float32 buffers of so many stay in the cache of a core (2 MB).

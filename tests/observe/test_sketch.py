@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tfq.calibrate.sketch import Sketch
 from tfq.errors import DataError
+from tfq.observe.sketch import Sketch
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 TENSORS = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=6), elements=FINITE)

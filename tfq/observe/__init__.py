@@ -1,0 +1,34 @@
+"""One loop over samples, and what can be seen in it.
+
+sketch, gram = SketchObserver(Read("conv")), GramObserver(Read("dense", INTEGER))
+observe({FLOAT: float_bytes, INTEGER: integer_bytes}, samples, [sketch, gram])
+"""
+
+from __future__ import annotations
+
+from tfq.observe.channels import ChannelObserver
+from tfq.observe.errors import ErrorObserver
+from tfq.observe.extremes import ExtremesObserver
+from tfq.observe.gram import GramObserver
+from tfq.observe.loop import observe
+from tfq.observe.observer import FLOAT, INTEGER, Observer, Read
+from tfq.observe.sketch import Sketch
+from tfq.observe.sketches import SketchObserver
+from tfq.observe.sums import OrderedSums
+from tfq.observe.values import ValuesObserver
+
+__all__ = [
+    "FLOAT",
+    "INTEGER",
+    "ChannelObserver",
+    "ErrorObserver",
+    "ExtremesObserver",
+    "GramObserver",
+    "Observer",
+    "OrderedSums",
+    "Read",
+    "Sketch",
+    "SketchObserver",
+    "ValuesObserver",
+    "observe",
+]
