@@ -11,7 +11,7 @@ from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
 from tfq.runtime import Runner
 from tfq.walk import Walk, cost, obstacle_to_walk
-from tfq.walk.stretches import GraphWalk
+from tfq.walk.stretches import GraphWalk, Kernels
 
 
 def branching(seed=0, prelu=True):
@@ -125,6 +125,32 @@ def test_the_walk_goes_on_with_what_was_replaced_and_stops_anywhere():
     assert half.main.ops[1].inputs[2] is emitted.model.main.ops[1].inputs[2]
     assert emitted.model.to_bytes() == before
     assert changed.to_bytes() != before
+
+
+def test_an_interrupted_stretch_runs_again(monkeypatch):
+    _, emitted, samples = quantized(cnn())
+    runs, real = [], Kernels.__call__
+
+    def interrupted(self, values):
+        runs.append(len(runs))
+        if len(runs) == 8:
+            raise KeyboardInterrupt
+        return real(self, values)
+
+    monkeypatch.setattr(Kernels, "__call__", interrupted)
+    with Walk(emitted, samples) as walk:
+        next(walk)
+        next(walk)
+        held = walk.integer.boundary.memory
+        with pytest.raises(KeyboardInterrupt):
+            next(walk)
+        assert walk.integer.boundary.memory == held
+        for _ in walk:
+            pass
+        expected = whole_runs(emitted.model, samples)
+        for name, values in walk.outputs().items():
+            for n, value in enumerate(values):
+                np.testing.assert_array_equal(value, expected[n][name])
 
 
 def test_float_values_come_along():

@@ -34,6 +34,7 @@ class Layer:
       inputs: the integers that it reads, for every sample.
       float_inputs: what the same op of the float model reads, for every sample; None where the
         walk keeps no float values.
+      float_op: the op of the float model, with its weights; None where the walk has none.
       target: means of what it is to compute; None where the walk has no float model.
     """
 
@@ -42,8 +43,10 @@ class Layer:
     row: OpSpec
     inputs: Sequence[np.ndarray]
     float_inputs: Sequence[np.ndarray] | None
+    float_op: Op | None
     target: Target | None
     model: Model
+    _accumulating: tuple[Tensor, Kernels] | None = None
 
     @property
     def x(self) -> Tensor:
@@ -116,11 +119,20 @@ class Layer:
         Raises:
           ModelError: the op has no such form.
         """
+        if self._accumulating is None or self._accumulating[0] is not self.weights:
+            self._accumulating = self.weights, self._accumulator()
+        run = self._accumulating[1]
+        zero = np.float32(_quant(self.x).zero_point[0])
+        for q in self.inputs[:samples]:
+            yield run([q.astype(np.float32) - zero])[0].reshape(-1, self.channels)
+
+    def _accumulator(self) -> Kernels:
+        """The op in float32, with the integer weights and without bias and activation."""
         assert self.row.data is not None
+        assert self.row.weights is not None
         x, w, y = (_as_float(t) for t in (self.x, self.weights, self.y))
         w.data = self.weights.values().astype(np.float32)
         inputs = list(self.op.inputs)
-        assert self.row.weights is not None
         inputs[self.row.data[0]], inputs[self.row.weights] = x, w
         if self.row.bias is not None and self.row.bias < len(inputs):
             zeros = np.zeros(self.channels, np.float32)
@@ -129,10 +141,7 @@ class Layer:
         options.fusedActivationFunction = 0
         op = dataclasses.replace(self.op, inputs=inputs, outputs=[y], options=options)
         op.version = op_version(op)
-        run = Kernels(Model([]), [op], [x], [y])
-        zero = np.float32(_quant(self.x).zero_point[0])
-        for q in self.inputs[:samples]:
-            yield run([q.astype(np.float32) - zero])[0].reshape(-1, self.channels)
+        return Kernels(Model([]), [op], [x], [y])
 
     @property
     def is_exact(self) -> bool:

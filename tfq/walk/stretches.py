@@ -148,10 +148,15 @@ class GraphWalk:
             run = Kernels(self.model, [(changed or {}).get(op, op) for op in ops], reads, writes)
             given = [self.boundary[t] for t in reads]
             stores = [self.boundary.new(t) for t in writes]
-            for n in range(self.samples):
-                results = run([values[n] for values in given])
-                for store, value in zip(stores, results, strict=True):
-                    store.append(value)
+            try:
+                for n in range(self.samples):
+                    results = run([values[n] for values in given])
+                    for store, value in zip(stores, results, strict=True):
+                        store.append(value)
+            except BaseException:  # Interrupted, it can be run again.
+                for t in writes:
+                    self.boundary.drop(t)
+                raise
         for t in list(self.boundary):
             if self._last[t] <= k:
                 self.boundary.drop(t)

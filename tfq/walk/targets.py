@@ -14,7 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.graph.model import Graph, Model, Op, Tensor
-from tfq.runtime import Runner
+from tfq.observe import Observer, Read, observe
 
 _ACT = schema.ActivationFunctionType
 _APART = {_ACT.RELU: "RELU", _ACT.RELU6: "RELU6", _ACT.RELU_N1_TO_1: "RELU_N1_TO_1"}
@@ -49,19 +49,29 @@ def measure_targets(
       tick: called after each sample.
     """
     apart, arguments = _apart(model, set(names))
-    index = {t.name: i for i, t in enumerate(apart.main.tensors())}
-    runner = Runner(apart.to_bytes(), keep_intermediates=True)
-    read = {n: [] for n in (*names, *arguments.values())}  # type: dict[str, list[np.ndarray]]
-    for sample in samples:
-        runner.reset_state()
-        runner.run(sample)
-        for name, means in read.items():
-            values = runner.view(index[name])
-            means.append(channel_means(values))
-            del values
-        tick()
-    found = {n: np.array(means) for n, means in read.items()}
+    seen = {n: MeansObserver(Read(n)) for n in (*names, *arguments.values())}
+    observe(apart.to_bytes(), samples, list(seen.values()), progress=lambda done: tick())
+    found = {n: observer.result() for n, observer in seen.items()}
     return {n: Target(found[n], found[arguments.get(n, n)]) for n in names}
+
+
+class MeansObserver(Observer):
+    """Keeps the channel means of every sample."""
+
+    def __init__(self, tensor: Read):
+        self.tensors = (tensor,)
+        self._means: dict[int, np.ndarray] = {}
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        self._means[number] = channel_means(values[0])
+
+    def merge(self, other: Observer) -> None:
+        assert isinstance(other, MeansObserver)
+        self._means |= other._means
+
+    def result(self) -> np.ndarray:
+        """float64 [samples, channels]."""
+        return np.array([self._means[n] for n in sorted(self._means)])
 
 
 def _apart(model: Model, names: Collection[str]) -> tuple[Model, dict[str, str]]:

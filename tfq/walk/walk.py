@@ -78,6 +78,15 @@ class Walk:
         self.floating: GraphWalk | None = None
         self._producers: dict[str, Op] = {}
         self._targets: dict[str, Target] = {}
+        try:
+            self._start(samples, float_model, float_values, memory)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(
+        self, samples: Sequence[Inputs], float_model: Model | None, float_values: bool, memory: int
+    ) -> None:
         self._total = self.integer.stretches
         if float_model is not None:
             self._producers = {op.outputs[0].name: op for op in float_model.main.ops if op.outputs}
@@ -92,7 +101,7 @@ class Walk:
                 halts = {self._producers[n] for n in self._names.values()}
                 self.floating = GraphWalk(float_model, halts, memory)
                 self.floating.feed(samples)
-        feed = InputQuantizer(emitted.model)
+        feed = InputQuantizer(self.emitted.model)
         self.integer.feed(feed(sample) for sample in samples)
 
     def __enter__(self) -> Walk:
@@ -135,16 +144,17 @@ class Walk:
 
     def _layer(self, op: Op) -> Layer:
         name, row = self._names[op], spec(op.name)
+        producer = self._producers.get(name)
         assert row is not None
         assert row.data is not None
         i = row.data[0]
         given = None
-        if self.floating is not None:
-            producer = self._producers[name]
+        if self.floating is not None and producer is not None:
             self.floating.run_until(producer)
             given = self.floating.boundary[producer.input(i)]
         x = self.integer.boundary[op.input(i)]
-        return Layer(name, op, row, x, given, self._targets.get(name), self.emitted.model)
+        target = self._targets.get(name)
+        return Layer(name, op, row, x, given, producer, target, self.emitted.model)
 
     def outputs(self) -> dict[str, Sequence[np.ndarray]]:
         """The integer outputs of all samples by tensor name, after the last layer.
