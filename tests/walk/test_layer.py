@@ -95,7 +95,7 @@ def test_accumulators_are_the_sums(case, options):
     source = net.bytes(make(net, net.input(1, 8, 8, 3, name="x")))
     walk, *_ = layers_of(source, **options)
     with walk:
-        (layer,) = walk
+        layer = next(walk)
         assert layer.without_accumulators() == ""
         if layer.x.dtype == "int8":
             assert layer.is_exact
@@ -124,7 +124,7 @@ def test_a_transposed_convolution():
     )
     walk, *_ = layers_of(net.bytes(y))
     with walk:
-        (layer,) = walk
+        layer = next(walk)
         assert layer.without_accumulators() == ""
         w = layer.weights.values().astype(np.int64)
         for n, z in enumerate(layer.accumulators()):

@@ -121,6 +121,8 @@ def test_the_walk_goes_on_with_what_was_replaced_and_stops_anywhere():
         for n, expected in enumerate(whole_runs(changed, samples)):
             for name, values in outputs.items():
                 np.testing.assert_array_equal(values[n], expected[name])
+    with pytest.raises(ValueError, match="gone on"):
+        first.inputs[0]
     assert half.main.ops[0].inputs[2] is moved
     assert half.main.ops[1].inputs[2] is emitted.model.main.ops[1].inputs[2]
     assert emitted.model.to_bytes() == before

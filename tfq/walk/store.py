@@ -36,12 +36,15 @@ class Values(Sequence[np.ndarray]):
         self._path = ""
         self._map: np.memmap | None = None
         self._places: list[tuple[int, tuple[int, ...], np.dtype]] = []
+        self._is_free = False
 
     @property
     def on_disk(self) -> bool:
         return bool(self._path)
 
     def __len__(self) -> int:
+        if self._is_free:
+            raise ValueError("The walk has gone on: these values are no longer kept.")
         return len(self._places) if self.on_disk else len(self._arrays)
 
     @overload
@@ -51,6 +54,8 @@ class Values(Sequence[np.ndarray]):
     def __getitem__(self, n: int | slice) -> np.ndarray | list[np.ndarray]:
         if isinstance(n, slice):
             return [self[i] for i in range(*n.indices(len(self)))]
+        if not -len(self) <= n < len(self):
+            raise IndexError(f"There is no sample {n}.")
         if not self.on_disk:
             return self._arrays[n]
         start, shape, dtype = self._places[n]
@@ -95,7 +100,8 @@ class Values(Sequence[np.ndarray]):
         self._places.append((start, value.shape, value.dtype))
 
     def free(self) -> None:
-        """Forgets the values."""
+        """Forgets the values; reading them is an error from now on."""
+        self._is_free = True
         self._boundary.grow(-sum(v.nbytes for v in self._arrays))
         self._arrays, self._map = [], None
         if self._file is not None:
