@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from one_op import Case, W, build, error, noise, opts
+from one_op import Case, W, build, error, noise
 from op_cases import CASES
 
 from tfq.errors import ModelError, TfqError
 from tfq.graph.model import OP_CODES, Op, Quant, Tensor
-from tfq.graph.optable import OP_TABLE, Kind, OpSpec, obstacle, spec
+from tfq.graph.optable import OP_TABLE, Kind, OpSpec, effects, op_names, spec
+from tfq.graph.quantizable import obstacle
 from tfq.plan.multipliers import smallest_output_scale
 from tfq.runtime import KERNELS
 
@@ -178,14 +179,22 @@ def test_a_row_agrees_with_itself(name: str) -> None:
     assert (row.kind is Kind.FIXED) == bool(row.fixed)
     assert set(row.fixed) in (set(), set(row.dtypes))
     assert set(row.lsb) <= row.dtypes
-    assert row.elementwise or not row.elementwise_unary
+    assert row.elementwise or not (row.steep or row.clamp)
+    assert row.moves in ("", "reshapes", "permutes", "repeats")
+    assert not row.moves or row.kind is Kind.SAME
+    assert row.learned is None or row.weights is None
+    assert row.effects.repeatable or row.kind in (Kind.STRUCTURAL, Kind.FLOAT_ONLY)
     assert row.outputs == () or row.kind is not Kind.INTEGER_OUT
 
 
 def test_ops_outside_the_table() -> None:
     assert spec("CUSTOM") is None
     assert spec("STABLEHLO_ADD") is None
-    assert obstacle(Op("CUSTOM", [], []), "int8") == "a custom op"
+    assert "custom op" in obstacle(Op("CUSTOM", [], []), "int8")
+    assert "Flex" in obstacle(Op("CUSTOM", [], [], custom_code="FlexErfinv"), "int8")
+    assert not effects("CUSTOM").repeatable
+    assert not effects("STABLEHLO_WHILE").repeatable
+    assert effects("STABLEHLO_ADD").repeatable
 
 
 @pytest.mark.parametrize("op", ["CONV_2D", "DEPTHWISE_CONV_2D"])
@@ -197,14 +206,19 @@ def test_a_convolution_needs_its_bias(op: str) -> None:
         error(build(case, "int8", Kind.WEIGHTED), "builtin")
 
 
-@pytest.mark.parametrize(
-    ("op", "label"), [("CONV_2D", ""), ("DEPTHWISE_CONV_2D", ""), ("TRANSPOSE_CONV", "")]
-)
-def test_computed_weights_are_an_obstacle(op: str, label: str) -> None:
-    case = next(c for c in CASES if c.op == op and c.label == label)
-    built = build(case, "int8", Kind.WEIGHTED).model.main.ops[0]
-    built.input(1).data = None
-    assert "computed" in obstacle(built, "int8")
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("dtype", ["int8", "int16"])
+@pytest.mark.parametrize("op", sorted(op_names(lambda row: row.kind is Kind.WEIGHTED)))
+def test_computed_weights_are_no_obstacle(op: str, dtype: str, kernels: str) -> None:
+    case = next(c for c in CASES if c.op == op)
+    inputs = [dataclasses.replace(i, axis=None) if isinstance(i, W) else i for i in case.inputs]
+    built = build(dataclasses.replace(case, inputs=tuple(inputs)), dtype, Kind.WEIGHTED)
+    made = built.model.main.ops[0]
+    w = made.input(OP_TABLE[op].weights)
+    built.feeds[w.name], w.data = w.values(), None
+    built.model.main.inputs.append(w)
+    assert obstacle(made, dtype) == ""
+    assert error(built, kernels) <= 1
 
 
 def test_a_float_cast_is_an_obstacle() -> None:
@@ -214,9 +228,20 @@ def test_a_float_cast_is_an_obstacle() -> None:
 
 
 def test_a_fused_activation_the_kernel_refuses_is_an_obstacle() -> None:
-    x = Tensor("x", (2,), "float32")
-    options = opts("Concatenation", fusedActivationFunction=1)
-    assert "fused" in obstacle(Op("CONCATENATION", [x, x], [x], options), "int8")
+    case = next(c for c in CASES if c.op == "CONCATENATION")
+    built = build(case, "int8", Kind.SAME)
+    built.model.main.ops[0].options.fusedActivationFunction = 1
+    assert "fused" in obstacle(built.model.main.ops[0], "int8")
+    with pytest.raises(TfqError):
+        error(built, "builtin")
+
+
+def test_what_is_not_quantized_is_no_obstacle_and_what_is_not_quantizable_is() -> None:
+    x, n = Tensor("x", (2,), "float32"), Tensor("n", (2,), "int32")
+    assert not obstacle(Op("WHERE", [n], [n]), "int8")
+    assert not obstacle(Op("SHAPE", [x], [n]), "int8")
+    assert obstacle(Op("ASSIGN_VARIABLE", [n, x], []), "int8")
+    assert obstacle(Op("ATAN2", [x, x], [x]), "int8")
 
 
 def multipliers() -> list[Any]:

@@ -13,7 +13,7 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Signature
 from tfq.graph.numerics import Grid, quantize
 from tfq.graph.optable import op_version
-from tfq.plan.plan import TensorPlan
+from tfq.plan.plan import INTEGER, LOOKUP, OpPlan, TensorPlan
 from tfq.plan.scheme import LayerRule
 from tfq.quantize.emit import emit
 from tfq.runtime import KERNELS, Runner
@@ -504,3 +504,15 @@ def test_a_float_bias_takes_no_integers():
     planned = plan_of(cnn(), config=config_of("dynamic"))
     with pytest.raises(UsageError, match="biases for 'conv'"):
         emit_given(planned, biases={"conv": np.zeros(6, np.int32)})
+
+
+def test_a_plan_that_asks_for_a_kernel_that_is_not_there_is_one_error():
+    """ELU has no int16 kernel; the plan is a file, which a person may have edited."""
+    net = Net()
+    x = net.input(1, 4)
+    planned = plan_of(net.bytes(net.op("ELU", x, out="y")), config=config_of("int16x8"))
+    assert planned.plan.ops["y"].mode == LOOKUP
+    y = planned.plan.ops["y"]
+    ops = {**planned.plan.ops, "y": OpPlan(y.op, INTEGER)}
+    with pytest.raises(UsageError, match=r"computes ELU at 'y' in int16: no int16 kernel"):
+        emit(planned.prepared.model, dataclasses.replace(planned.plan, ops=ops))

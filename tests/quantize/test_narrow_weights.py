@@ -12,7 +12,7 @@ from tfq.errors import ModelError, TfqError
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, options_type
 from tfq.graph.numerics import Grid
-from tfq.graph.optable import obstacle
+from tfq.graph.quantizable import obstacle
 from tfq.plan.layout import make_layout
 from tfq.plan.plan import Plan
 from tfq.plan.planner import make_plan

@@ -15,18 +15,13 @@ from tfq.calibrate.statistics import Statistics, fingerprint
 from tfq.errors import DataError, UsageError, nearest, unknown_option
 from tfq.executors import Workers
 from tfq.graph.model import Model, Op, Tensor
+from tfq.graph.optable import spec
 from tfq.observe.loop import observe
 from tfq.observe.observer import Read
 from tfq.observe.sketch import MODES
 from tfq.observe.sketches import SketchObserver
 
 _UNBOUNDED = (-np.inf, np.inf)
-_ACTIVATION_BOUNDS = {
-    "RELU": (0.0, np.inf),
-    "RELU6": (0.0, 6.0),
-    "RELU_N1_TO_1": (-1.0, 1.0),
-    "RELU_0_TO_1": (0.0, 1.0),
-}
 _ACTIVATIONS = {v: k for k, v in vars(schema.ActivationFunctionType).items() if k[0] != "_"}
 
 
@@ -107,4 +102,5 @@ def _watched(model: Model, tensors: Collection[str] | None) -> dict[str, tuple[f
 def _bounds(op: Op) -> tuple[float, float]:
     """What the values an op computes cannot lie beyond, by its (fused) activation."""
     fused = getattr(op.options, "fusedActivationFunction", 0)
-    return _ACTIVATION_BOUNDS.get(op.name if not fused else _ACTIVATIONS[fused], _UNBOUNDED)
+    row = spec(_ACTIVATIONS[fused] if fused else op.name)
+    return _UNBOUNDED if row is None or row.clamp is None else row.clamp

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfq.graph.model import Graph, Op, Tensor
+from tfq.graph.optable import RESHAPES
 from tfq.rewrite.match import ACT, WEIGHTED, activation, axes, is_float, static
 
 # f(s x) = s f(x) for s > 0 along the last axis, which stays where it is. The other inputs do not
@@ -42,7 +43,6 @@ _ALONG = frozenset(
     ]
 )
 _REDUCTIONS = frozenset(["MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM"])
-_RESHAPES = frozenset(["EXPAND_DIMS", "RESHAPE", "SQUEEZE"])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class _Finder:
     def add(self, op: Op) -> None:
         if op.name in WEIGHTED:
             self._weighted(op)
-        elif op.name in _ALONG or op.name in _RESHAPES:
+        elif op.name in _ALONG or op.name in RESHAPES:
             self._along(op)
         elif op.name == "ADD" or op.name == "SUB":
             self._sum(op)
@@ -219,7 +219,7 @@ class _Finder:
         if op.name in _REDUCTIONS:
             reduced = axes(op.input(1), len(x.shape))
             return reduced is not None and last not in reduced
-        if op.name in _RESHAPES:
+        if op.name in RESHAPES:
             # The last axis varies fastest, so joined with others it is repeated; split it is lost.
             return out.shape[-1] % x.shape[-1] == 0
         if op.name == "PRELU" and not op.input(1).is_const:

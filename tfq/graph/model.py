@@ -19,6 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.errors import ModelError
+from tfq.graph.effects import has_side_effects
 
 
 def enum_names(enum: type) -> dict[int, str]:
@@ -232,16 +233,10 @@ class Graph:
         live = set(self.outputs)
         kept: list[Op] = []
         for op in reversed(self.ops):
-            stateful = op.name in _SIDE_EFFECTS or any(
-                t is not None and t.is_variable for t in op.inputs
-            )
-            if stateful or any(t in live for t in op.outputs):
+            if has_side_effects(op) or any(t in live for t in op.outputs):
                 kept.append(op)
                 live.update(t for t in op.inputs if t is not None)
         self.ops = kept[::-1]
-
-
-_SIDE_EFFECTS = {"ASSIGN_VARIABLE", "CALL_ONCE", "CUSTOM", "CALL", "VAR_HANDLE", "WHILE", "IF"}
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,19 +1,7 @@
 """What every LiteRT builtin op asks of the quantization around it.
 
-Ops fall into seven kinds:
-
-  WEIGHTED     constant weights of 8 bits or fewer, a bias on the grid of input times weights; the
-               kernel requantizes the accumulator.      CONV_2D, FULLY_CONNECTED, ...
-  OWN          every tensor has its own grid; the kernel requantizes or uses a lookup table.
-                                                        ADD, MUL, MEAN, GELU, BATCH_MATMUL, ...
-  SAME         integers are moved or selected, not rescaled: the inputs named in `data` and every
-               quantized output share one grid.         RESHAPE, CONCATENATION, MAX_POOL_2D, ...
-  FIXED        the kernel fixes the output's grid; the input has its own.
-                                                        SOFTMAX, LOGISTIC, TANH, ...
-  INTEGER_OUT  quantized in, integers or bools out.     ARG_MAX, LESS, ...
-  STRUCTURAL   shapes, bools and control flow; no quantized tensor of its own (the bodies of WHILE
-               and IF are graphs of their own, joined to it by position).
-  FLOAT_ONLY   no integer kernel that is right; the note says what can be done.
+The columns are those of `OpSpec`; what an op may do with these very types, constants and options is
+in `tfq.graph.quantizable`.
 
 The table is what the kernels of ai-edge-litert do when run, not what their documentation says:
 `tests/graph/test_optable.py` runs every op and type claimed here on XNNPACK, the built-in and the
@@ -22,88 +10,31 @@ reference kernels. A new row needs a case there.
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfq.graph.model import Op
+from tfq.graph.opspec import Effects, Kind, OpSpec
 from tfq.graph.versions import feature_version, min_runtime_version
 
-__all__ = ["OP_TABLE", "Kind", "OpSpec", "min_runtime_version", "obstacle", "op_version", "spec"]
+if TYPE_CHECKING:
+    from tfq.graph.model import Op
 
-
-class Kind(enum.Enum):
-    """How an op's grids are bound to each other."""
-
-    WEIGHTED = "weighted"
-    OWN = "own"
-    SAME = "same"
-    FIXED = "fixed"
-    INTEGER_OUT = "integer_out"
-    STRUCTURAL = "structural"
-    FLOAT_ONLY = "float_only"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OpSpec:
-    """One row of the table.
-
-    Attributes:
-      kind: see the module's docstring.
-      data: indices of the inputs that carry quantized data (without weights and bias); None for
-        all of them.
-      outputs: indices of the outputs that carry quantized data; None for all of them.
-      weights: input index of the weights, of WEIGHTED ops.
-      bias: input index of the bias.
-      weight_types: type of the activations -> types of constant weights whose kernel is right, the
-        narrowest first; "float32" for kernels that quantize their input as they run.
-      no_reference: those of the weight types that the reference kernels lack.
-      needs_bias: the integer kernel refuses a missing bias; write zeros.
-      axis: the weights' dimension that may have a scale each; None when only one scale is allowed.
-      versions: for "float32" and each activation type, the lowest op version whose kernel does it.
-      fixed: for FIXED ops, activation type -> (scale, zero point) of the output.
-      same_inputs: activation types for which the inputs in `data` must share one grid, of ops whose
-        outputs carry none (comparisons).
-      input_scale: activation type -> [low, high) for the scale of the inputs, outside of which the
-        kernel is wrong or ends the process: CAST the inputs to int32 and compare those.
-      max_multiplier: activation type -> how many times the output's scale the scale of what the op
-        computes may be (`tfq.plan.multipliers` says of which ops that is what). Above, kernels
-        refuse, end the process or overflow.
-      reference: False when the reference kernels lack the op or get it wrong.
-      lsb: activation type -> distance from the truth, in LSB, where the kernel is coarser than 1.
-      fused_activation: the integer kernel does the `fusedActivationFunction` of the options.
-      elementwise: every output value depends on one value of each (broadcast) input.
-      elementwise_unary: y = f(x), value by value: could be a lookup table.
-      note: what else a user or the emitter must know.
-    """
-
-    kind: Kind
-    data: tuple[int, ...] | None = (0,)
-    outputs: tuple[int, ...] | None = None
-    weights: int | None = None
-    bias: int | None = None
-    weight_types: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    no_reference: frozenset[str] = frozenset()
-    needs_bias: bool = False
-    axis: int | None = None
-    versions: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"float32": 1})
-    fixed: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
-    same_inputs: frozenset[str] = frozenset()
-    input_scale: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    max_multiplier: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    reference: bool = True
-    lsb: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    fused_activation: bool = False
-    elementwise: bool = False
-    elementwise_unary: bool = False
-    note: str = ""
-
-    @property
-    def dtypes(self) -> frozenset[str]:
-        """The activation types for which the integer kernel exists and is right."""
-        return frozenset(self.versions) - {"float32"}
+__all__ = [
+    "MOVES",
+    "OP_TABLE",
+    "RESHAPES",
+    "Effects",
+    "Kind",
+    "OpSpec",
+    "activation_dtype",
+    "effects",
+    "min_runtime_version",
+    "op_names",
+    "op_version",
+    "spec",
+]
 
 
 _Indices = tuple[int, ...] | None
@@ -145,7 +76,7 @@ def _own(versions: dict[str, int], data: _Indices = (0,), **more: Any) -> OpSpec
 
 
 def _unary(versions: dict[str, int], kind: Kind = Kind.OWN, **more: Any) -> OpSpec:
-    return OpSpec(kind=kind, versions=versions, elementwise=True, elementwise_unary=True, **more)
+    return OpSpec(kind=kind, versions=versions, elementwise=True, **more)
 
 
 def _binary(versions: dict[str, int], **more: Any) -> OpSpec:
@@ -171,17 +102,23 @@ def _compare(versions: dict[str, int], raw: tuple[str, ...] = ("int16",)) -> OpS
         same_inputs=frozenset({"int8", "int16"}),
         input_scale={dtype: _COMPARABLE for dtype in ("int8", "int16") if dtype not in raw},
         elementwise=True,
+        jumps=True,
         note="Both inputs on one grid; right for its integers CAST to int32 at any scale.",
     )
 
 
-def _structural(note: str = "", data: _Indices = (), outputs: _Indices = ()) -> OpSpec:
-    return OpSpec(kind=Kind.STRUCTURAL, data=data, outputs=outputs, note=note)
+def _structural(note: str = "", data: _Indices = (), outputs: _Indices = (), **more: Any) -> OpSpec:
+    return OpSpec(kind=Kind.STRUCTURAL, data=data, outputs=outputs, note=note, **more)
 
 
 def _float(note: str, data: _Indices = (0,), **more: Any) -> OpSpec:
     return OpSpec(kind=Kind.FLOAT_ONLY, data=data, note=note, **more)
 
+
+_SET_VARIABLE = Effects("variable", writes=True)
+_CALLS = Effects(calls=True)
+_RANDOM = Effects("random")
+_UNKNOWN = Effects("unknown", writes=True)
 
 _RECURRENT = "No integer form is emitted; the source is unrolled or its loop body quantized."
 _LOOKUP = "Elementwise: can be computed by other integer ops or a lookup."
@@ -189,6 +126,10 @@ _VARIABLE = "State between runs: make it an input and an output, or let it stay 
 _POT = "int16 with general scales needs potScaleInt16=False in the options."
 _INTERPOLATED = "int16 interpolates a table of 512 steps: coarse where the function is steep."
 
+# Reference kernels abort below about 1e-7.
+_SOFTMAX_SCALES = {"int8": 2.0**-12, "int16": 2.0**-20}
+# They are wrong below 1e-12.
+_SIGMOID_SCALES = {"int16": 1e-11}
 # What kernels that only rescale do: reductions and rectifiers.
 _RESCALES = {"int8": 2.0**20, "int16": 2.0**12}
 # Sums shift their inputs left first, by 20 bits or 15.
@@ -198,9 +139,9 @@ _TABLE: dict[str, OpSpec] = {
     "ABS": _unary(_v(1, 2, 3), max_multiplier=_RESCALES),
     "ADD": _binary(_v(1, 2, 3), fused_activation=True, max_multiplier=_SUMS, note=_POT),
     "ADD_N": _float("A chain of ADD does the same.", data=None, elementwise=True),
-    "ARG_MAX": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
-    "ARG_MIN": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2)),
-    "ASSIGN_VARIABLE": _structural(_VARIABLE),
+    "ARG_MAX": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2), jumps=True),
+    "ARG_MIN": OpSpec(kind=Kind.INTEGER_OUT, outputs=(), versions=_v(1, 2), jumps=True),
+    "ASSIGN_VARIABLE": _structural(_VARIABLE, effects=_SET_VARIABLE),
     "ATAN2": _float("Float kernel only.", data=(0, 1), elementwise=True),
     "AVERAGE_POOL_2D": _same(_v(1, 2, 3), fused_activation=True),
     "BATCH_MATMUL": _own(
@@ -208,6 +149,7 @@ _TABLE: dict[str, OpSpec] = {
         (0, 1),
         max_multiplier={"int8": 128.0, "int16": 0.25},
         note="A constant operand has one scale.",
+        learned=1,
     ),
     "BATCH_TO_SPACE_ND": _same(_v(1, 2, 4)),
     "BIDIRECTIONAL_SEQUENCE_LSTM": _float(_RECURRENT),
@@ -215,10 +157,10 @@ _TABLE: dict[str, OpSpec] = {
     "BITCAST": _structural(),
     "BITWISE_XOR": _structural(),
     "BROADCAST_ARGS": _structural(),
-    "BROADCAST_TO": _same(_v(2, 3, 3)),
+    "BROADCAST_TO": _same(_v(2, 3, 3), moves="repeats"),
     "BUCKETIZE": _float("Float kernel only."),
-    "CALL": _structural("Its body is a graph of its own.", None, None),
-    "CALL_ONCE": _structural(),
+    "CALL": _structural("Its body is a graph of its own.", None, None, effects=_CALLS),
+    "CALL_ONCE": _structural(effects=Effects("variable", writes=True, calls=True)),
     "CAST": OpSpec(
         kind=Kind.FIXED,
         data=(),
@@ -227,8 +169,9 @@ _TABLE: dict[str, OpSpec] = {
         elementwise=True,
         note="From bool or integers only: the integers themselves, hence scale 1. Values beyond "
         "the type wrap around.",
+        jumps=True,
     ),
-    "CEIL": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "CEIL": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP, jumps=True),
     "COMPLEX_ABS": _float("Complex numbers have no integer form."),
     "CONCATENATION": _same(_v(1, 2, 3), None),
     "CONV_2D": _weighted(
@@ -266,20 +209,21 @@ _TABLE: dict[str, OpSpec] = {
         data=(0, 1),
         fused_activation=True,
         elementwise=True,
+        steep=True,
     ),
     "DYNAMIC_UPDATE_SLICE": _same(_v(1, 1, 4), (0, 1)),
     "ELU": _unary(_v(1, 1), reference=False),
-    "EMBEDDING_LOOKUP": _same(_v(1, 1, 1), (1,)),
+    "EMBEDDING_LOOKUP": _same(_v(1, 1, 1), (1,), learned=1),
     "EMBEDDING_LOOKUP_SPARSE": _float("Float kernel only.", data=(3, 4)),
     "EQUAL": _compare(_v(1, 2, 4), raw=()),
-    "EXP": _unary(_v(1, 2, 2), lsb={"int16": 16}, note=_INTERPOLATED),
-    "EXPAND_DIMS": _same(_v(1, 1, 1)),
+    "EXP": _unary(_v(1, 2, 2), lsb={"int16": 16}, note=_INTERPOLATED, steep=True),
+    "EXPAND_DIMS": _same(_v(1, 1, 1), moves="reshapes"),
     "FAKE_QUANT": _float("Its range is taken as the tensor's grid."),
     "FILL": _same(_v(1, 3, 3), (1,)),
-    "FLOOR": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
-    "FLOOR_DIV": _float("DIV and a floor.", data=(0, 1), elementwise=True),
+    "FLOOR": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP, jumps=True),
+    "FLOOR_DIV": _float("DIV and a floor.", data=(0, 1), elementwise=True, jumps=True),
     "FLOOR_MOD": _same(
-        _v(1, None, 2), (0, 1), elementwise=True, note="int8 ignores the zero points."
+        _v(1, None, 2), (0, 1), elementwise=True, note="int8 ignores the zero points.", jumps=True
     ),
     "FULLY_CONNECTED": _weighted(
         _v(1, 4, 7),
@@ -291,18 +235,18 @@ _TABLE: dict[str, OpSpec] = {
         note="A scale per channel needs version 12 (TensorFlow 2.17). Computed weights are read as "
         "activations: their type and grid.",
     ),
-    "GATHER": _same(_v(1, 2, 4)),
+    "GATHER": _same(_v(1, 2, 4), learned=0),
     "GATHER_ND": _same(_v(1, 1, 3)),
     "GELU": _unary(_v(1, 2, 2), lsb={"int16": 2}),
     "GREATER": _compare(_v(1, 2, 2)),
     "GREATER_EQUAL": _compare(_v(1, 2, 3)),
     "HARD_SWISH": _unary(_v(1, 1), max_multiplier={"int8": 16.0}),
-    "HASHTABLE": _structural(),
-    "HASHTABLE_FIND": _structural(),
-    "HASHTABLE_IMPORT": _structural(),
+    "HASHTABLE": _structural(effects=Effects("table", writes=True)),
+    "HASHTABLE_FIND": _structural(effects=Effects("table")),
+    "HASHTABLE_IMPORT": _structural(effects=Effects("table", writes=True)),
     "HASHTABLE_LOOKUP": _float("Not emitted.", data=(2,), outputs=(0,)),
-    "HASHTABLE_SIZE": _structural(),
-    "IF": _structural("Its branches are graphs of their own.", None, None),
+    "HASHTABLE_SIZE": _structural(effects=Effects("table")),
+    "IF": _structural("Its branches are graphs of their own.", None, None, effects=_CALLS),
     "IMAG": _float("Complex numbers have no integer form."),
     "L2_NORMALIZATION": OpSpec(kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (1 / 128, 0)}),
     "L2_POOL_2D": _float("SQRT of AVERAGE_POOL_2D of MUL(x, x).", fused_activation=True),
@@ -310,14 +254,23 @@ _TABLE: dict[str, OpSpec] = {
     "LESS": _compare(_v(1, 2, 3)),
     "LESS_EQUAL": _compare(_v(1, 2, 2)),
     "LOCAL_RESPONSE_NORMALIZATION": _float("Float kernel only."),
-    "LOG": _unary(_v(1, 2, 2), lsb={"int16": 3500}, note=_INTERPOLATED),
-    "LOGICAL_AND": _structural(),
-    "LOGICAL_NOT": _structural(),
-    "LOGICAL_OR": _structural(),
+    "LOG": _unary(_v(1, 2, 2), lsb={"int16": 3500}, note=_INTERPOLATED, steep=True),
+    "LOGICAL_AND": _structural(elementwise=True),
+    "LOGICAL_NOT": _structural(elementwise=True),
+    "LOGICAL_OR": _structural(elementwise=True),
     "LOGISTIC": _unary(
-        _v(1, 2, 3), Kind.FIXED, fixed={"int8": (1 / 256, -128), "int16": (1 / 32768, 0)}
+        _v(1, 2, 3),
+        Kind.FIXED,
+        fixed={"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
+        squashes=True,
+        min_input_scale=_SIGMOID_SCALES,
     ),
-    "LOG_SOFTMAX": OpSpec(kind=Kind.FIXED, versions=_v(1, 2), fixed={"int8": (16 / 256, 127)}),
+    "LOG_SOFTMAX": OpSpec(
+        kind=Kind.FIXED,
+        versions=_v(1, 2),
+        fixed={"int8": (16 / 256, 127)},
+        min_input_scale=_SOFTMAX_SCALES,
+    ),
     "LSH_PROJECTION": _float("Float kernel only."),
     "LSTM": _float(_RECURRENT),
     "MATRIX_DIAG": _same(_v(1, None, 1), note="int8 fills with the integer 0, not the zero point."),
@@ -328,17 +281,20 @@ _TABLE: dict[str, OpSpec] = {
     "MINIMUM": _same(_v(1, 2, 4), (0, 1), elementwise=True),
     "MIRROR_PAD": _same(_v(1, 2, 3)),
     "MUL": _binary(_v(1, 2, 4), fused_activation=True, max_multiplier={"int8": 1.0, "int16": 1.0}),
-    "MULTINOMIAL": _float("Random numbers have no integer form."),
+    "MULTINOMIAL": _float("Random numbers have no integer form.", effects=_RANDOM),
     "NEG": _unary(_v(1), Kind.FLOAT_ONLY, note="Negates raw integers; SUB from 0 does it right."),
-    "NON_MAX_SUPPRESSION_V4": _float("Float kernel only.", data=(0, 1, 3, 4)),
-    "NON_MAX_SUPPRESSION_V5": _float("Float kernel only.", data=(0, 1, 3, 4, 5)),
+    "NON_MAX_SUPPRESSION_V4": _float("Float kernel only.", data=(0, 1, 3, 4), jumps=True),
+    "NON_MAX_SUPPRESSION_V5": _float("Float kernel only.", data=(0, 1, 3, 4, 5), jumps=True),
     "NOT_EQUAL": _compare(_v(1, 2, 4), raw=()),
     "ONE_HOT": _same(_v(1, 1), (2, 3)),
     "PACK": _same(_v(1, 2, 3), None),
     "PAD": _same(_v(1, 2, 3)),
     "PADV2": _same(_v(1, 2, 3), (0, 2)),
     "POW": _float(
-        "A table does constant powers; of two tensors, none.", data=(0, 1), elementwise=True
+        "A table does constant powers; of two tensors, none.",
+        data=(0, 1),
+        elementwise=True,
+        steep=True,
     ),
     "PRELU": _binary(
         _v(1, 1),
@@ -349,11 +305,13 @@ _TABLE: dict[str, OpSpec] = {
         _v(1, 1, 2),
         note="From float or integers to int8, uint8 or int16; int16 to uint8 takes two.",
     ),
-    "RANDOM_STANDARD_NORMAL": _float("Random numbers have no integer form.", data=()),
-    "RANDOM_UNIFORM": _float("Random numbers have no integer form.", data=()),
+    "RANDOM_STANDARD_NORMAL": _float(
+        "Random numbers have no integer form.", data=(), effects=_RANDOM
+    ),
+    "RANDOM_UNIFORM": _float("Random numbers have no integer form.", data=(), effects=_RANDOM),
     "RANGE": _structural(),
     "RANK": _structural(),
-    "READ_VARIABLE": _structural(_VARIABLE),
+    "READ_VARIABLE": _structural(_VARIABLE, effects=Effects("variable")),
     "REAL": _float("Complex numbers have no integer form."),
     "REDUCE_ALL": _structural(),
     "REDUCE_ANY": _structural(),
@@ -361,11 +319,11 @@ _TABLE: dict[str, OpSpec] = {
     "REDUCE_MIN": _same(_v(1, 2, 3)),
     "REDUCE_PROD": _own(_v(1, 2, 2), lsb={"int16": 4}),
     "REDUCE_WINDOW": _float("Not emitted."),
-    "RELU": _unary(_v(1, 2, 3), max_multiplier=_RESCALES),
-    "RELU6": _unary(_v(1, 2, 3), max_multiplier=_RESCALES),
-    "RELU_0_TO_1": _unary(_v(1, 1), max_multiplier=_RESCALES),
-    "RELU_N1_TO_1": _unary(_v(1, 1), max_multiplier=_RESCALES),
-    "RESHAPE": _same(_v(1, 1, 1)),
+    "RELU": _unary(_v(1, 2, 3), max_multiplier=_RESCALES, clamp=(0.0, math.inf)),
+    "RELU6": _unary(_v(1, 2, 3), max_multiplier=_RESCALES, clamp=(0.0, 6.0)),
+    "RELU_0_TO_1": _unary(_v(1, 1), max_multiplier=_RESCALES, clamp=(0.0, 1.0)),
+    "RELU_N1_TO_1": _unary(_v(1, 1), max_multiplier=_RESCALES, clamp=(-1.0, 1.0)),
+    "RESHAPE": _same(_v(1, 1, 1), moves="reshapes"),
     "RESIZE_BILINEAR": _same(_v(1, 2, 4)),
     "RESIZE_NEAREST_NEIGHBOR": _same(_v(1, 2, 4)),
     "REVERSE_SEQUENCE": _same(_v(1, None, 1)),
@@ -373,14 +331,14 @@ _TABLE: dict[str, OpSpec] = {
     "RFFT2D": _float("Complex numbers have no integer form."),
     "RIGHT_SHIFT": _structural(),
     "RNN": _float(_RECURRENT),
-    "ROUND": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
-    "RSQRT": _unary(_v(1, 2, 3), lsb={"int16": 300}, note=_INTERPOLATED),
+    "ROUND": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP, jumps=True),
+    "RSQRT": _unary(_v(1, 2, 3), lsb={"int16": 300}, note=_INTERPOLATED, steep=True),
     "SCATTER_ND": _float("int8 fills with the integer 0, not the zero point.", data=(1,)),
     "SEGMENT_SUM": _float("Float kernel only."),
     "SELECT": _same(_v(1, 2, 1), (1, 2), elementwise=True),
     "SELECT_V2": _same(_v(1, 1, 1), (1, 2), elementwise=True),
     "SHAPE": _structural("Reads a shape, not values."),
-    "SIGN": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
+    "SIGN": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP, jumps=True),
     "SIN": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP),
     "SKIP_GRAM": _structural(),
     "SLICE": _same(_v(1, 2, 4)),
@@ -390,16 +348,18 @@ _TABLE: dict[str, OpSpec] = {
         fixed={"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
         lsb={"int16": 18},
         note="int16 is coarse where the input range is wide: 0.03 % of full scale for +-30.",
+        squashes=True,
+        min_input_scale=_SOFTMAX_SCALES,
     ),
     "SPACE_TO_BATCH_ND": _same(_v(1, 2, 4)),
     "SPACE_TO_DEPTH": _same(_v(1, 2)),
     "SPARSE_TO_DENSE": _same(_v(1, 3), (2, 3)),
     "SPLIT": _same(_v(1, 2, 4), (1,)),
     "SPLIT_V": _same(_v(1, 2, 2)),
-    "SQRT": _unary(_v(1, 2, 2)),
-    "SQUARE": _unary(_v(1), Kind.FLOAT_ONLY, note="MUL(x, x) does the same."),
+    "SQRT": _unary(_v(1, 2, 2), steep=True),
+    "SQUARE": _unary(_v(1), Kind.FLOAT_ONLY, note="MUL(x, x) does the same.", steep=True),
     "SQUARED_DIFFERENCE": _binary(_v(1, 2), max_multiplier={"int8": 128.0}),
-    "SQUEEZE": _same(_v(1, 1, 1)),
+    "SQUEEZE": _same(_v(1, 1, 1), moves="reshapes"),
     "STRIDED_SLICE": _same(_v(1, 2, 1)),
     "SUB": _binary(_v(1, 2, 5), fused_activation=True, max_multiplier=_SUMS, note=_POT),
     "SUM": _own(
@@ -414,26 +374,41 @@ _TABLE: dict[str, OpSpec] = {
         Kind.FIXED,
         fixed={"int8": (1 / 128, 0), "int16": (1 / 32768, 0)},
         lsb={"int16": 3},
+        squashes=True,
+        min_input_scale=_SIGMOID_SCALES,
     ),
-    "TILE": _same(_v(1, 3, 1), reference=False),
-    "TOPK_V2": _same(_v(1, 2, 3), outputs=(0,)),
-    "TRANSPOSE": _same(_v(1, 2, 5)),
+    "TILE": _same(_v(1, 3, 1), reference=False, moves="repeats"),
+    "TOPK_V2": _same(_v(1, 2, 3), outputs=(0,), jumps=True),
+    "TRANSPOSE": _same(_v(1, 2, 5), moves="permutes"),
     "TRANSPOSE_CONV": _weighted(_v(1, 2, 3), 2, 1, 3, 0, {"int8": "int8", "int16": "int8"}),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _float(_RECURRENT),
     "UNIDIRECTIONAL_SEQUENCE_RNN": _float(_RECURRENT),
-    "UNIQUE": _float("Float kernel only.", outputs=(0,)),
+    "UNIQUE": _float("Float kernel only.", outputs=(0,), jumps=True),
     "UNPACK": _same(_v(1, 2, 4)),
     "UNSORTED_SEGMENT_MAX": _float("Float kernel only."),
     "UNSORTED_SEGMENT_MIN": _float("Float kernel only."),
     "UNSORTED_SEGMENT_PROD": _float("Float kernel only."),
     "UNSORTED_SEGMENT_SUM": _float("Float kernel only."),
-    "VAR_HANDLE": _structural(),
-    "WHERE": _structural("Of a bool condition."),
-    "WHILE": _structural("Its body is a graph of its own.", None, None),
+    "VAR_HANDLE": _structural(effects=_SET_VARIABLE),
+    "WHERE": _structural("Of a bool condition.", jumps=True),
+    "WHILE": _structural("Its body is a graph of its own.", None, None, effects=_CALLS),
     "ZEROS_LIKE": _float("A constant.", elementwise=True),
 }
 
 OP_TABLE: Mapping[str, OpSpec] = MappingProxyType(_TABLE)
+
+# Ops outside the table that do more than compute; of STABLEHLO ops, all others only compute.
+_OUTSIDE: Mapping[str, Effects] = MappingProxyType(
+    {
+        "CUSTOM": _UNKNOWN,
+        "DELEGATE": _UNKNOWN,
+        "STABLEHLO_CASE": _CALLS,
+        "STABLEHLO_COMPOSITE": _CALLS,
+        "STABLEHLO_CUSTOM_CALL": _UNKNOWN,
+        "STABLEHLO_RNG_BIT_GENERATOR": _RANDOM,
+        "STABLEHLO_WHILE": _CALLS,
+    }
+)
 
 
 def spec(name: str) -> OpSpec | None:
@@ -441,40 +416,30 @@ def spec(name: str) -> OpSpec | None:
     return OP_TABLE.get(name)
 
 
-def _activation_dtype(op: Op, row: OpSpec) -> str:
+def effects(name: str) -> Effects:
+    """What op `name` does beside computing, of ops outside the table too."""
+    row = OP_TABLE.get(name)
+    return row.effects if row is not None else _OUTSIDE.get(name, Effects())
+
+
+def op_names(where: Callable[[OpSpec], bool]) -> frozenset[str]:
+    """The names of the ops whose row fulfils a condition."""
+    return frozenset(name for name, row in OP_TABLE.items() if where(row))
+
+
+RESHAPES = op_names(lambda row: row.moves == "reshapes")
+MOVES = op_names(lambda row: row.moves in ("reshapes", "permutes"))
+
+
+def activation_dtype(op: Op) -> str:
     """The type that selects the kernel: that of the first data input, else of the output."""
-    indices = range(len(op.inputs)) if row.data is None else row.data
+    row = spec(op.name)
+    indices = range(len(op.inputs)) if row is None or row.data is None else row.data
     for i in indices:
         tensor = op.inputs[i] if i < len(op.inputs) else None
         if tensor is not None:
             return tensor.dtype
     return op.outputs[0].dtype if op.outputs else ""
-
-
-def obstacle(op: Op, dtype: str) -> str:
-    """Why `op` has no right integer kernel on `dtype` activations, or "" when it has one.
-
-    Besides the table this sees what is special about this one op: constants, types, options.
-    """
-    row = spec(op.name)
-    if row is None:
-        return "a custom op" if op.name == "CUSTOM" else "no integer kernel in LiteRT"
-    if row.kind is Kind.STRUCTURAL:
-        return ""
-    if dtype not in row.dtypes:
-        return row.note or f"no {dtype} kernel in LiteRT"
-    if op.name == "CAST" and op.input(0).is_float:
-        return "from float it would return the integers of the grid, not of the values"
-    if row.weights is not None:
-        w = op.input(row.weights)
-        if not w.is_const and op.name != "FULLY_CONNECTED":
-            return "its weights are computed, not constant"
-        types = row.weight_types.get(dtype, ())
-        if w.is_const and not w.is_float and w.dtype not in types:
-            return f"its {dtype} kernel does not read {w.dtype} weights rightly"
-    if not row.fused_activation and getattr(op.options, "fusedActivationFunction", None):
-        return "its integer kernel has no fused activation; write it as an op of its own"
-    return ""
 
 
 def op_version(op: Op) -> int:
@@ -486,5 +451,5 @@ def op_version(op: Op) -> int:
     row = spec(op.name)
     if row is None:
         return op.version
-    base = row.versions.get(_activation_dtype(op, row), op.version)
+    base = row.versions.get(activation_dtype(op), op.version)
     return max(base, feature_version(op))

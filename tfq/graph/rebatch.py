@@ -11,20 +11,13 @@ import dataclasses
 
 import numpy as np
 
+from tfq.graph.effects import is_repeatable, keeps_state
 from tfq.graph.model import Model, Op, Tensor
-
-# Kept from one run to the next, so samples must come one after the other.
-_STATE = {"VAR_HANDLE", "ASSIGN_VARIABLE", "READ_VARIABLE", "CALL_ONCE", "WHILE", "IF", "CALL"}
 
 
 def is_stateful(model: Model) -> bool:
-    """Whether a run leaves something behind for the next one."""
-    return any(
-        op.name in _STATE - {"WHILE", "IF", "CALL"}
-        or any(t is not None and t.is_variable for t in op.inputs)
-        for graph in model.graphs
-        for op in graph.ops
-    )
+    """Whether a run leaves something behind for the next one: samples come one after the other."""
+    return any(keeps_state(op) for graph in model.graphs for op in graph.ops)
 
 
 def with_free_batch(model: Model) -> Model | None:
@@ -38,7 +31,7 @@ def with_free_batch(model: Model) -> Model | None:
     """
     main = model.main
     ends = [*main.inputs, *main.outputs]
-    if any(op.name in _STATE for op in main.ops) or is_stateful(model):
+    if not all(is_repeatable(op) for op in main.ops) or is_stateful(model):
         return None
     if not main.inputs or any(t.shape[:1] != (1,) or t.is_const for t in ends):
         return None

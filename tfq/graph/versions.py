@@ -9,7 +9,10 @@ the version that came with the kernel is used.
 
 from __future__ import annotations
 
-from tfq.graph.model import Model, Op, Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tfq.graph.model import Model, Op, Tensor
 
 
 def _dtype(op: Op, i: int) -> str:

@@ -12,7 +12,7 @@ from tfq.graph.numerics import FLOAT, Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
-from tfq.plan.weight_grids import OPERAND_WEIGHTS, WEIGHT_WIDTHS, stored_type
+from tfq.plan.weight_grids import WEIGHT_WIDTHS, stored_type
 
 
 def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
@@ -64,8 +64,8 @@ def _stored_weight_edges(op: Op, config: Config) -> tuple[dict[int, Grid], str]:
     types = s.weight_types.get("float32", ()) if dynamic else _STORED
     if s.kind is Kind.WEIGHTED and s.weights is not None:
         i, axis = s.weights, s.axis
-    elif op.name in OPERAND_WEIGHTS:
-        i, axis = OPERAND_WEIGHTS[op.name], None
+    elif s.learned is not None:
+        i, axis = s.learned, None
     else:
         return {}, ""
     w = op.inputs[i] if i < len(op.inputs) else None

@@ -16,6 +16,7 @@ from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, activation_grid
 from tfq.graph.optable import Kind, OpSpec, spec
+from tfq.graph.quantizable import obstacle
 from tfq.plan.lookup import Chain, find_chains
 from tfq.plan.normalizations import wide_ops
 from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
@@ -164,7 +165,7 @@ def make_layout(
                 if not t.is_const
             }
             width = widths.pop() if len(widths) == 1 else choice.activations
-            if width in s.dtypes and width != choice.activations:
+            if not obstacle(op, width) and width != choice.activations:
                 choice = dataclasses.replace(choice, activations=width)
                 choices[op] = choice
         for t in float_outputs(op):
@@ -314,37 +315,24 @@ def _allowed(op: Op, allow: tuple[str, ...]) -> bool:
 def _ordinary(op: Op, config: Config, wide_reason: str) -> Choice:
     s = spec(op.name)
     touches_float = any(t is not None and t.dtype == "float32" for t in [*op.inputs, *op.outputs])
-    if s is None:
-        why = (
-            "a custom op, which only its author can quantize"
-            if op.name == "CUSTOM"
-            else "no integer kernel in LiteRT"
-        )
-        if op.custom_code.startswith("Flex"):
-            why = "a TensorFlow op that needs the Flex delegate"
-        return Choice(KEEP_FLOAT, "float32", why)
-    if not touches_float and s.kind is not Kind.FLOAT_ONLY:
+    if s is not None and not touches_float and s.kind is not Kind.FLOAT_ONLY:
         return Choice(PLAIN, "")
     if op.name in ("SHAPE", "RANK"):
         return Choice(PLAIN, "")
     rule = config.rule_for(op.key, "activations")
     wanted = (rule.activations if rule else None) or config.scheme.activations
-    if op.name == "CAST":
-        if op.outputs[0].dtype != "float32":
-            return Choice(KEEP_FLOAT, "float32", "a cast from float over more than one tensor")
-        if op.input(0).dtype != "bool":
-            # The grid of a cast is the integers themselves: 16 bits hold more of them.
-            return Choice(INTEGER, "int16", "integers as they are")
-    if wide_reason and "int16" in s.dtypes:
+    if op.name == "CAST" and op.outputs[0].dtype == "float32" and op.input(0).dtype != "bool":
+        # The grid of a cast is the integers themselves: 16 bits hold more of them.
+        return Choice(INTEGER, "int16", "integers as they are")
+    if wide_reason and not obstacle(op, "int16"):
         return Choice(INTEGER, "int16", wide_reason)
-    if s.kind in (Kind.FLOAT_ONLY, Kind.STRUCTURAL) or not s.dtypes:
-        return Choice(KEEP_FLOAT, "float32", s.note or "no integer kernel in LiteRT")
-    if wanted in s.dtypes:
+    why = obstacle(op, wanted)
+    if not why:
         return Choice(INTEGER, wanted)
     other = "int16" if wanted == "int8" else "int8"
-    if other in s.dtypes:
+    if not obstacle(op, other):
         return Choice(INTEGER, other, f"no {wanted} kernel, so it computes in {other}")
-    return Choice(KEEP_FLOAT, "float32", s.note or "no integer kernel in LiteRT")
+    return Choice(KEEP_FLOAT, "float32", why)
 
 
 def _tie(

@@ -11,15 +11,12 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.graph.optable import Kind, spec
+from tfq.graph.optable import op_names, spec
+from tfq.graph.quantizable import obstacle
 
-# A threshold that is rounded to the grid may fall to the other side of a value.
-_COMPARISONS = {"EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"}
-
-_LOGICAL = {"LOGICAL_AND", "LOGICAL_OR", "LOGICAL_NOT"}
-
-# Steep functions: rounding their argument or result to 8 bits in the middle of a chain costs most.
-_STEEP = {"EXP", "LOG", "RSQRT", "SQRT", "POW", "DIV", "SQUARE"}
+# Rounding in the middle of a chain costs most around steep functions; and a threshold that is
+# rounded to the grid may fall to the other side of a value.
+_DELICATE = op_names(lambda row: row.steep or row.compares)
 
 # Constants that stand for infinity (attention masks): no integer kernel can scale by them.
 _HUGE = 1e4
@@ -91,7 +88,7 @@ def find_chains(graph: Graph, activations: str, barriers: set[Tensor]) -> list[C
 def _root(op: Op, roots: dict[Tensor, Tensor]) -> Tensor | None:
     """The single tensor that `op`'s output is an elementwise function of, or None."""
     s = spec(op.name)
-    if s is None or len(op.outputs) != 1 or not (s.elementwise or op.name in _LOGICAL):
+    if s is None or len(op.outputs) != 1 or not s.elementwise:
         return None
     out = op.outputs[0]
     found: set[Tensor] = set()
@@ -145,7 +142,7 @@ def _worth_it(chain: Chain, activations: str) -> bool:
     if activations != "int8":
         # A table of 65,536 entries costs 128 KB: only where nothing else works.
         return False
-    steep = any(op.name in _STEEP | _COMPARISONS for op in chain.ops)
+    steep = any(op.name in _DELICATE for op in chain.ops)
     return len(chain.ops) >= _LONG or (steep and len(chain.ops) > 1)
 
 
@@ -158,12 +155,5 @@ def is_mask(op: Op) -> bool:
 
 
 def _has_kernel(op: Op, activations: str) -> bool:
-    if op.name in _LOGICAL:
-        return True
-    if op.name == "CAST" and op.input(0).dtype == "float32":
-        # The kernel would give the stored integers, not what they stand for.
-        return False
     s = spec(op.name)
-    if s is None or s.kind is Kind.FLOAT_ONLY or activations not in s.dtypes:
-        return False
-    return s.lsb.get(activations, 1) <= _COARSE
+    return s is not None and not obstacle(op, activations) and s.lsb.get(activations, 1) <= _COARSE

@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import INFINITE
-from tfq.graph.optable import Kind, spec
+from tfq.graph.optable import Kind, op_names, spec
 from tfq.plan.layout import Layout
 from tfq.plan.plan import INTEGER
 
@@ -44,7 +44,7 @@ _MASK = -1000.0
 # What a sigmoid reads is no logit always: a gate may see a sum that reaches far.
 _GATED = -9000.0
 
-_MOVES = {"RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "TILE", "BROADCAST_TO"}
+_MOVES = op_names(lambda row: row.moves != "")
 _SUMS = {"ADD", "SUB"}
 _CHOICES = {"SELECT": (1, 2), "SELECT_V2": (1, 2), "MAXIMUM": (0, 1), "MINIMUM": (0, 1)}
 

@@ -9,8 +9,8 @@ rsqrt, product) run in int16, which costs little beside the layers around them.
 from __future__ import annotations
 
 from tfq.graph.model import Graph, Op, Tensor
+from tfq.graph.optable import MOVES
 
-_MOVES = {"RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE"}
 _REDUCTIONS = {"MEAN", "SUM", "AVERAGE_POOL_2D"}
 _AFFINE = {"MUL", "ADD", "SUB", "DIV"}
 REASON = "part of a normalization: 8 bits cannot hold a variance"
@@ -43,7 +43,7 @@ def _up_to_square(t: Tensor, producers: dict[Tensor, Op]) -> tuple[list[Op], Ten
         ops.append(op)
         if op.name == "SQUARED_DIFFERENCE":
             data, mean = op.input(0), op.input(1)
-            if (center := producers.get(mean)) is not None and center.name in _REDUCTIONS | _MOVES:
+            if (center := producers.get(mean)) is not None and center.name in _REDUCTIONS | MOVES:
                 ops += _reduction(mean, producers)
             return (ops, data) if reduced else None
         if op.name == "SQUARE" or (op.name == "MUL" and op.inputs[0] is op.inputs[1]):
@@ -57,7 +57,7 @@ def _up_to_square(t: Tensor, producers: dict[Tensor, Op]) -> tuple[list[Op], Ten
             return (ops, data) if reduced else None
         reduced |= op.name in _REDUCTIONS
         others = [i for i in op.inputs if i is not None and not i.is_const]
-        if len(others) != 1 or op.name not in _REDUCTIONS | _MOVES | _AFFINE | {"MAXIMUM"}:
+        if len(others) != 1 or op.name not in _REDUCTIONS | MOVES | _AFFINE | {"MAXIMUM"}:
             return None
         t = others[0]
     return None
@@ -66,7 +66,7 @@ def _up_to_square(t: Tensor, producers: dict[Tensor, Op]) -> tuple[list[Op], Ten
 def _reduction(t: Tensor, producers: dict[Tensor, Op]) -> list[Op]:
     """The MEAN that computes `t` with the reshapes after it, or nothing."""
     ops: list[Op] = []
-    while (op := producers.get(t)) is not None and op.name in _MOVES | _REDUCTIONS:
+    while (op := producers.get(t)) is not None and op.name in MOVES | _REDUCTIONS:
         ops.append(op)
         if op.name in _REDUCTIONS:
             return ops
@@ -78,7 +78,7 @@ def _spread(graph: Graph, wide: dict[Op, str], tensors: set[Tensor], data: Tenso
     """Adds the differences, products and constant scale and shift that make the result."""
     known = {*tensors, data}
     for op in graph.ops:
-        if op in wide or op.name not in _AFFINE | _MOVES:
+        if op in wide or op.name not in _AFFINE | MOVES:
             continue
         computed = [t for t in op.inputs if t is not None and t.dtype == "float32"]
         computed = [t for t in computed if not t.is_const]

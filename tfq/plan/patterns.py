@@ -11,7 +11,6 @@ from tfq.errors import TfqError, UsageError, nearest
 from tfq.graph.model import Graph, Op
 from tfq.graph.optable import spec
 from tfq.plan.scheme import Config, LayerRule
-from tfq.plan.weight_grids import OPERAND_WEIGHTS
 
 _SHOWN = 6
 
@@ -108,7 +107,7 @@ def has_weights(op: Op) -> bool:
     row = spec(op.name)
     if row is None:
         return False
-    i = OPERAND_WEIGHTS.get(op.name, row.weights)
+    i = row.weights if row.learned is None else row.learned
     t = op.inputs[i] if i is not None and i < len(op.inputs) else None
     return t is not None and t.is_const
 

@@ -24,7 +24,6 @@ from tfq.plan.power_spectra import largest_square_root
 from tfq.plan.ranges import Ranges, finite_extremes
 from tfq.plan.scheme import Config
 from tfq.plan.weight_grids import (
-    OPERAND_WEIGHTS,
     WEIGHT_WIDTHS,
     KernelContext,
     largest_scale,
@@ -244,7 +243,8 @@ class _PlanMaker:
     def _as_wide_as_others(self, op: Op) -> str:
         """Why the constant of an op keeps the width of its activations though less was asked."""
         bits = self.config.weight_bits_of(op.key)
-        i = OPERAND_WEIGHTS.get(op.name)
+        s = spec(op.name)
+        i = None if s is None else s.learned
         if bits == 8 or i is None or i >= len(op.inputs) or not op.input(i).is_const:
             return ""
         if op.input(i).name in self.trained:

@@ -15,7 +15,8 @@ import math
 from collections.abc import Iterable
 
 from tfq.graph.model import Graph, Op, Tensor
-from tfq.graph.optable import Kind, spec
+from tfq.graph.optable import MOVES, Kind, spec
+from tfq.graph.quantizable import obstacle
 from tfq.plan.lookup import Chain
 
 REASON = "part of a power spectrum: its logarithm needs every bit"
@@ -73,7 +74,7 @@ def _trace(
             return PowerSpectrum(op, tuple(ops[::-1]), terms)
         if op.name == "SUM":
             terms *= max(op.input(0).size // max(op.outputs[0].size, 1), 1)
-        elif op.name not in ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"):
+        elif op.name not in MOVES:
             return None
         t = op.input(0)
     return None
@@ -89,7 +90,7 @@ def linear_before(graph: Graph, power: PowerSpectrum) -> set[Op]:
         if op is None or op in found:
             continue
         s = spec(op.name)
-        if s is None or "int16" not in s.dtypes:
+        if s is None or obstacle(op, "int16"):
             continue
         fused = getattr(op.options, "fusedActivationFunction", 0)
         if fused or not (s.kind in (Kind.WEIGHTED, Kind.SAME) or op.name in _LINEAR):

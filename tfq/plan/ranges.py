@@ -27,16 +27,6 @@ _NEAR = 3
 # 16 bits have room to spare: a third of one keeps samples that reach further from being cut off.
 _HEADROOM = 1.25
 
-# The reference kernels of these abort at scales below about 1e-7, and the int16 kernels of sigmoids
-# are wrong below 1e-12.
-_SOFTMAX = {"int8": 2.0**-12, "int16": 2.0**-20}
-_SMALLEST_ARGUMENTS = {
-    "SOFTMAX": _SOFTMAX,
-    "LOG_SOFTMAX": _SOFTMAX,
-    "LOGISTIC": {"int16": 1e-11},
-    "TANH": {"int16": 1e-11},
-}
-
 _ROUNDS = 20
 
 
@@ -105,7 +95,7 @@ class Ranges:
 
     def _only_squashed(self, t: Tensor) -> bool:
         rows = [spec(op.name) for op, _ in self._readers.get(t, [])]
-        return bool(rows) and all(r is not None and r.kind is Kind.FIXED for r in rows)
+        return bool(rows) and all(r is not None and r.squashes for r in rows)
 
     def _neighbours(self, name: str) -> list[Sketch]:
         """Sketches of the same tensor in nearby steps of an unrolled loop.
@@ -247,8 +237,8 @@ class Ranges:
         """
         groups = self.layout.groups
         for op in self.graph.ops:
-            choice = self.layout.choices[op]
-            least = _SMALLEST_ARGUMENTS.get(op.name, {}).get(choice.activations)
+            row, choice = spec(op.name), self.layout.choices[op]
+            least = None if row is None else row.min_input_scale.get(choice.activations)
             x = op.inputs[0] if op.inputs else None
             if least is None or x is None or choice.mode != INTEGER:
                 continue

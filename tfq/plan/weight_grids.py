@@ -25,16 +25,13 @@ WEIGHT_WIDTHS = {"int2": 2, "int4": 4, "int8": 8}
 # How the reason begins that a type is wider than the grid.
 WIDER_WEIGHTS = ("2-bit weights in", "4-bit weights in")
 
-# Ops that are not weighted and yet may have a constant of weights: at this input.
-OPERAND_WEIGHTS = {"BATCH_MATMUL": 1, "EMBEDDING_LOOKUP": 1, "GATHER": 0}
-
 
 def weights_input(op: Op) -> int | None:
     """At which input an op may have a constant of weights."""
     row = spec(op.name)
-    if row is not None and row.kind is Kind.WEIGHTED:
-        return row.weights
-    return OPERAND_WEIGHTS.get(op.name)
+    if row is None:
+        return None
+    return row.weights if row.kind is Kind.WEIGHTED else row.learned
 
 
 # A multiplier input * weight / output below this contributes nothing to the result, and below

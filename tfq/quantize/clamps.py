@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.graph.model import Op, options_type
+from tfq.graph.optable import spec
 
 _ACT = schema.ActivationFunctionType
-_BOUNDS = {"RELU6": 6.0, "RELU_0_TO_1": 1.0, "RELU_N1_TO_1": 1.0}
 _FUSED = {
     _ACT.RELU6: ("RELU6", _ACT.RELU),
     _ACT.RELU_N1_TO_1: ("RELU_N1_TO_1", _ACT.NONE),
@@ -36,15 +37,22 @@ def without_far_bounds(op: Op, scale: float) -> Op:
       op: an integer op.
       scale: of its output.
     """
-    if op.name in _BOUNDS and _BOUNDS[op.name] / scale > _FAR:
+    if _reach(op.name) / scale > _FAR:
         if op.name == "RELU_N1_TO_1":
             return dataclasses.replace(
                 op, name="QUANTIZE", options=options_type("QuantizeOptions")()
             )
         return dataclasses.replace(op, name="RELU", options=None)
     name, other = _FUSED.get(getattr(op.options, "fusedActivationFunction", None), ("", 0))
-    if not name or _BOUNDS[name] / scale <= _FAR:
+    if _reach(name) / scale <= _FAR:
         return op
     options = copy.copy(op.options)
     options.fusedActivationFunction = other
     return dataclasses.replace(op, options=options)
+
+
+def _reach(op: str) -> float:
+    """The finite bound of a clamp; 0 of other ops."""
+    row = spec(op)
+    high = row.clamp[1] if row is not None and row.clamp is not None else 0.0
+    return high if math.isfinite(high) else 0.0

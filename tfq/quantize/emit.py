@@ -28,7 +28,14 @@ from tfq.graph.model import (
     options_type,
 )
 from tfq.graph.numerics import LIMITS, Grid, quantize, storage_type
-from tfq.graph.optable import Kind, min_runtime_version, op_version, spec
+from tfq.graph.optable import (
+    Kind,
+    activation_dtype,
+    min_runtime_version,
+    op_version,
+    spec,
+)
+from tfq.graph.quantizable import obstacle
 from tfq.plan.plan import (
     INSIDE,
     INTEGER,
@@ -381,7 +388,19 @@ class _Emitter:
         )
         if outputs[0].quant is not None and outputs[0].dtype in LIMITS:
             emitted = without_far_bounds(emitted, float(outputs[0].quant.scale[0]))
+        self._check(op, emitted)
         self.ops.append(emitted)
+
+    @staticmethod
+    def _check(op: Op, emitted: Op) -> None:
+        """Raises UsageError where the plan asks for what no kernel computes rightly."""
+        dtype = activation_dtype(emitted)
+        why = obstacle(emitted, dtype) if dtype in ("int8", "int16") else ""
+        if why:
+            raise UsageError(
+                f"The plan computes {op.label} at {op.key!r} in {dtype}: {why}. Give it another "
+                "type there, or make a new plan."
+            )
 
     def _square_root(self, x: Tensor, terms: int) -> Tensor:
         """The int32 values of `x`, bounded so that a sum of `terms` squares does not overflow."""

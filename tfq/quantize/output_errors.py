@@ -14,6 +14,7 @@ import numpy as np
 from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.optable import MOVES, op_names
 from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import Slice, channel_axis, find_slices, spreads
 from tfq.quantize.emit import Emitted
@@ -22,8 +23,7 @@ from tfq.trial import PartError
 
 Inputs = Mapping[str, np.ndarray]
 
-# What only squashes or moves values.
-_SQUASHING = {"SOFTMAX", "LOGISTIC", "TANH", "RESHAPE", "TRANSPOSE"}
+_SQUASHING = op_names(lambda row: row.squashes)
 
 # What is kept of the float model's outputs.
 _MOST_BYTES = 256 << 20
@@ -79,12 +79,12 @@ def watched(float_model: Model, emitted: Emitted) -> list[Watched]:
             continue
         add(output, output, e, "", False)
         t, centered, name = output, False, ""
-        while (op := producers.get(t)) is not None and op.name in _SQUASHING:
+        while (op := producers.get(t)) is not None and op.name in _SQUASHING | MOVES:
             before = emitted.tensors.get(op.input(0).name)
             if before is None or before.quant is None or before not in index:
                 break
             centered |= op.name == "SOFTMAX"
-            name = name if op.name in ("RESHAPE", "TRANSPOSE") else op.name
+            name = name if op.name in MOVES else op.name
             t = op.input(0)
         e = emitted.tensors.get(t.name, e)
         if name and e in index:

@@ -14,23 +14,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from tfq.graph.effects import has_side_effects
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
 
 M = TypeVar("M")
-
-# Ops that are never dropped because nobody reads them.
-_SIDE_EFFECTS = frozenset(
-    [
-        "ASSIGN_VARIABLE",
-        "CALL_ONCE",
-        "CUSTOM",
-        "CALL",
-        "VAR_HANDLE",
-        "WHILE",
-        "IF",
-        "STABLEHLO_WHILE",
-    ]
-)
 
 
 class No(str):
@@ -212,7 +199,7 @@ class View:
             maker is not None
             and source not in self._kept
             and not source.is_variable
-            and maker.name not in _SIDE_EFFECTS
+            and not has_side_effects(maker)
             and source.shape == op.outputs[0].shape
             and source.dtype == op.outputs[0].dtype
         )
@@ -251,9 +238,7 @@ class View:
         todo = [op]
         while todo:
             op = todo.pop()
-            if op not in self._ops or op.name in _SIDE_EFFECTS:
-                continue
-            if any(t.is_variable for t in op.inputs if t is not None):
+            if op not in self._ops or has_side_effects(op):
                 continue
             if any(
                 t in self._kept or self.readers(t)

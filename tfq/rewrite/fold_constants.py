@@ -9,8 +9,8 @@ DEQUANTIZE of a float16 constant, which is only a way to store float32 weights i
 
 from __future__ import annotations
 
+from tfq.graph.effects import is_pure
 from tfq.graph.model import Graph, Model, Op, Tensor
-from tfq.graph.purity import is_pure
 from tfq.rewrite.core import Applied, View
 from tfq.runtime import Runner
 

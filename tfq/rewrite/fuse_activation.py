@@ -12,24 +12,12 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Op
+from tfq.graph.optable import MOVES, op_names
 from tfq.rewrite.core import No, Rule, View, like
 from tfq.rewrite.match import ACT, activation
 
 _CODES = {"RELU": ACT.RELU, "RELU6": ACT.RELU6, "RELU_N1_TO_1": ACT.RELU_N1_TO_1}
-_PRODUCERS = frozenset(
-    [
-        "ADD",
-        "SUB",
-        "MUL",
-        "DIV",
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "FULLY_CONNECTED",
-        "TRANSPOSE_CONV",
-        "AVERAGE_POOL_2D",
-        "MAX_POOL_2D",
-    ]
-)
+_PRODUCERS = op_names(lambda row: row.fused_activation)
 # (activation of the producer, activation after it) -> both in one.
 _COMBINED = {
     (ACT.RELU, ACT.RELU): ACT.RELU,
@@ -37,9 +25,6 @@ _COMBINED = {
     (ACT.RELU6, ACT.RELU): ACT.RELU6,
     (ACT.RELU6, ACT.RELU6): ACT.RELU6,
 }
-
-
-_MOVES = ("RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +37,7 @@ class _Match:
 
 def check(op: Op, view: View) -> _Match | No:
     x = op.input(0)
-    move = view.made_by(x, *_MOVES)
+    move = view.made_by(x, *MOVES)
     y = x if move is None else move.input(0)
     producer = view.made_by(y, *_PRODUCERS)
     if producer is None or not hasattr(producer.options, "fusedActivationFunction"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Op
-from tfq.graph.optable import OP_TABLE
+from tfq.graph.optable import op_names
 from tfq.rewrite.core import No, Rule, View, new_op
 from tfq.rewrite.match import const_side, static
 
@@ -46,9 +46,7 @@ def apply(m: _Match, view: View) -> None:
 
 RULE = Rule(
     name="lower_constants",
-    roots=frozenset(
-        name for name, row in OP_TABLE.items() if row.elementwise and not row.elementwise_unary
-    ),
+    roots=op_names(lambda row: row.elementwise),
     check=check,
     apply=apply,
 )

@@ -6,6 +6,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.graph.model import Op, Tensor
+from tfq.graph.optable import OP_TABLE, Kind
 
 ACT = schema.ActivationFunctionType
 PADDING = schema.Padding
@@ -13,10 +14,13 @@ PADDING = schema.Padding
 # Ops y = f(x, w) + b that are linear in the weights, with where the parts are.
 # op: (input, weight, bias, axis of the weight that counts output channels)
 WEIGHTED = {
-    "CONV_2D": (0, 1, 2, 0),
-    "DEPTHWISE_CONV_2D": (0, 1, 2, 3),
-    "FULLY_CONNECTED": (0, 1, 2, 0),
-    "TRANSPOSE_CONV": (2, 1, 3, 0),
+    name: (row.data[0], row.weights, row.bias, row.axis)
+    for name, row in OP_TABLE.items()
+    if row.kind is Kind.WEIGHTED
+    and row.data is not None
+    and row.weights is not None
+    and row.bias is not None
+    and row.axis is not None
 }
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 
+from tfq.graph.effects import is_pure
 from tfq.graph.model import Op, Tensor
-from tfq.graph.purity import is_pure
 from tfq.rewrite.core import Applied, View
 
 NAME = "merge_duplicates"

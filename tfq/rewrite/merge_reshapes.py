@@ -11,10 +11,9 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Op, Tensor
+from tfq.graph.optable import RESHAPES
 from tfq.rewrite.core import No, Rule, View, new_op
 from tfq.rewrite.match import ints, static
-
-_RENAMERS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +35,7 @@ def check(op: Op, view: View) -> _Match | No:
         if p is None or q is None:
             return No("a permutation is computed at run time")
         return _Match(op, before.input(0), tuple(p[i] for i in q))
-    before = view.made_by(x, *_RENAMERS)
+    before = view.made_by(x, *RESHAPES)
     if before is None or not static(before.input(0)):
         return No("nothing before it renames dimensions")
     return _Match(op, before.input(0), None)
@@ -55,7 +54,7 @@ def apply(m: _Match, view: View) -> None:
 
 RULE = Rule(
     name="merge_reshapes",
-    roots=frozenset({*_RENAMERS, "TRANSPOSE"}),
+    roots=frozenset({*RESHAPES, "TRANSPOSE"}),
     check=check,
     apply=apply,
 )

@@ -12,11 +12,9 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Op, Tensor
-from tfq.graph.optable import spec
+from tfq.graph.optable import MOVES, spec
 from tfq.rewrite.core import No, Rule, View
 from tfq.rewrite.match import is_float, static
-
-_MOVES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +45,7 @@ def check(op: Op, view: View) -> _Match | No:
     if not _is_elementwise(op):
         return No("not an elementwise op with scalar constants")
     x = next(t for t in op.inputs if t is not None and not t.is_const)
-    move = view.made_by(x, *_MOVES)
+    move = view.made_by(x, *MOVES)
     if move is None or not view.private(x) or not static(x, op.outputs[0]):
         return No("nothing before it moves values for it alone")
     source = move.input(0)

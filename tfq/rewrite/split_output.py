@@ -21,10 +21,10 @@ import numpy as np
 from tfq.errors import UsageError, nearest
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Model, Op, Tensor
+from tfq.graph.optable import MOVES, RESHAPES
 from tfq.rewrite.core import new_op
 
-_RESHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+_CONVERSIONS = {"QUANTIZE", "DEQUANTIZE"}
 _FLAG = "split_output"
 
 
@@ -109,7 +109,7 @@ def _behind(output: Tensor, producers: Mapping[Tensor, Op]) -> tuple[Op | None, 
     """What computes the values of an output, and what moves them after that, in order."""
     moves: list[Op] = []
     op = producers.get(output)
-    while op is not None and op.name in (*_RESHAPES, *_CONVERSIONS, "TRANSPOSE"):
+    while op is not None and op.name in MOVES | _CONVERSIONS:
         moves.insert(0, op)
         op = producers.get(op.input(0))
     return op, moves
@@ -162,7 +162,7 @@ def _shape_after(move: Op, axis: int, after: int, piece: Tensor) -> tuple[int, .
 
 
 def _same_move(move: Op, piece: Tensor, out: Tensor, taken: set[str]) -> Op:
-    if move.name in _RESHAPES:
+    if move.name in RESHAPES:
         shape = np.array(out.shape, np.int32)
         name = _fresh(f"{out.name}/shape", taken)
         const = Tensor(name, shape.shape, "int32", shape)

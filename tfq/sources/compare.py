@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfq.errors import ModelError, TfqError
 from tfq.graph.interface import Interface, read_interface
 from tfq.graph.model import Model, numpy_dtype
+from tfq.graph.optable import op_names
 from tfq.graph.runnable import runnable
 from tfq.runtime import Runner
 from tfq.sources import trained_grids
@@ -30,11 +31,7 @@ GRID_TOLERANCE = 0.1
 # An output may leave the tolerance in this share of its elements where a step function (round,
 # argmax, comparison) amplifies the last bit.
 STEP_SHARE = 0.05
-_STEPS = {
-    "ARG_MAX", "ARG_MIN", "CAST", "CEIL", "EQUAL", "FLOOR", "FLOOR_DIV", "FLOOR_MOD", "GREATER",
-    "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5",
-    "NOT_EQUAL", "ROUND", "SIGN", "TOPK_V2", "UNIQUE", "WHERE",
-}  # fmt: skip
+_STEPS = op_names(lambda row: row.jumps)
 _SAMPLERS = ((0.0, 1.0), (-1.0, 1.0), (-3.0, 3.0))
 
 

@@ -11,15 +11,11 @@ import numpy as np
 
 from tfq.errors import ModelError
 from tfq.graph.check import run_in_child
+from tfq.graph.effects import is_repeatable
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Graph, Model, Op, Tensor, numpy_dtype
 from tfq.runtime import Runner
 
-_NOT_FOLDED = {
-    "CUSTOM", "CALL", "CALL_ONCE", "WHILE", "IF", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL",
-    "MULTINOMIAL", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "HASHTABLE",
-    "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE",
-}  # fmt: skip
 _FOLDED_TYPES = {"int32", "int64", "bool"}
 
 
@@ -193,7 +189,7 @@ def _fold(model: Model, where: str) -> None:
         constant = op.name in ("SHAPE", "RANK") or all(t is None or t.is_const for t in op.inputs)
         foldable = (
             constant
-            and op.name not in _NOT_FOLDED
+            and is_repeatable(op)
             and all(t.dtype in _FOLDED_TYPES and t.name in values for t in op.outputs)
         )
         if not foldable:

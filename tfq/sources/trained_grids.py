@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tfq.errors import ModelError
+from tfq.graph.effects import is_repeatable
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
 from tfq.graph.numerics import MIN_TRAINED_SCALE
 from tfq.runtime import Runner
@@ -333,7 +334,7 @@ def _constant(
         if tensor.data is not None:
             continue
         op = producers.get(tensor)
-        if op is None or op.name in ("CUSTOM", "WHILE", "IF", "CALL", "READ_VARIABLE"):
+        if op is None or not is_repeatable(op):
             return None
         if op in needed:
             continue

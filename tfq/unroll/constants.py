@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfq.errors import TfqError
+from tfq.graph.effects import is_pure
 from tfq.graph.model import Graph, Model, Op, Tensor, numpy_dtype
-from tfq.graph.purity import is_pure
 from tfq.runtime import Runner
 
 _INTEGER: dict[str, Callable[..., np.ndarray]] = {

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from tfq.graph.effects import is_pure
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.graph.purity import is_pure
 from tfq.unroll.loops import Unrolled, drop_unused_graphs
 from tfq.unroll.trace import Names
 

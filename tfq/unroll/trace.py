@@ -22,8 +22,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from tfq.graph.effects import is_pure
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.graph.purity import is_pure
 from tfq.unroll.constants import evaluate
 
 

@@ -19,7 +19,7 @@ from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
-from tfq.graph.optable import spec
+from tfq.graph.optable import effects, spec
 from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import decibel
 from tfq.plan.plan import Plan
@@ -66,10 +66,6 @@ class Proof:
     starved: tuple[StarvedInput, ...] = ()
 
 
-# Ops whose work is done, or whose state is set up, in other subgraphs.
-_CONTROL = ("CALL", "CALL_ONCE", "IF", "WHILE", "ASSIGN_VARIABLE", "READ_VARIABLE")
-
-
 def check_full_integer(emitted: Emitted, plan: Plan) -> tuple[str, ...]:
     """Looks at every tensor of every subgraph.
 
@@ -95,7 +91,9 @@ def check_full_integer(emitted: Emitted, plan: Plan) -> tuple[str, ...]:
     for op in main.ops:
         if any(t in results for t in op.outputs) or (not op.outputs and op.label in silent):
             chosen.update(t for t in (*op.inputs, *op.outputs, *op.intermediates) if t is not None)
-            control |= op.name in _CONTROL
+            # Its work is done, or its state is set up, in other subgraphs.
+            does = effects(op.name)
+            control |= does.calls or does.state == "variable"
     if control:
         chosen.update(t for g in emitted.model.graphs[1:] for t in g.tensors())
     found = float_tensors(emitted.model)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.graph.model import Graph, Model, Op, Tensor
-from tfq.graph.optable import Kind, spec
+from tfq.graph.optable import Kind, effects, spec
 
 # What is no numbers cannot be kept between two stretches; it is also how resources show.
 _NO_NUMBERS = ("string", "resource", "variant")
-_RANDOM = frozenset({"MULTINOMIAL", "RANDOM_STANDARD_NORMAL", "RANDOM_UNIFORM"})
 
 
 def obstacle_to_walk(model: Model) -> str:
@@ -20,7 +19,7 @@ def obstacle_to_walk(model: Model) -> str:
     """
     for graph in model.graphs:
         for op in graph.ops:
-            if op.name in _RANDOM:
+            if effects(op.name).state == "random":
                 return f"{op.label} at {op.key!r} draws random numbers"
         for t in graph.tensors():
             if t.dtype in _NO_NUMBERS:

@@ -19,12 +19,13 @@ from tfq.evaluate.figures import as_dict
 from tfq.evaluate.layers import analyse_layers, isolate, pair
 from tfq.graph.model import Model, Op, options_type
 from tfq.graph.numerics import quantize
+from tfq.graph.opspec import Effects
 
 
 def test_an_op_that_cannot_be_cut_out_has_one_reading_and_a_reason(monkeypatch):
     from tfq.evaluate.layers import isolation
 
-    monkeypatch.setattr(isolation, "_APART", ("ADD",))
+    monkeypatch.setattr(isolation, "effects", lambda op: Effects(calls=op == "ADD"))
     *_, analysis = analyse(cnn())
     found = by_name(analysis)
     assert found["residual"].isolated is None

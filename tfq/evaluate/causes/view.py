@@ -18,7 +18,7 @@ from typing import Any
 
 from tfq.evaluate.causes import noise
 from tfq.evaluate.figures import LayerAnalysis, Reading, TensorFigures
-from tfq.graph.optable import Kind, spec
+from tfq.graph.optable import Kind, op_names, spec
 from tfq.observe.sketch import Bins
 
 # Noise below this part of the signal (30 dB) is not worth a word: 8 bits give 35 to 45 dB.
@@ -33,7 +33,7 @@ UNEVEN = 8.0
 # Noise that is so many times as large behind a tensor, and not explained there, was hidden in it.
 _HIDDEN = 4.0
 
-_SQUASHING = ("SOFTMAX", "LOG_SOFTMAX", "LOGISTIC", "TANH")
+_SQUASHING = op_names(lambda row: row.squashes) | {"LOG_SOFTMAX"}
 
 
 class View:

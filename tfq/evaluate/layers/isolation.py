@@ -19,14 +19,7 @@ from tfq.errors import ModelError, TfqError
 from tfq.evaluate.layers.pairing import Pairing
 from tfq.graph.check import run_in_child
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
-from tfq.graph.optable import op_version
-
-# Their work is done elsewhere, or differs from run to run.
-_APART = (
-    *("CALL", "CALL_ONCE", "IF", "WHILE", "ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE"),
-    *("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_LOOKUP", "HASHTABLE_SIZE"),
-    *("MULTINOMIAL", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "CUSTOM"),
-)
+from tfq.graph.optable import effects, op_version
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +81,7 @@ def _needed(target: Tensor, pairing: Pairing) -> tuple[frozenset[Op], str]:
         op = stack.pop()
         if op in needed:
             continue
-        if op.name in _APART:
+        if not effects(op.name).repeatable:
             return frozenset(), f"{op.label} cannot be run apart from the model"
         needed.add(op)
         for t in op.inputs:

@@ -14,9 +14,6 @@ from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.optable import Kind, spec
 
 _BITS = {"int2": 2, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "int16": 16}
-# Ops that are not WEIGHTED but may have a constant operand that holds what was learned; the
-# dimension along which its channels lie.
-_OPERANDS = {"BATCH_MATMUL": -1, "GATHER": -1, "EMBEDDING_LOOKUP": -1}
 
 
 def weight_figures(op: Op, floats: dict[str, Tensor], float_op: Op | None) -> WeightFigures | None:
@@ -36,7 +33,7 @@ def weight_figures(op: Op, floats: dict[str, Tensor], float_op: Op | None) -> We
     if twin is None or weights.quant is None:
         return None
     row = spec(op.name)
-    axis = row.axis if row is not None and row.weights == at else _OPERANDS[op.name]
+    axis = row.axis if row is not None and row.weights == at else -1
     real = twin.values().astype(np.float32, copy=False)
     got = dequantize(weights.values(), Grid.of(weights.dtype, weights.quant))
     return WeightFigures(
@@ -120,7 +117,7 @@ def _weights_at(op: Op) -> int | None:
     row = spec(op.name)
     if row is not None and row.kind is Kind.WEIGHTED:
         candidates = [row.weights]
-    elif op.name in _OPERANDS:
+    elif row is not None and row.learned is not None:
         candidates = list(range(len(op.inputs)))
     else:
         return None
