@@ -7,11 +7,11 @@ import pytest
 from small_models import ACT, Net, draw
 
 from tfq.equalize import choose_scales, find_groups, imbalances, rescale_prepared
-from tfq.equalize.channel_statistics import ChannelStatistics
 from tfq.equalize.channels import Use
 from tfq.equalize.noise import Factors, Layer, Reader
 from tfq.equalize.scales import _Problem
 from tfq.graph.model import Model
+from tfq.observe.channels import ChannelStatistics
 from tfq.plan.layout import make_layout
 from tfq.plan.scheme import Config
 from tfq.rewrite.prepare import prepare
@@ -138,7 +138,8 @@ def reader(op_name="CONV_2D", bits=8):
     _ = net.conv(x, 64) if op_name == "CONV_2D" else net.depthwise(x)
     values = rng.normal(0, 1, (4000, 3)) * [1, 4, 0.25]
     low, high = values.min(axis=0), values.max(axis=0)
-    seen = ChannelStatistics(low, high, np.mean(values**2, axis=0), np.ones(3))
+    means = values.mean(axis=0), np.mean(values**2, axis=0), np.ones(3)
+    seen = ChannelStatistics(low, high, *means)
     layer = Layer(Use(net.ops[0], np.arange(3)), per_tensor=False, bits=bits)
     return net.ops[0], values, Reader(layer, np.arange(3), seen, 255.0)
 

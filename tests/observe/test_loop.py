@@ -224,6 +224,16 @@ def test_bad_values_are_named_with_their_model_and_sample():
         observe(models, [{"y": np.ones(2, np.float32)}], [])
 
 
+class Refusing(Lengths):
+    def update(self, number, values):
+        raise ModelError("The two models differ.")
+
+
+def test_what_an_observer_says_of_the_models_is_said_as_it_is():
+    with pytest.raises(ModelError, match=r"^The two models differ\.$"):
+        observe(tanh("x", "out"), [ZEROS], [Refusing()])
+
+
 def test_extremes_come_in_passing_only_where_nothing_more_is_read(monkeypatch):
     made = []
 

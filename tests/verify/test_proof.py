@@ -13,7 +13,8 @@ from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
 from tfq.plan.patterns import exclude_rules
 from tfq.plan.plan import KEEP_FLOAT, OpPlan
 from tfq.runtime import Runner
-from tfq.verify.proof import check_full_integer, layer_errors, prove, same_model
+from tfq.verify.proof import check_full_integer, layer_errors, prove
+from tfq.verify.same_model import same_model
 
 
 @pytest.fixture(scope="module")

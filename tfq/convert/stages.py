@@ -46,7 +46,8 @@ from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
 from tfq.verify.advice import Advice
 from tfq.verify.input_range import grids_of, input_warnings
-from tfq.verify.proof import Proof, check_full_integer, prove, same_model
+from tfq.verify.proof import Proof, check_full_integer, prove
+from tfq.verify.same_model import same_model
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,57 +1,47 @@
-"""What the channels of activations are on samples: extremes, power, and how often they are 0."""
+"""What the channels of groups are on samples: extremes, power, and how often they are 0."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from tfq.equalize.channels import ChannelGroup
-from tfq.graph.model import Graph, Tensor
-from tfq.runtime import Runner
+from tfq.graph.model import Tensor
+from tfq.observe.channels import ChannelObserver, ChannelStatistics
+from tfq.observe.loop import observe
+from tfq.observe.observer import Read
 
 Inputs = Mapping[str, np.ndarray]
 
 
-@dataclasses.dataclass
-class ChannelStatistics:
-    """What the channels of one tensor were; float64 [channels of its group]."""
-
-    low: np.ndarray
-    high: np.ndarray
-    square: np.ndarray  # the mean of x^2
-    active: np.ndarray  # the share of values other than 0, which is the only one never rounded
-
-
 def measure(
-    graph: Graph,
     model: bytes,
     groups: Sequence[ChannelGroup],
     samples: Sequence[Inputs],
     progress: Callable[[int, int], None] | None,
 ) -> dict[Tensor, ChannelStatistics]:
-    """Runs the samples and looks at every tensor that the groups' readers read."""
-    runner = Runner(model, keep_intermediates=True)
-    index = {t: i for i, t in enumerate(graph.tensors())}
+    """Looks at every tensor that the groups' readers read; the figures of its group's channels.
+
+    The extremes include 0, which is on every grid.
+    """
     where = {t: (g, g.tensors[t]) for g in groups for t in (u.data for u in g.readers)}
-    seen = {
-        t: ChannelStatistics(*(np.zeros(g.size) for _ in dataclasses.fields(ChannelStatistics)))
-        for t, (g, _) in where.items()
-    }
-    for n, sample in enumerate(samples):
-        runner.reset_state()
-        runner.set_inputs(sample)
-        runner.invoke()
-        for t, (group, channels) in where.items():
-            rows = runner.view(index[t]).reshape(-1, channels.size)
-            s = seen[t]
-            np.minimum.at(s.low, channels, rows.min(axis=0))
-            np.maximum.at(s.high, channels, rows.max(axis=0))
-            repeats = channels.size / group.size * len(samples)
-            np.add.at(s.square, channels, np.mean(rows * rows, axis=0, dtype=np.float64) / repeats)
-            np.add.at(s.active, channels, np.mean(rows != 0, axis=0) / repeats)
-            del rows
-        if progress is not None:
-            progress(n + 1, len(samples))
-    return seen
+    seen = {t: ChannelObserver(Read(t.name), c.size) for t, (_, c) in where.items()}
+    total = len(samples)
+    observe(
+        model,
+        samples,
+        list(seen.values()),
+        progress=None if progress is None else lambda count: progress(count, total),
+    )
+    return {t: _of_group(seen[t].result(), c, g.size) for t, (g, c) in where.items()}
+
+
+def _of_group(s: ChannelStatistics, channels: np.ndarray, size: int) -> ChannelStatistics:
+    """The same where several channels of a tensor are one channel of the group."""
+    low, high, *means = (np.zeros(size) for _ in range(5))
+    np.minimum.at(low, channels, s.low)
+    np.maximum.at(high, channels, s.high)
+    for total, mean in zip(means, (s.mean, s.square, s.nonzero), strict=True):
+        np.add.at(total, channels, mean / (channels.size / size))
+    return ChannelStatistics(low, high, *means)

@@ -9,8 +9,8 @@ import dataclasses
 
 import numpy as np
 
-from tfq.equalize.channel_statistics import ChannelStatistics
 from tfq.equalize.channels import Use
+from tfq.observe.channels import ChannelStatistics
 from tfq.rewrite.match import WEIGHTED
 
 LEVELS = {"int8": 255.0, "int16": 65535.0}
@@ -110,7 +110,7 @@ class Reader:
         high, low = (t * self.seen.high).max(), (t * self.seen.low).min()
         columns = self.layer.columns(t, self.channels)
         square = self.layer.columns(self.seen.square, self.channels)
-        active = self.layer.columns(self.seen.active, self.channels)
+        active = self.layer.columns(self.seen.nonzero, self.channels)
         step = float(high - low) / self.levels
         total = self.layer.input_noise(columns, square, active, step)
         total = total + self.layer.weight_noise(columns, square, self.row_scales())
@@ -128,9 +128,9 @@ class Reader:
         power = self.layer.power(square)[:, None]
         parts = _ratio(self.layer.squares, np.broadcast_to(power, self.layer.squares.shape))
         parts = parts[:, 0] if self.layer.depthwise else parts.sum(axis=0)
-        total = np.zeros(self.seen.active.size)
+        total = np.zeros(self.seen.nonzero.size)
         np.add.at(total, self.channels, parts)
-        return total * self.seen.active
+        return total * self.seen.nonzero
 
 
 @dataclasses.dataclass

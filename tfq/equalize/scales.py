@@ -28,11 +28,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfq.equalize.channel_statistics import ChannelStatistics, Inputs, measure
+from tfq.equalize.channel_statistics import Inputs, measure
 from tfq.equalize.channels import ChannelGroup, find_groups
 from tfq.equalize.noise import LEVELS, Factors, Layer, Reader, Writer
 from tfq.equalize.rescale import shown_tensors
 from tfq.graph.model import Graph, Op, Tensor
+from tfq.observe.channels import ChannelStatistics
 from tfq.rewrite.prepare import Prepared
 
 # A channel that was all but silent on these samples may speak up on others.
@@ -101,7 +102,7 @@ def choose_scales(
     groups = [g for g in groups if all(dtypes.get(u.data) in LEVELS for u in g.readers)]
     if not groups or not samples:
         return {}
-    seen = measure(graph, model, groups, samples, progress)
+    seen = measure(model, groups, samples, progress)
     problems = _problems(groups, seen, dtypes, per_tensor, weight_bits)
     alone = not any(per_tensor(u.op) for g in groups for u in (*g.writers, *g.readers))
     for _ in range(1 if alone else _SWEEPS):

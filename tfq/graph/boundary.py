@@ -6,10 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq.graph.model import Model
+from tfq.graph.model import Model, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize, quantize
 
 Inputs = Mapping[str, np.ndarray]
+
+
+def own_grid(t: Tensor) -> Grid | None:
+    """The grid that a tensor's integers are on; None where it holds none, or no real numbers."""
+    return Grid.of(t.dtype, t.quant) if t.quant is not None and t.dtype in LIMITS else None
 
 
 class InputQuantizer:
@@ -19,11 +24,7 @@ class InputQuantizer:
     """
 
     def __init__(self, model: Model):
-        self._grids = {
-            t.name: Grid.of(t.dtype, t.quant)
-            for t in model.main.inputs
-            if t.quant is not None and t.dtype in LIMITS
-        }
+        self._grids = {t.name: grid for t in model.main.inputs if (grid := own_grid(t)) is not None}
 
     def __call__(self, inputs: Inputs) -> dict[str, np.ndarray]:
         return {
@@ -37,7 +38,6 @@ def dequantized(model: Model, result: Mapping[str, np.ndarray]) -> dict[str, np.
     real = {}
     for t in model.main.outputs:
         value = result[t.name]
-        if t.quant is not None and t.dtype in LIMITS:
-            value = dequantize(value, Grid.of(t.dtype, t.quant))
-        real[t.name] = value
+        grid = own_grid(t)
+        real[t.name] = value if grid is None else dequantize(value, grid)
     return real

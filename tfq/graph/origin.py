@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tfq.graph.boundary import own_grid
 from tfq.graph.model import Op, Tensor
-from tfq.graph.numerics import LIMITS, Grid
+from tfq.graph.numerics import Grid
 from tfq.graph.optable import Kind, spec
 
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
@@ -51,4 +52,4 @@ def last_grid(t: Tensor, producers: Mapping[Tensor, Op]) -> Grid | None:
     """The grid that the values of `t` were on last, before they were made real; None if none."""
     while (op := producers.get(t)) is not None and op.name == "DEQUANTIZE":
         t = op.input(0)
-    return Grid.of(t.dtype, t.quant) if t.quant is not None and t.dtype in LIMITS else None
+    return own_grid(t)

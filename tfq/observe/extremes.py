@@ -10,14 +10,20 @@ from tfq.observe.observer import Observer, Read
 
 
 class ExtremesObserver(Observer):
-    """Attributes:
-    low, high: over all samples; inf and -inf before the first.
+    """Finds both.
+
+    Args:
+      tensor: to look at.
+      in_passing: LiteRT's own extremes will do, which it finds faster while it runs, but not for
+        models whose outputs hold NaN, which are refused. Else NaN is passed over.
+
+    Attributes:
+      low, high: over all samples; inf and -inf before the first.
     """
 
-    extremes_only = True
-
-    def __init__(self, tensor: Read):
+    def __init__(self, tensor: Read, *, in_passing: bool = True):
         self.tensors = (tensor,)
+        self.extremes_only = in_passing
         self.low, self.high = np.inf, -np.inf
 
     def update(self, number: int, values: Sequence[np.ndarray]) -> None:

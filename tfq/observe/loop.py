@@ -15,7 +15,7 @@ import numpy as np
 
 from tfq.errors import DataError, ModelError, UsageError
 from tfq.executors import Shard, Workers
-from tfq.observe.observer import FLOAT, Observer
+from tfq.observe.observer import FLOAT, Observer, Read
 from tfq.observe.side import Extremes, Inputs, Side
 
 # Samples that a worker gets at once: enough to pay for sending back what observers saw.
@@ -181,20 +181,21 @@ class _Work:
                 raise _refused(side, name, number, "holds NaN")
 
     def _show(self, observer: Observer, number: int) -> None:
-        assert self._sides is not None
-        values: list[np.ndarray] = []
-        at = observer.tensors[0]
+        values = [self._read(at) for at in observer.tensors]
         try:
-            for at in observer.tensors:
-                value = self._sides[at.model].read(at.tensor)
-                if isinstance(value, Extremes):
-                    observer.update_extremes(number, *value)
-                    return
-                values.append(value)
-            at = observer.tensors[0]
-            observer.update(number, values)
+            if len(values) == 1 and isinstance(values[0], Extremes):
+                observer.update_extremes(number, *values[0])
+            else:
+                observer.update(number, [v for v in values if isinstance(v, np.ndarray)])
         except DataError as e:
+            at = observer.tensors[0]
+            assert self._sides is not None
             raise _refused(self._sides[at.model], at.tensor, number, str(e)) from None
+
+    def _read(self, at: Read) -> np.ndarray | Extremes:
+        assert self._sides is not None
+        try:
+            return self._sides[at.model].read(at.tensor)
         except ModelError as e:
             raise ModelError(f"Tensor {at.tensor!r} cannot be read after running: {e}") from None
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tfq.data import Sample
 from tfq.data.fit import bind_labels
-from tfq.graph.boundary import InputQuantizer, dequantized
+from tfq.graph.boundary import own_grid
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model, Tensor
-from tfq.runtime import Runner
+from tfq.graph.numerics import dequantize
+from tfq.observe.loop import observe
+from tfq.observe.observer import FLOAT, INTEGER, Observer, Read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,33 +61,66 @@ def measure_accuracy(
     Raises:
       DataError: there are labels for what is no output.
     """
-    model = Model.from_bytes(emitted)
-    target: _Target | None = None
-    feed = InputQuantizer(model)
-    reference, runner = Runner(float_bytes), Runner(emitted)
-    right = float_right = same = count = 0
-    for n, (inputs, sample) in enumerate(samples):
-        if target is None:
-            target = _find_target(model.main.outputs, sample, outputs, batched)
-        labels = None if target is None else target.labels(sample)
-        if target is None or labels is None:
-            return None
-        name, shape = target.tensor, target.shape
-        reference.reset_state()
-        runner.reset_state()
-        expected = _answer(reference.run(inputs)[name].reshape(shape))[: sample.real]
-        got = dequantized(model, runner.run(feed(inputs)))[name].reshape(shape)
-        got = _answer(got)[: sample.real]
-        float_right += int(np.sum(expected == labels))
-        right += int(np.sum(got == labels))
-        same += int(np.sum(got == expected))
-        count += labels.size
-        if progress is not None:
-            progress(n + 1)
-    if target is None or not count:
+    stream = iter(samples)
+    first = next(stream, None)
+    if first is None:
         return None
+    tensors = Model.from_bytes(emitted).main.outputs
+    target = _find_target(tensors, first[1], outputs, batched)
+    if target is None:
+        return None
+    answers = _Answers(target, next(t for t in tensors if t.name == target.tensor))
+    observe(
+        {FLOAT: float_bytes, INTEGER: emitted},
+        answers.labelled(itertools.chain([first], stream)),
+        [answers],
+        progress=progress,
+    )
+    if answers.lacking or not answers.count:
+        return None
+    float_right, right, same = (int(n) / answers.count for n in answers.equal)
     output = target.output if len(outputs) > 1 else None
-    return Accuracy(count, float_right / count, right / count, same / count, output)
+    return Accuracy(answers.count, float_right, right, same, output)
+
+
+class _Answers(Observer):
+    """Counts right and equal answers.
+
+    Attributes:
+      count: labels so far.
+      equal: how often the float model, the other, and both gave the label, or the same answer.
+      lacking: whether a sample had no labels.
+    """
+
+    def __init__(self, target: _Target, tensor: Tensor):
+        self.tensors = (Read(target.tensor), Read(target.tensor, INTEGER))
+        self._target = target
+        self._grid = own_grid(tensor)
+        self._labels = np.empty(0, np.int64)
+        self._real = 0
+        self.count, self.equal, self.lacking = 0, np.zeros(3, np.int64), False
+
+    def labelled(
+        self, samples: Iterable[tuple[Mapping[str, np.ndarray], Sample]]
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """The inputs, until a sample has no labels; those of the latest are kept."""
+        for inputs, sample in samples:
+            labels = self._target.labels(sample)
+            if labels is None:
+                self.lacking = True
+                return
+            self._labels, self._real = labels, sample.real
+            yield inputs
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        want, got = values
+        got = got if self._grid is None else dequantize(got, self._grid)
+        expected, answer = (
+            _answer(v.reshape(self._target.shape))[: self._real] for v in (want, got)
+        )
+        pairs = (expected, self._labels), (answer, self._labels), (answer, expected)
+        self.equal += [np.count_nonzero(a == b) for a, b in pairs]
+        self.count += self._labels.size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,9 @@ import numpy as np
 
 from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.graph.optable import Kind, spec
-from tfq.runtime import Runner
+from tfq.observe.loop import observe
+from tfq.observe.observer import Read
+from tfq.observe.values import ValuesObserver
 
 _FAINT, _ALIKE = 0.04, 0.18
 _LOUD, _CLIPPED = 20.0, 0.5
@@ -87,9 +89,13 @@ class Network:
     def _responses(self, samples: Samples) -> np.ndarray:
         """W x + b of the first layer, [n, channels]."""
         assert self._first is not None
-        runner = Runner(_up_to(self._model.main, self._first))
-        outs = [next(iter(runner.run({self._input.name: x}).values())) for x in samples]
-        return np.concatenate([y.reshape(-1, y.shape[-1]) for y in outs]).astype(np.float64)
+        kept = ValuesObserver([Read(self._first.outputs[0].name)])
+        self._observe(_up_to(self._model.main, self._first), samples, kept)
+        rows = [y.reshape(-1, y.shape[-1]) for (y,) in kept.result()]
+        return np.concatenate(rows).astype(np.float64)
+
+    def _observe(self, model: bytes, samples: Samples, kept: ValuesObserver) -> None:
+        observe(model, ({self._input.name: x} for x in samples), [kept])
 
     def _reach(self, samples: Samples) -> float:
         assert self._bias is not None
@@ -109,15 +115,11 @@ class Network:
         return [op.name for op, _ in readers] == ["RELU6"]
 
     def _change(self, samples: Samples) -> float:
-        index = {t: i for i, t in enumerate(self._model.main.tensors())}
-        seen: dict[int, list[np.ndarray]] = {index[op.outputs[0]]: [] for op in self._weighted}
-        runner = Runner(self._model.to_bytes(), keep_intermediates=True)
-        for x in samples:
-            runner.reset_state()
-            runner.run({self._input.name: x})
-            for i, values in seen.items():
-                values.append(_some(runner.tensor(i)))
-        stacked = [np.stack(values).astype(np.float64) for values in seen.values()]
+        kept = ValuesObserver([Read(op.outputs[0].name) for op in self._weighted], part=_some)
+        self._observe(self._model.to_bytes(), samples, kept)
+        stacked = [
+            np.stack(values).astype(np.float64) for values in zip(*kept.result(), strict=True)
+        ]
         parts = [
             np.sqrt(np.mean(a.var(axis=0)) / power)
             for a in stacked

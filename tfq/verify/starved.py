@@ -11,16 +11,17 @@ suspected, as many again of both models.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, dequantize
 from tfq.graph.origin import has_fixed_range, moves
+from tfq.observe.extremes import ExtremesObserver
+from tfq.observe.loop import observe
+from tfq.observe.observer import FLOAT, INTEGER, Observer, Read
 from tfq.parts import ChannelSums
-from tfq.runtime import Runner
 from tfq.verify.meter import FEW_STEPS
 
 Inputs = Mapping[str, np.ndarray]
@@ -83,13 +84,10 @@ def find_starved(
     if not found:
         return ()
     samples = samples[:_SAMPLES]
-    reference = _Cut(float_bytes, [i.float_tensor.name for i in found])
-    ranges = {i.float_tensor.name: (np.inf, -np.inf) for i in found}
-    for inputs in samples:
-        for name, v in reference(inputs).items():
-            low, high = ranges[name]
-            ranges[name] = min(low, float(v.min())), max(high, float(v.max()))
-    spreads = {name: high - low for name, (low, high) in ranges.items()}
+    names = dict.fromkeys(i.float_tensor.name for i in found)
+    ranges = {name: ExtremesObserver(Read(name), in_passing=False) for name in names}
+    observe(_cut(float_bytes, names), samples, list(ranges.values()))
+    spreads = {name: each.high - each.low for name, each in ranges.items()}
     widest: dict[Op, float] = {}
     for i in found:
         widest[i.op] = max(widest.get(i.op, 0.0), spreads[i.float_tensor.name])
@@ -103,14 +101,19 @@ def find_starved(
     ]
     if not suspects:
         return ()
-    sums = _compare(float_bytes, emitted, suspects, samples)
+    compared = [_Compared(i) for i in suspects]
+    models = {
+        FLOAT: _cut(float_bytes, [i.float_tensor.name for i in suspects]),
+        INTEGER: _cut(emitted, [i.tensor.name for i in suspects]),
+    }
+    observe(models, samples, compared)
     reach, producers = _outputs_behind(model), model.main.producers()
     result = []
-    for i, each in zip(suspects, sums, strict=True):
-        db = each.whole().spread_db
+    for i, each in zip(suspects, compared, strict=True):
+        db = each.spread_db
         if db >= _FEW_DB:
             continue
-        low, high = ranges[i.float_tensor.name]
+        low, high = ranges[i.float_tensor.name].low, ranges[i.float_tensor.name].high
         outputs, moved = reach[i.op]
         result.append(
             StarvedInput(
@@ -152,38 +155,35 @@ def _is_requantized(t: Tensor, producers: Mapping[Tensor, Op]) -> bool:
     return op is not None and op.name == "QUANTIZE"
 
 
-class _Cut:
-    """A model that computes some of its tensors and nothing else; called with samples."""
-
-    def __init__(self, data: bytes, names: Sequence[str]):
-        model = Model.from_bytes(data)
-        wanted = set(names)
-        model.main.outputs = [t for t in model.main.tensors() if t.name in wanted]
-        model.signatures = []
-        model.main.prune()
-        self._feed = InputQuantizer(model)
-        self._runner = Runner(model.to_bytes())
-
-    def __call__(self, inputs: Inputs) -> dict[str, np.ndarray]:
-        self._runner.reset_state()
-        return self._runner.run(self._feed(inputs))
+def _cut(data: bytes, names: Iterable[str]) -> bytes:
+    """A model that computes some of its tensors and nothing else."""
+    model = Model.from_bytes(data)
+    wanted = set(names)
+    model.main.outputs = [t for t in model.main.tensors() if t.name in wanted]
+    model.signatures = []
+    model.main.prune()
+    return model.to_bytes()
 
 
-def _compare(
-    float_bytes: bytes, emitted: bytes, suspects: Sequence[_Input], samples: Sequence[Inputs]
-) -> list[ChannelSums]:
-    """The errors of the suspects."""
-    sums: dict[_Input, ChannelSums] = {}
-    reference = _Cut(float_bytes, [i.float_tensor.name for i in suspects])
-    model = _Cut(emitted, [i.tensor.name for i in suspects])
-    for inputs in samples:
-        expected, got = reference(inputs), model(inputs)
-        for i in suspects:
-            want = expected[i.float_tensor.name]
+class _Compared(Observer):
+    """The error of one input of a concatenation."""
+
+    def __init__(self, of: _Input):
+        self.tensors = (Read(of.float_tensor.name), Read(of.tensor.name, INTEGER))
+        self._grid = of.grid
+        self._sums: ChannelSums | None = None
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        want, got = values
+        if self._sums is None:
             # Of the run: what a file states may be another shape.
-            each = sums.setdefault(i, ChannelSums(want.shape))
-            each.add(want, dequantize(got[i.tensor.name], i.grid))
-    return [sums[i] for i in suspects]
+            self._sums = ChannelSums(want.shape)
+        self._sums.add(want, dequantize(got, self._grid))
+
+    @property
+    def spread_db(self) -> float:
+        assert self._sums is not None
+        return self._sums.whole().spread_db
 
 
 def _outputs_behind(model: Model) -> dict[Op, tuple[tuple[str, ...], tuple[str, ...]]]:
