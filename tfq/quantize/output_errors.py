@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tfq.graph.boundary import InputQuantizer
+from tfq.graph.boundary import own_grid
 from tfq.graph.model import Model, Tensor
-from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.numerics import Grid, dequantize
 from tfq.graph.optable import MOVES, op_names
 from tfq.graph.origin import has_fixed_range, last_grid
+from tfq.observe.loop import observe
+from tfq.observe.observer import INTEGER, Observer, Read
+from tfq.observe.values import ValuesObserver
 from tfq.parts import Slice, channel_axis, find_slices, spreads
 from tfq.quantize.emit import Emitted
 from tfq.runtime import Runner
@@ -35,6 +38,8 @@ class Watched:
 
     output: str
     argument: str  # "" for the output itself, or "before SOFTMAX"
+    float_tensor: str
+    tensor: str
     float_index: int
     index: int
     grid: Grid | None  # None for a float output
@@ -64,9 +69,11 @@ def watched(float_model: Model, emitted: Emitted) -> list[Watched]:
             Watched(
                 output.name,
                 argument,
+                t.name,
+                e.name,
                 float_index[t],
                 index[e],
-                Grid.of(e.dtype, e.quant) if e.quant is not None and e.dtype in LIMITS else None,
+                own_grid(e),
                 grid.scale[0] if grid is not None else 0.0,
                 not e.is_float and grid is None,
                 centered,
@@ -92,7 +99,7 @@ def watched(float_model: Model, emitted: Emitted) -> list[Watched]:
     return found
 
 
-class OutputErrors:
+class OutputErrors(Observer):
     """The errors of one integer model against kept outputs of the float model.
 
     Args:
@@ -101,6 +108,7 @@ class OutputErrors:
     """
 
     def __init__(self, targets: Sequence[Watched], expected: Sequence[Sequence[np.ndarray]]):
+        self.tensors = tuple(Read(w.tensor, INTEGER) for w in targets)
         self.targets = targets
         self.expected = expected
         self.slices = [
@@ -112,10 +120,12 @@ class OutputErrors:
 
     def add(self, n: int, runner: Runner) -> None:
         """Reads sample `n` from an interpreter that keeps intermediates and just ran it."""
+        self.update(n, [runner.tensor(w.index) for w in self.targets])
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
         for k, w in enumerate(self.targets):
-            values = runner.tensor(w.index)
-            got = w.read(values if w.grid is None else dequantize(values, w.grid))
-            expected = self.expected[n][k]
+            got = w.read(values[k] if w.grid is None else dequantize(values[k], w.grid))
+            expected = self.expected[number][k]
             for i, part in enumerate(self.slices[k]):
                 e, g = (expected, got) if part is None else (part.of(expected), part.of(got))
                 if w.counts:
@@ -174,17 +184,11 @@ def output_errors(
     """
     targets = watched(float_model, emitted)
     samples = samples[: affordable_checks(targets, float_model, samples)]
-    reference = Runner(float_bytes, keep_intermediates=True)
-    expected = []
-    for inputs in samples:
-        reference.reset_state()
-        reference.run(inputs)
-        expected.append([w.read(reference.tensor(w.float_index)) for w in targets])
+    kept = ValuesObserver([Read(w.float_tensor) for w in targets])
+    observe(float_bytes, samples, [kept])
+    expected = [
+        [w.read(values) for w, values in zip(targets, each, strict=True)] for each in kept.result()
+    ]
     errors = OutputErrors(targets, expected)
-    runner = Runner(emitted.model.to_bytes(), keep_intermediates=True)
-    feed = InputQuantizer(emitted.model)
-    for n, inputs in enumerate(samples):
-        runner.reset_state()
-        runner.run(feed(inputs))
-        errors.add(n, runner)
+    observe({INTEGER: emitted.model.to_bytes()}, samples, [errors])
     return errors.result()

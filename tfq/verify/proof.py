@@ -7,7 +7,6 @@ compared with the float model's on samples that calibration did not see.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,18 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from tfq.errors import ModelError, TfqError
-from tfq.graph.boundary import InputQuantizer, dequantized
+from tfq.graph.boundary import own_grid
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Op, Tensor
-from tfq.graph.numerics import LIMITS, Grid, dequantize
+from tfq.graph.numerics import dequantize
 from tfq.graph.optable import effects, spec
 from tfq.graph.origin import has_fixed_range, last_grid
+from tfq.observe.errors import ErrorObserver
+from tfq.observe.loop import observe
+from tfq.observe.observer import FLOAT, INTEGER, Observer, Read
 from tfq.parts import decibel
 from tfq.plan.plan import Plan
 from tfq.quantize.emit import Emitted
-from tfq.runtime import Runner
 from tfq.verify.apart import run_apart
 from tfq.verify.meter import Meter, OutputError
+from tfq.verify.same_model import check_shape
 from tfq.verify.starved import StarvedInput, find_starved
 
 Inputs = Mapping[str, np.ndarray]
@@ -132,59 +134,100 @@ def prove(
       ModelError: LiteRT refuses the emitted model.
     """
     model = Model.from_bytes(emitted)
-    feed = InputQuantizer(model)
-    reference = Runner(float_bytes)
-    runner = Runner(emitted)
     note = _no_reference(model)
-    meters: dict[str, Meter] = {}
-    kernels: dict[str, float] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
+    compared = [_Compared(model, t) for t in model.main.outputs]
+    observers: list[Observer] = [*compared]
     with ThreadPoolExecutor(max_workers=1) as pool:
-        plain: Future[dict[str, np.ndarray]] | None = None
-        for n, inputs in enumerate(samples):
-            reference.reset_state()
-            runner.reset_state()
-            expected = reference.run(inputs)
-            fed = feed(inputs)
-            result = runner.run(fed)
-            real = dequantized(model, result)
-            for t in model.main.outputs:
-                want, got = expected[t.name], real[t.name]
-                _check_shape(t.name, want, got)
-                _check_fixed(t.name, shapes.setdefault(t.name, want.shape), want)
-                if t.name not in meters:
-                    # Of the run: what a file states may be another shape.
-                    meters[t.name] = _meter(model, t, want.shape)
-                meters[t.name].add(want, got)
-            if n == 0 and not note:
-                # These kernels take seconds on large models: one sample, beside the others.
-                first = result
-                plain = pool.submit(run_apart, emitted, fed, kernels="reference")
-            if progress is not None:
-                progress(n + 1, len(samples))
-        if plain is not None:
-            try:
-                for name, value in plain.result().items():
-                    far = np.abs(_wide(value) - _wide(first[name]))
-                    kernels[name] = float(np.max(far, initial=0.0))
-            except ModelError as e:
-                note = str(e)
+        kernels = _Kernels(model, emitted, pool)
+        if not note:
+            observers.append(kernels)
+        total = len(samples)
+        observe(
+            {FLOAT: float_bytes, INTEGER: emitted},
+            samples,
+            observers,
+            progress=None if progress is None else lambda count: progress(count, total),
+        )
+        try:
+            kernels_lsb = kernels.distances()
+        except ModelError as e:
+            kernels_lsb, note = {}, str(e)
+    meters = {c.name: c.meter for c in compared}
     outputs = tuple(m.result() for m in meters.values())
     collapsed = tuple(n for n, m in meters.items() if m.collapsed)
     worst: tuple[LayerError, ...] = ()
     if collapsed or any(p.collapsed for o in outputs for p in o.parts):
         worst = layer_errors(float_bytes, emitted, samples[:4])[:8]
     starved = find_starved(float_bytes, emitted, samples)
-    return Proof(len(samples), held_back, outputs, kernels, note, collapsed, worst, starved)
+    return Proof(len(samples), held_back, outputs, kernels_lsb, note, collapsed, worst, starved)
+
+
+class _Compared(Observer):
+    """One output of both models, as real values."""
+
+    def __init__(self, model: Model, t: Tensor):
+        self.tensors = (Read(t.name), Read(t.name, INTEGER))
+        self.name = t.name
+        self._of = model, t
+        self._grid = own_grid(t)
+        self._meter: Meter | None = None
+
+    @property
+    def meter(self) -> Meter:
+        assert self._meter is not None
+        return self._meter
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        want, got = values
+        got = got if self._grid is None else dequantize(got, self._grid)
+        check_shape(self.name, want, got)
+        if self._meter is None:
+            # Of the run: what a file states may be another shape.
+            self._shape, self._meter = want.shape, _meter(*self._of, want.shape)
+        _check_fixed(self.name, self._shape, want)
+        self._meter.add(want, got)
+
+
+class _Kernels(Observer):
+    """The first sample on the reference kernels, which take seconds on large models: beside the
+    other samples.
+    """
+
+    def __init__(self, model: Model, emitted: bytes, pool: ThreadPoolExecutor):
+        self._inputs = [t.name for t in model.main.inputs]
+        self._outputs = list(dict.fromkeys(t.name for t in model.main.outputs))
+        self.tensors = [Read(n, INTEGER) for n in (*self._inputs, *self._outputs)]
+        self._emitted, self._pool = emitted, pool
+        self._first: dict[str, np.ndarray] = {}
+        self._plain: Future[dict[str, np.ndarray]] | None = None
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        if number:
+            return
+        copies = [v.copy() for v in values]
+        fed = dict(zip(self._inputs, copies[: len(self._inputs)], strict=True))
+        self._first = dict(zip(self._outputs, copies[len(self._inputs) :], strict=True))
+        self._plain = self._pool.submit(run_apart, self._emitted, fed, kernels="reference")
+
+    def distances(self) -> dict[str, float]:
+        """The largest for each output, in steps; none where nothing was run.
+
+        Raises:
+          ModelError: these kernels do not run the model.
+        """
+        return {
+            name: float(np.max(np.abs(_wide(value) - _wide(self._first[name])), initial=0.0))
+            for name, value in (self._plain.result().items() if self._plain else ())
+        }
 
 
 def _meter(model: Model, t: Tensor, shape: tuple[int, ...]) -> Meter:
     producers = model.main.producers()
-    on_grid = t.quant is not None and t.dtype in LIMITS
+    own = own_grid(t)
     return Meter(
         t.name,
         shape,
-        float(t.quant.scale[0]) if t.quant is not None and on_grid else None,
+        None if own is None else own.scale[0],
         grid=last_grid(t, producers),
         counts=t.quant is None and not t.is_float,
         has_parts=not has_fixed_range(t, producers),
@@ -199,16 +242,6 @@ def _check_fixed(name: str, first: tuple[int, ...], value: np.ndarray) -> None:
             "for another: its size depends on the values, so what is quantized cannot be compared "
             "with it. Give the model an output of fixed size: leave out the op that selects "
             "(WHERE, non-maximum suppression), or pad what it gives."
-        )
-
-
-def _check_shape(name: str, expected: np.ndarray, got: np.ndarray) -> None:
-    """Raises ModelError where two forms of a model give an output another shape."""
-    if expected.shape != got.shape:
-        raise ModelError(
-            f"Output {name!r} has the shape {list(expected.shape)} in the source and "
-            f"{list(got.shape)} in what was made of it. The shapes that the file states are not "
-            "those that its ops compute, or an option of an op is odd: export the model again."
         )
 
 
@@ -238,70 +271,12 @@ def layer_errors(
 ) -> tuple[LayerError, ...]:
     """Signal to noise of every tensor that both models have by name, the worst first."""
     model, float_model = Model.from_bytes(emitted), Model.from_bytes(float_bytes)
-    feed = InputQuantizer(model)
-    float_index = {
-        t.name: i
-        for i, t in enumerate(float_model.main.tensors())
-        if t.dtype == "float32" and not t.is_const
+    real = {t.name for t in float_model.main.tensors() if t.dtype == "float32" and not t.is_const}
+    observers = {
+        t.name: ErrorObserver(Read(t.name), Read(t.name, INTEGER), grid)
+        for t in model.main.tensors()
+        if t.name in real and not t.is_const and (grid := own_grid(t)) is not None
     }
-    pairs = [
-        (t.name, i, float_index[t.name], Grid.of(t.dtype, t.quant))
-        for i, t in enumerate(model.main.tensors())
-        if t.name in float_index and t.quant is not None and t.dtype in LIMITS and not t.is_const
-    ]
-    a = Runner(float_bytes, keep_intermediates=True)
-    b = Runner(emitted, keep_intermediates=True)
-    sums = {name: [0.0, 0.0] for name, *_ in pairs}
-    for inputs in samples:
-        a.reset_state()
-        b.reset_state()
-        a.run(inputs)
-        b.run(feed(inputs))
-        for name, i, j, grid in pairs:
-            expected = _wide(a.tensor(j))
-            off = expected - dequantize(b.tensor(i), grid)
-            sums[name][0] += float(np.sum(off * off))
-            sums[name][1] += float(np.sum(expected * expected))
-    errors = [LayerError(n, decibel(p, e)) for n, (e, p) in sums.items()]
+    observe({FLOAT: float_bytes, INTEGER: emitted}, samples, list(observers.values()))
+    errors = [LayerError(n, decibel(*o.result())) for n, o in observers.items()]
     return tuple(sorted(errors, key=lambda x: x.sqnr_db))
-
-
-def same_model(source: bytes, prepared: bytes, samples: Sequence[Inputs]) -> None:
-    """Checks that rewriting changed nothing: both float models, run on real samples.
-
-    Raises:
-      TfqError: a float output differs by more than float rounding, or an integer or boolean one in
-        most places (in a few, rounding alone can tip a comparison).
-    """
-    if source == prepared:
-        return
-    a, b = Runner(source), Runner(prepared)
-    names = [d["name"] for d in b.outputs]
-    off: collections.Counter[str] = collections.Counter()
-    places: collections.Counter[str] = collections.Counter()
-    for inputs in samples:
-        # By position: preparing gives names to tensors that have none, or one that others have.
-        values = [inputs[d["name"]] for d in b.inputs]
-        # A fused LSTM would carry its state on; written out as steps, it starts at zero each time.
-        a.reset_state()
-        b.reset_state()
-        expected, got = a.run_in_order(values), b.run_in_order(values)
-        for name, value, other in zip(names, expected, got, strict=True):
-            _check_shape(name, value, other)
-            if value.dtype.kind != "f":
-                off[name] += int(np.sum(value != other))
-                places[name] += value.size
-                continue
-            size = max(float(np.max(np.abs(value), initial=0.0)), 1e-6)
-            far = float(np.max(np.abs(value - other), initial=0.0))
-            if not far <= 1e-3 * size:
-                raise TfqError(
-                    f"A graph rewrite changed output {name!r} by {far:.3g} (its values reach "
-                    f"{size:.3g}). Nothing was written; please report this model."
-                )
-    for name, count in off.items():
-        if count > places[name] / 2:
-            raise TfqError(
-                f"A graph rewrite changed output {name!r} in {count} of {places[name]} places. "
-                "Nothing was written; please report this model."
-            )
