@@ -1,10 +1,13 @@
 """Ranges that kernels could not do with are widened."""
 
+import pathlib
+
 import numpy as np
 import pytest
-from small_models import Net, plan_of
+from small_models import Net, draw, plan_of
 
 from tfq.graph.boundary import InputQuantizer, dequantized
+from tfq.plan.planner import make_plan
 from tfq.runtime import Runner
 
 
@@ -67,3 +70,33 @@ def test_a_range_reaches_past_its_few_samples_but_not_where_a_sigmoid_squashes_i
         step = planned.grid(name).scale[0]
         reaches = low < sketch.min - step and high > sketch.max + step
         assert reaches == further, name
+
+
+UNROLLED = pathlib.Path(__file__).parents[1] / "unroll" / "data"
+
+
+@pytest.mark.parametrize("name", ["simple_rnn", "lstm_stacked", "fused_lstm"])
+def test_steps_of_an_unrolled_loop_see_their_neighbours_values(name):
+    """A step's few values do not reach their extremes; the steps around it see more of them."""
+    source = (UNROLLED / f"{name}.tflite").read_bytes()
+    planned = plan_of(source, draw(source, 4))
+    steps = [t for t in planned.graph.tensors() if t.step is not None]
+    for t in steps:
+        t.step = None
+    args = planned.graph, planned.layout, planned.statistics, planned.config, {}
+    alone = make_plan(*args, model_sha256="")
+    ratios = [planned.grid(n).scale[0] / p.grid.scale[0] for n, p in alone.tensors.items()]
+    assert min(ratios) >= 1 - 1e-6
+    assert sum(r > 1.01 for r in ratios) >= 8
+
+
+def test_a_name_that_looks_like_a_step_is_none():
+    net = Net()
+    x = net.input(1, 4)
+    small = net.dense(x, 4, weights=np.eye(4), bias=np.zeros(4), out="body/step_0")
+    large = net.dense(small, 4, weights=1000 * np.eye(4), bias=np.zeros(4), out="body/step_1")
+    planned = plan_of(net.bytes(net.dense(large, 2, out="y")))
+    low, high = planned.grid("body/step_0").range()
+    assert -10 < low < high < 10
+    low, high = planned.grid("body/step_1").range()
+    assert high - low > 1000

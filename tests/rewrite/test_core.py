@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from tfq.graph.model import Graph, Model, Signature
+from tfq.graph.model import Graph, Model, Signature, Step
 from tfq.rewrite.core import No, View, copy_model, like, new_op
 from tfq.rewrite.fold_pad import RULE
 
@@ -74,3 +74,22 @@ def test_a_reason_is_text(net):
     assert found == "no padding before it"
     assert RULE.run(view) == []
     assert dataclasses.is_dataclass(RULE)
+
+
+def test_what_replaces_an_op_of_a_step_is_of_that_step(net):
+    x = net.input(1, 4)
+    outs = [net.op("SQUARED_DIFFERENCE", x, net.op("ABS", x), out=f"y{i}") for i in range(2)]
+    graph = Graph("main", net.ops, net.inputs, [net.op("ADD", *outs)])
+    for i, t in enumerate(outs):
+        t.step = Step("square", i)
+    view = View(graph)
+    for t in outs:
+        inner = view.tensor(f"{t.name}/inner", t.shape)
+        op = view.producer(t)
+        view.replace(
+            op, [new_op("SUB", op.inputs, inner, "SubOptions"), new_op("SQUARE", [inner], t)]
+        )
+    made = [t for t in graph.tensors() if "inner" in t.name]
+    assert [t.step.number for t in made] == [0, 1]
+    assert len({t.step.tensor for t in made}) == 1
+    assert [t.step.tensor for t in outs] == ["square", "square"]

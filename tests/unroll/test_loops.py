@@ -384,3 +384,16 @@ def test_a_state_beside_the_loop_stays():
     assert [op.name for op in graph.ops if not op.outputs] == ["ASSIGN_VARIABLE"]
     assert graph.ops[-1].inputs[1] is graph.outputs[0]
     assert "WHILE" not in {op.name for op in graph.ops}
+
+
+@pytest.mark.parametrize(("name", "loops_run"), [("lstm", 1), ("lstm_stacked", 2)])
+def test_tensors_know_their_step(name, loops_run):
+    model = load(name)
+    loops.apply(model)
+    tanh = [op.outputs[0] for op in model.main.ops if op.name == "TANH"]
+    steps = collections.defaultdict(list)
+    for t in tanh:
+        steps[t.step.tensor].append(t.step.number)
+    # The two TANH of each loop's body, in each of its ten steps.
+    assert len(steps) == 2 * loops_run
+    assert all(sorted(numbers) == list(range(10)) for numbers in steps.values())

@@ -166,3 +166,13 @@ def test_simple_rnn(time_major, activation):
     assert lstm.apply(model).done == ("y",)
     assert count(model)["FULLY_CONNECTED"] == 5
     assert_same(before, model.to_bytes())
+
+
+def test_tensors_know_their_step():
+    model = fused_lstm(steps=4)
+    lstm.apply(model)
+    hidden = [
+        t.step for t in model.main.tensors() if t.step is not None and ": h " in t.step.tensor
+    ]
+    assert sorted(s.number for s in hidden) == [0, 1, 2, 3]
+    assert len({s.tensor for s in hidden}) == 1

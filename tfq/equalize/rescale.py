@@ -10,7 +10,6 @@ so every tensor of the group is t_c times what it was, and everything else is th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from tfq.graph.model import Model, Op, Tensor
 from tfq.graph.notes import read_note
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
-from tfq.rewrite.prepare import Prepared
+from tfq.rewrite.prepare import Prepared, written
 from tfq.trial import Change
 
 Scales = Mapping[str, tuple[float, ...]]
@@ -75,9 +74,8 @@ def rescale_prepared(prepared: Prepared, scales: Scales) -> Prepared:
     """The same with the channels of some groups scaled; see `rescale`."""
     if not scales:
         return prepared
-    data = rescale(prepared.model, scales).to_bytes()
-    sha = hashlib.sha256(data).hexdigest()
-    return dataclasses.replace(prepared, model=Model.from_bytes(data), bytes=data, sha256=sha)
+    model, data, sha = written(rescale(prepared.model, scales))
+    return dataclasses.replace(prepared, model=model, bytes=data, sha256=sha)
 
 
 def rescale(model: Model, scales: Scales) -> Model:

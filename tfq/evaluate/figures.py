@@ -162,15 +162,6 @@ class LayerAnalysis:
     tensors: tuple[TensorFigures, ...]
     unmatched: tuple[str, ...] = ()
 
-    def ranked(self) -> list[TensorFigures]:
-        """The worst first: by isolated error, the tensor's own fault, else by accumulated."""
-
-        def key(t: TensorFigures) -> float:
-            reading = t.isolated or t.accumulated
-            return math.inf if reading is None else reading.sqnr_db
-
-        return sorted(self.tensors, key=key)
-
 
 def finite(value: float | None) -> float | None:
     """JSON has no infinity: an exact tensor has no noise to compare with."""

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -94,6 +94,18 @@ class Quant:
         return self.scale.size > 1
 
 
+class Step(NamedTuple):
+    """Where a tensor of an unrolled loop comes from.
+
+    Attributes:
+      tensor: which tensor of the loop's body it is; the same in all steps of one loop.
+      number: of the step.
+    """
+
+    tensor: str
+    number: int
+
+
 @dataclasses.dataclass(eq=False)
 class Tensor:
     """One tensor. Compared and hashed by identity.
@@ -106,6 +118,8 @@ class Tensor:
       quant: its grid, or None.
       is_variable: state that survives between invocations.
       signature: the shape with -1 for dynamic dimensions, or None when all are static.
+      has_rank: False where the file knows no shape at all.
+      step: its place in an unrolled loop, or None. Files do not hold it.
     """
 
     name: str
@@ -116,6 +130,7 @@ class Tensor:
     is_variable: bool = False
     signature: tuple[int, ...] | None = None
     has_rank: bool = True
+    step: Step | None = None
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.dtype}{list(self.shape)}{' const' if self.is_const else ''}>"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -20,8 +19,7 @@ from tfq.plan.multipliers import smallest_output_scale
 from tfq.plan.plan import INTEGER
 from tfq.plan.weight_grids import KernelContext
 
-# The names that unrolling gives, and how many steps to either side count as near.
-_STEP = re.compile(r"/step_(\d+)(?!.*/step_)")
+# How many steps of an unrolled loop to either side count as near.
 _NEAR = 3
 
 # 16 bits have room to spare: a third of one keeps samples that reach further from being cut off.
@@ -64,6 +62,11 @@ class Ranges:
         self.weight_scale, self.trained = weight_scale, trained
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self._readers = graph.consumers()
+        # Of unrolled loops, tensor of the body -> step -> its name.
+        self._steps: dict[str, dict[int, str]] = {}
+        for t in graph.tensors():
+            if t.step is not None and not t.is_const:
+                self._steps.setdefault(t.step.tensor, {}).setdefault(t.step.number, t.name)
         self.hulls: dict[Tensor, tuple[float, float]] = {}
         self.widened: dict[Tensor, str] = {}
         self._held = self._integers_held()
@@ -82,7 +85,7 @@ class Ranges:
                 )
             bits = 16 if dtype == "int16" else 8
             # Not symmetric even for int16: what reads the tensor in int8 wants both ends.
-            finite = [near.within(INFINITE) for near in [sketch, *self._neighbours(t.name)]]
+            finite = [near.within(INFINITE) for near in [sketch, *self._neighbours(t)]]
             ends = [self.rule(f, bits=bits, symmetric=False) for f in finite if f.count]
             lo = min((e[0] for e in ends), default=0.0)
             hi = max((e[1] for e in ends), default=0.0)
@@ -97,21 +100,16 @@ class Ranges:
         rows = [spec(op.name) for op, _ in self._readers.get(t, [])]
         return bool(rows) and all(r is not None and r.squashes for r in rows)
 
-    def _neighbours(self, name: str) -> list[Sketch]:
+    def _neighbours(self, t: Tensor) -> list[Sketch]:
         """Sketches of the same tensor in nearby steps of an unrolled loop.
 
         A step's tensors are small, so that few samples do not reach their extremes; neighbouring
         steps of a sequence have much the same distribution.
         """
-        step = _STEP.search(name)
-        if step is None or self.statistics is None:
+        if t.step is None or self.statistics is None:
             return []
-        at = int(step[1])
-        names = (
-            f"{name[: step.start(1)]}{n}{name[step.end(1) :]}"
-            for n in range(at - _NEAR, at + _NEAR + 1)
-            if n != at
-        )
+        same, at = self._steps.get(t.step.tensor, {}), t.step.number
+        names = (same[n] for n in range(at - _NEAR, at + _NEAR + 1) if n != at and n in same)
         return [s for n in names if (s := self.statistics.get(n)) is not None]
 
     def _widen(self, t: Tensor, lo: float, hi: float) -> None:

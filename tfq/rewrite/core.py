@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from tfq.graph.effects import has_side_effects
-from tfq.graph.model import Graph, Model, Op, Tensor, options_type
+from tfq.graph.model import Graph, Model, Op, Step, Tensor, options_type
 
 M = TypeVar("M")
 
@@ -157,6 +157,7 @@ class View:
     def replace(self, old: Op, new: Iterable[Op]) -> None:
         """Puts `new` in the place of `old`; what only `old` needed disappears."""
         new = list(new)
+        self._note_step(old, new)
         at = self.graph.ops.index(old)
         self.graph.ops[at : at + 1] = new
         self._order = {}
@@ -166,6 +167,16 @@ class View:
             self._read(op)
             self._producers.update(dict.fromkeys(op.outputs, op))
         self._sweep(old.inputs)
+
+    def _note_step(self, old: Op, new: list[Op]) -> None:
+        """What is computed anew for an op of a step of an unrolled loop is of that step."""
+        step = next((t.step for t in old.outputs if t.step is not None), None)
+        if step is None:
+            return
+        for i, op in enumerate(new):
+            for k, t in enumerate(op.outputs):
+                if t.step is None and t not in self._producers:
+                    t.step = Step(f"{step.tensor}, part {i}.{k}", step.number)
 
     def bypass(self, op: Op, source: Tensor) -> None:
         """Removes `op`; its readers read `source` instead.

@@ -85,10 +85,22 @@ def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -
         grids = {**grids, **grids_between(model.main, grids)}
         trained = Trained({**grids, **find_weights(model.main, records, grids)})
         add_biases(model.main)
+    model, data, sha256 = written(model)
+    return Prepared(model, data, sha256, trained, applied, left, single)
+
+
+def written(model: Model) -> tuple[Model, bytes, str]:
+    """A model with distinct names as a file: the model read back, the file, and its SHA-256.
+
+    What is read back has the tensor order of the bytes that are run, and keeps what files do not
+    hold: which tensors are the same in other steps of an unrolled loop.
+    """
     data = model.to_bytes()
-    # Read back, so that the graph has exactly the tensor order of the bytes that are run.
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Prepared(Model.from_bytes(data), data, sha256, trained, applied, left, single)
+    again = Model.from_bytes(data)
+    steps = {t.name: t.step for t in model.main.tensors()}
+    for t in again.main.tensors():
+        t.step = steps.get(t.name)
+    return again, data, hashlib.sha256(data).hexdigest()
 
 
 def unique_names(graph: Graph) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfq.graph.model import Graph, Model, Op, Tensor, options_type
+from tfq.graph.model import Graph, Model, Op, Step, Tensor, options_type
 from tfq.unroll.loops import Unrolled
 from tfq.unroll.tidy import reshape, reverse_of_concatenation
 from tfq.unroll.trace import Names, UnrollError, int32
@@ -182,9 +182,10 @@ class _Unroller:
         inputs: list[Tensor | None],
         shape: tuple[int, ...],
         label: str,
+        step: int | None = None,
         **fields: Any,
     ) -> Tensor:
-        return self._emit_many(name, inputs, [shape], label, **fields)[0]
+        return self._emit_many(name, inputs, [shape], label, step, **fields)[0]
 
     def _emit_many(
         self,
@@ -192,14 +193,21 @@ class _Unroller:
         inputs: list[Tensor | None],
         shapes: Sequence[tuple[int, ...]],
         label: str,
+        step: int | None = None,
         **fields: Any,
     ) -> list[Tensor]:
+        full = f"{self._prefix}/{label}" if step is None else f"{self._prefix}/step_{step}/{label}"
         options = _options(name)
         for key, value in fields.items():
             setattr(options, key, value)
         outputs = [
-            Tensor(self._names.fresh(f"{self._prefix}/{label}"), shape, "float32")
-            for shape in shapes
+            Tensor(
+                self._names.fresh(full),
+                shape,
+                "float32",
+                step=None if step is None else Step(f"{self._prefix}: {label} {k}", step),
+            )
+            for k, shape in enumerate(shapes)
         ]
         self.ops.append(Op(name, inputs, outputs, options))
         return outputs
@@ -208,10 +216,10 @@ class _Unroller:
         data = np.ascontiguousarray(values, np.float32)
         return Tensor(self._names.fresh(f"{self._prefix}/{label}"), data.shape, "float32", data)
 
-    def _activated(self, x: Tensor, label: str) -> Tensor:
+    def _activated(self, x: Tensor, label: str, step: int) -> Tensor:
         if self._activation == _ACT.NONE:
             return x
-        return self._emit(_ACTIVATION_OPS[self._activation], [x], x.shape, label)
+        return self._emit(_ACTIVATION_OPS[self._activation], [x], x.shape, label, step)
 
     # --- the recurrence --------------------------------------------------------------------------
 
@@ -226,36 +234,34 @@ class _Unroller:
         c: Tensor | None = None
         for t, z in enumerate(reversed(steps) if self._reversed else steps):
             if hidden:
-                u = self._emit(
-                    "FULLY_CONNECTED", [hidden[-1], recurrent, None], z.shape, f"step_{t}/u"
-                )
-                z = self._emit("ADD", [z, u], z.shape, f"step_{t}/z")
+                u = self._emit("FULLY_CONNECTED", [hidden[-1], recurrent, None], z.shape, "u", t)
+                z = self._emit("ADD", [z, u], z.shape, "z", t)
             if w.gates == 1:
-                hidden.append(self._activated(z, f"step_{t}/h"))
+                hidden.append(self._activated(z, "h", t))
                 continue
             shape = (self._batch, w.units)
             gates = self._emit_many(
-                "SPLIT", [split_axis, z], [shape] * w.gates, f"step_{t}/gates", numSplits=w.gates
+                "SPLIT", [split_axis, z], [shape] * w.gates, "gates", t, numSplits=w.gates
             )
             f, g, o = (self._gate(gates[k - 3], k, t) for k in range(3))
             if one is None:
-                i = self._emit("LOGISTIC", [gates[0]], shape, f"step_{t}/i")
+                i = self._emit("LOGISTIC", [gates[0]], shape, "i", t)
             else:
-                i = self._emit("SUB", [one, f], shape, f"step_{t}/i")
-            new = self._emit("MUL", [i, g], shape, f"step_{t}/i_g")
+                i = self._emit("SUB", [one, f], shape, "i", t)
+            new = self._emit("MUL", [i, g], shape, "i_g", t)
             if c is not None:
-                kept = self._emit("MUL", [f, c], shape, f"step_{t}/f_c")
-                new = self._emit("ADD", [kept, new], shape, f"step_{t}/c")
+                kept = self._emit("MUL", [f, c], shape, "f_c", t)
+                new = self._emit("ADD", [kept, new], shape, "c", t)
             c = self._clipped(new, t)
-            squashed = self._activated(c, f"step_{t}/act_c")
-            hidden.append(self._emit("MUL", [o, squashed], shape, f"step_{t}/h"))
+            squashed = self._activated(c, "act_c", t)
+            hidden.append(self._emit("MUL", [o, squashed], shape, "h", t))
         self._gather(hidden)
         return self.ops
 
     def _gate(self, z: Tensor, k: int, t: int) -> Tensor:
         if k == 1:
-            return self._activated(z, f"step_{t}/g")
-        return self._emit("LOGISTIC", [z], z.shape, f"step_{t}/{'fgo'[k]}")
+            return self._activated(z, "g", t)
+        return self._emit("LOGISTIC", [z], z.shape, "fgo"[k], t)
 
     def _clipped(self, c: Tensor, t: int) -> Tensor:
         limit = float(self._op.options.cellClip or 0)
@@ -263,8 +269,8 @@ class _Unroller:
             return c
         high = self._constant(np.array([limit]), "clip_high")
         low = self._constant(np.array([-limit]), "clip_low")
-        c = self._emit("MINIMUM", [c, high], c.shape, f"step_{t}/c_below")
-        return self._emit("MAXIMUM", [c, low], c.shape, f"step_{t}/c_clipped")
+        c = self._emit("MINIMUM", [c, high], c.shape, "c_below", t)
+        return self._emit("MAXIMUM", [c, low], c.shape, "c_clipped", t)
 
     def _projected(self) -> list[Tensor]:
         """x_t W + b for every step, each [batch, gates * units]."""

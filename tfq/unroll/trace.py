@@ -23,7 +23,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfq.graph.effects import is_pure
-from tfq.graph.model import Graph, Model, Op, Tensor, options_type
+from tfq.graph.model import Graph, Model, Op, Step, Tensor, options_type
 from tfq.unroll.constants import evaluate
 
 
@@ -99,6 +99,9 @@ class Tracer:
         self._virtual: set[Tensor] = set()
         self._following = False
         self._depth = 0
+        # The loop whose body is being traced, and the step; loops are numbered.
+        self._at: Step | None = None
+        self._loops = 0
         self._made: dict[tuple[int, ...], list[Tensor]] = {}
         # Keeps what `_made` names by id alive.
         self._held: list[object] = []
@@ -126,7 +129,7 @@ class Tracer:
             self._made.clear()
             raise
         finally:
-            self._following = False
+            self._following, self._at = False, None
 
     def _enter(self, op: Op, inputs: list[Tensor | None], suffix: str) -> list[Tensor]:
         if op.options is None or not inputs:
@@ -143,8 +146,11 @@ class Tracer:
         cond = self._subgraph(op.options.condSubgraphIndex)
         body = self._subgraph(op.options.bodySubgraphIndex)
         state: list[Tensor] = [self._present(t, op) for t in inputs]
-        step = 0
+        step, outer = 0, self._at
+        self._loops += 1
+        loop = f"loop {self._loops}"
         while True:
+            self._at = None
             verdict = next(iter(self.inline(cond, state, f"{suffix}/cond_{step}")), None)
             if verdict is None or verdict.data is None:
                 raise UnrollError(
@@ -153,6 +159,7 @@ class Tracer:
                     else f"whether it goes on after step {step} depends on the input"
                 )
             if not bool(np.all(verdict.values())):
+                self._at = outer
                 return state
             if step == self._max_steps:
                 raise UnrollError(
@@ -160,6 +167,7 @@ class Tracer:
                     "shorter sequence, or keep it float with --allow_float=WHILE"
                 )
             before = [(t.dtype, len(t.shape)) for t in state]
+            self._at = Step(loop, step)
             state = self.inline(body, state, f"{suffix}/step_{step}")
             if [(t.dtype, len(t.shape)) for t in state] != before:
                 raise UnrollError("its body changes the type of a loop variable")
@@ -218,7 +226,12 @@ class Tracer:
         return outputs
 
     def _fresh(self, t: Tensor, suffix: str) -> Tensor:
-        return dataclasses.replace(t, name=self._names.fresh(t.name + suffix), data=None)
+        name = self._names.fresh(t.name + suffix)
+        return dataclasses.replace(t, name=name, data=None, step=self._step_of(t))
+
+    def _step_of(self, t: Tensor) -> Step | None:
+        """Where what stands for tensor `t` of the graph that is traced comes from."""
+        return None if self._at is None else Step(f"{self._at.tensor}: {t.name}", self._at.number)
 
     # --- recording -------------------------------------------------------------------------------
 
@@ -334,7 +347,8 @@ class Tracer:
         if all(p.tensor.is_const for p in kept):
             value = np.concatenate([p.tensor.values()[p.start : p.stop] for p in kept])
             return Tensor(self._names.fresh(out.name + suffix), shape, out.dtype, value)
-        view = Tensor(self._names.fresh(out.name + suffix), shape, out.dtype)
+        name = self._names.fresh(out.name + suffix)
+        view = Tensor(name, shape, out.dtype, step=self._step_of(out))
         self._views[view] = kept
         self._virtual.add(view)
         return view
@@ -431,11 +445,11 @@ class Tracer:
             value = piece.tensor.values()[piece.start : piece.stop].reshape(shape)
             return Tensor(name, shape, piece.tensor.dtype, value)
         if piece.is_whole:
-            return self._reshaped(piece.tensor, shape, name)
+            return self._reshaped(piece.tensor, shape, name, self._step_of(op.outputs[0]))
         # Kept as a GATHER of a constant row, which tidying makes part of one UNPACK.
         options = options_type("GatherOptions")()
         options.axis = 0
-        out = Tensor(name, shape, source.dtype)
+        out = Tensor(name, shape, source.dtype, step=self._step_of(op.outputs[0]))
         index = int32(np.reshape(piece.start, shape[: len(shape) - len(source.shape) + 1]), name)
         index.name = self._names.fresh(name + "/row")
         self._append(Op("GATHER", [piece.tensor, index], [out], options))
@@ -450,13 +464,13 @@ class Tracer:
         origin = maker.input(0)
         return origin if origin.shape == out.shape and has_static_shape(origin) else None
 
-    def _reshaped(self, t: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+    def _reshaped(self, t: Tensor, shape: tuple[int, ...], name: str, step: Step | None) -> Tensor:
         if t.shape == shape:
             return t
         maker = self._producer.get(t)
         if maker is not None and maker.name == "RESHAPE" and maker.input(0).shape == shape:
             return maker.input(0)
-        out = Tensor(name, shape, t.dtype)
+        out = Tensor(name, shape, t.dtype, step=step)
         options = options_type("ReshapeOptions")()
         options.newShape = list(shape)
         self._append(Op("RESHAPE", [t, int32(shape, name + "/shape")], [out], options))

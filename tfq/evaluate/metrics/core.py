@@ -43,7 +43,6 @@ class Metric(abc.ABC):
     unit: "%" (0 to 100), "dB" or "".
     better: "higher" or "lower".
     needs_labels: it compares with labels.
-    needs_reference: it compares with the reference model's outputs for the same samples.
     hits: its values are 0 or 100, a miss or a hit: McNemar's test applies.
     raw: it takes outputs as models give them, not as the task reads them (`Task.read`).
     kept_as: what it keeps is kept under this name, once for all metrics with the same; "": its own.
@@ -55,7 +54,6 @@ class Metric(abc.ABC):
     unit: str
     better: Better
     needs_labels: bool = True
-    needs_reference: bool = False
     hits: bool = False
     raw: bool = False
     kept_as: str = ""
@@ -70,7 +68,7 @@ class Metric(abc.ABC):
         Args:
           outputs: the model's, as `Task.read` returns them.
           labels: as `Task.check` returns them, or None.
-          reference: the reference model's outputs, for a metric with `needs_reference`.
+          reference: the reference model's outputs for the same samples.
 
         Returns:
           Arrays [n, ...], to be concatenated over the blocks in the order of the samples.

@@ -126,7 +126,6 @@ class Embedding(Task):
             unit="",
             better="higher",
             needs_labels=False,
-            needs_reference=True,
             bounds=(-1, 1),
             function=cosine,
         )

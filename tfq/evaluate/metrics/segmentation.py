@@ -146,7 +146,6 @@ class PixelMetric(Metric):
     kept_as: str = "pixels"
     unit: str = "%"
     better: Better = "higher"
-    needs_reference: bool = True
     bounds: tuple[float, float] = (0, 100)
     counts: tuple[str, ...] = ("hits", "labelled", "answered")
     function: Callable[[Totals], float]
