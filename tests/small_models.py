@@ -134,6 +134,24 @@ class Net:
             fusedActivationFunction=act,
         )
 
+    def upsample(self, x: Tensor, channels: int = 2, *, size: int = 3, out: str = "") -> Tensor:
+        """A transposed convolution of stride 2, without a bias."""
+        n, h, w, c = x.shape
+        shape = (n, 2 * h, 2 * w, channels)
+        return self.op(
+            "TRANSPOSE_CONV",
+            self.const(shape, "int32"),
+            self.const(self.rng.normal(0, 1, (channels, size, size, c))),
+            x,
+            shape=shape,
+            dtype=x.dtype,
+            out=out,
+            options=options_type("TransposeConvOptions")(),
+            padding=schema.Padding.SAME,
+            strideH=2,
+            strideW=2,
+        )
+
     def dense(
         self,
         x: Tensor,

@@ -8,8 +8,9 @@ from small_models import ACT, Net, cnn, config_of, draw, plan_of
 
 from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import options_type
+from tfq.quantize.emit import emit
 from tfq.runtime import Runner
-from tfq.walk import correct_biases, obstacle_to_walk, solve_biases, with_biases
+from tfq.walk import correct_biases, obstacle_to_walk, solve_biases
 from tfq.walk.bias import bisect, sureness
 
 
@@ -19,11 +20,19 @@ def setup(source, count=24, scheme="int8", **options):
     return planned, planned.emit(), samples
 
 
+def with_biases(planned, emitted, biases):
+    """The model with some biases in place of those it has."""
+    held = {n: b.values() for n, b in emitted.biases.items()}
+    plan = dataclasses.replace(planned.plan, biases=held | dict(biases))
+    return emit(planned.prepared.model, plan)
+
+
 def planted(planned, emitted, name, steps):
     """The model with a bias moved by so many steps of the output, channel by channel."""
     bias, out = emitted.biases[name], planned.grid(name)
     shift = np.rint(np.array(steps) * out.scale[0] / bias.quant.scale)
-    return with_biases(emitted, {name: bias.values() + shift.astype(bias.values().dtype)})
+    moved = bias.values() + shift.astype(bias.values().dtype)
+    return with_biases(planned, emitted, {name: moved})
 
 
 def mean_error(planned, emitted, samples, name):
@@ -55,7 +64,7 @@ def test_planted_shifts_are_taken_back(scheme, act):
     assert list(found.biases) == ["a", "y"]
     assert found.declined == {}
     assert found.biases["y"].dtype == emitted.biases["y"].values().dtype
-    fixed = with_biases(bad, found.biases)
+    fixed = with_biases(planned, bad, found.biases)
     np.testing.assert_allclose(mean_error(planned, fixed, samples, "y"), 0, atol=0.2 * unit)
 
 
@@ -68,10 +77,10 @@ def test_given_models_stay_as_they_are_and_prefixes_apply():
     assert planned.prepared.model.to_bytes() == float_bytes
     order = [op.outputs[0].name for op in planned.graph.ops]
     assert sorted(found.biases, key=order.index) == list(found.biases)
-    first = with_biases(bad, {"conv": found.biases["conv"]})
+    first = with_biases(planned, bad, {"conv": found.biases["conv"]})
     assert first.model.main.ops[0].inputs[2] is first.biases["conv"]
     np.testing.assert_array_equal(first.biases["conv"].values(), found.biases["conv"])
-    assert first.biases["point"] is bad.biases["point"]
+    np.testing.assert_array_equal(first.biases["point"].values(), bad.biases["point"].values())
     # Each layer is solved behind those before it: of the first alone it is the same.
     alone = correct_biases(planned.prepared.model, bad, samples, layers=["conv"])
     assert list(alone.biases) == ["conv"]
@@ -106,8 +115,22 @@ def test_layers_without_a_bias_get_one_and_shared_weights_one_each():
     found = correct_biases(planned.prepared.model, bad, samples)
     a = found.biases["a"] * emitted.biases["a"].quant.scale / planned.grid("a").scale[0]
     assert np.median(np.abs(a)) < 0.5
-    fixed = with_biases(bad, found.biases)
+    fixed = with_biases(planned, bad, found.biases)
     assert np.abs(mean_error(planned, fixed, samples, "b")).max() < 0.5
+
+
+@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
+def test_a_transposed_convolution_behind_a_depthwise_one(granularity):
+    net = Net(4)
+    a = net.depthwise(net.input(1, 6, 6, 3, name="x"), act=ACT.RELU6, out="a")
+    y = net.upsample(a, out="y")
+    planned, emitted, samples = setup(net.bytes(y), granularity=granularity)
+    bad = planted(planned, emitted, "a", [8, 0, -8])
+    bad = planted(planned, bad, "y", [9, -20])
+    found = correct_biases(planned.prepared.model, bad, samples)
+    assert set(found.biases) == {"a", "y"}
+    fixed = with_biases(planned, bad, found.biases)
+    np.testing.assert_allclose(mean_error(planned, fixed, samples, "y"), 0, atol=0.2)
 
 
 def test_one_sample_or_an_obstacle_corrects_nothing():
@@ -169,7 +192,7 @@ def test_biases_stay_far_from_the_ends_of_their_type():
     planned, emitted, samples = setup(two_layers())
     large = emitted.biases["y"].values().copy()
     large[1] = 2**30 + 5
-    bad = with_biases(emitted, {"y": large})
+    bad = with_biases(planned, emitted, {"y": large})
     found = correct_biases(planned.prepared.model, bad, samples)
     assert found.biases.get("y", large)[1] == large[1]
 
@@ -179,7 +202,7 @@ def test_correction_helps_samples_it_did_not_see():
     samples = draw(planned.prepared.bytes, 80, seed=9)
     seen, unseen = samples[:40], samples[40:]
     found = correct_biases(planned.prepared.model, emitted, seen)
-    fixed = with_biases(emitted, found.biases)
+    fixed = with_biases(planned, emitted, found.biases)
     exact = Runner(planned.prepared.bytes)
 
     def error(model):

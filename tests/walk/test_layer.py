@@ -7,7 +7,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from small_models import ACT, Net, config_of, draw, plan_of
 
-from tfq.graph.model import Quant, options_type
+from tfq.graph.model import Quant
 from tfq.runtime import Runner
 from tfq.walk import Walk
 
@@ -109,19 +109,7 @@ def test_accumulators_are_the_sums(case, options):
 
 def test_a_transposed_convolution():
     net = Net(4)
-    x = net.input(1, 4, 4, 3, name="x")
-    options = options_type("TransposeConvOptions")()
-    options.padding, options.strideH, options.strideW = schema.Padding.SAME, 2, 2
-    y = net.op(
-        "TRANSPOSE_CONV",
-        net.const([1, 8, 8, 2], "int32"),
-        net.const(net.rng.normal(size=(2, 2, 2, 3))),
-        x,
-        shape=(1, 8, 8, 2),
-        dtype="float32",
-        options=options,
-        out="y",
-    )
+    y = net.upsample(net.input(1, 4, 4, 3, name="x"), size=2, out="y")
     walk, *_ = layers_of(net.bytes(y))
     with walk:
         layer = next(walk)

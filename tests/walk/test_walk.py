@@ -269,6 +269,10 @@ def test_what_cannot_be_walked_says_so_before_it_starts():
     handle = Tensor("h", (), "resource")
     stored = Model([Graph("main", [Op("VAR_HANDLE", [], [handle])], [], [])])
     assert "'h' is of type resource" in obstacle_to_walk(stored)
+    words = Tensor("words", (2,), "string")
+    assert "'words' is of type string" in obstacle_to_walk(
+        Model([Graph("m", [], [words], [words])])
+    )
     _, emitted, samples = quantized(cnn())
     with pytest.raises(ModelError, match="cannot be walked layer by layer: RANDOM_UNIFORM at 'r'"):
         Walk(dataclasses.replace(emitted, model=drawn), samples)

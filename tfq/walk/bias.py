@@ -73,7 +73,7 @@ def correct_biases(
     memory: int = MEMORY,
     progress: Callable[[int, int], None] | None = None,
 ) -> BiasCorrection:
-    """Solves the biases of an emitted model; `with_biases` applies all or some of them.
+    """Solves the biases of an emitted model; a plan takes all or some of them.
 
     Args:
       float_model: the prepared float model.
@@ -131,27 +131,6 @@ def solve_biases(
             yield layer.name, bias, reason
 
 
-def with_biases(emitted: Emitted, biases: Mapping[str, np.ndarray]) -> Emitted:
-    """The emitted model with other biases.
-
-    Args:
-      emitted: it is not changed; all other tensors are shared.
-      biases: name of a layer's output in the float model -> integer bias.
-    """
-    new = {
-        name: dataclasses.replace(emitted.biases[name], data=bias) for name, bias in biases.items()
-    }
-    by_tensor = {emitted.biases[name]: tensor for name, tensor in new.items()}
-    main = emitted.model.main
-    ops = [
-        dataclasses.replace(op, inputs=[t if t is None else by_tensor.get(t, t) for t in op.inputs])
-        for op in main.ops
-    ]
-    graphs = [dataclasses.replace(main, ops=ops), *emitted.model.graphs[1:]]
-    model = dataclasses.replace(emitted.model, graphs=graphs)
-    return dataclasses.replace(emitted, model=model, biases={**emitted.biases, **new})
-
-
 def corrected_bias(layer: Layer) -> tuple[np.ndarray | None, str]:
     """The integer bias of one layer, or None where it stays, and why where it could not be told."""
     bias, target = layer.bias, layer.target
@@ -174,7 +153,7 @@ def corrected_bias(layer: Layer) -> tuple[np.ndarray | None, str]:
     shifts = np.where(inside, wanted - outputs, off)
     new = old + (new - old) * sureness(shifts)
     new = np.where(np.isfinite(new), new, old)
-    result = _in_bounds(bias.values(), np.rint(new / layer.ratio), _most(layer))
+    result = _in_bounds(bias.values(), np.rint(new / layer.ratio), largest_bias(layer))
     return (result, "") if (result != bias.values()).any() else (None, "")
 
 
@@ -241,7 +220,7 @@ def sureness(shifts: np.ndarray) -> np.ndarray:
     return np.where(mean == 0, 0.0, np.maximum(factor, 0.0))
 
 
-def _most(layer: Layer) -> int:
+def largest_bias(layer: Layer) -> int:
     """How large a bias may become."""
     return _MOST if layer.weights.dtype == "int8" else _MOST_NARROW
 

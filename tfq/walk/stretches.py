@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 
 from tfq.graph.model import Graph, Model, Op, Tensor
+from tfq.graph.optable import effects
 from tfq.runtime import Runner
 from tfq.walk.obstacles import multiplications
 from tfq.walk.store import Boundary
@@ -35,7 +36,7 @@ class Kernels:
     ):
         graph = Graph("stretch", list(ops), list(reads), list(writes))
         # Ops call graphs by number, so these stay where they are.
-        called = model.graphs[1:] if any(_calls(op) for op in ops) else []
+        called = model.graphs[1:] if any(effects(op.name).calls for op in ops) else []
         self._bytes = Model([graph, *called]).to_bytes()
         self._reads = list(reads)
         self._stateful = any(t is not None and t.is_variable for op in ops for t in op.inputs)
@@ -53,10 +54,6 @@ class Kernels:
         if self._stateful:
             self._runner.reset_state()
         return self._runner.run_in_order(values)
-
-
-def _calls(op: Op) -> bool:
-    return op.options is not None and any("ubgraph" in name for name in vars(op.options))
 
 
 class GraphWalk:
