@@ -13,7 +13,17 @@ from hypothesis.extra import numpy as hnp
 
 from tfq.errors import TfqError, UsageError
 from tfq.graph.numerics import FLOAT, Grid
-from tfq.plan.plan import KEEP_FLOAT, MODES, OpPlan, Plan, TensorPlan, check_replay
+from tfq.plan.plan import (
+    ACTIVATIONS,
+    KEEP_FLOAT,
+    MODES,
+    ROUNDINGS,
+    TABLES,
+    OpPlan,
+    Plan,
+    TensorPlan,
+    check_replay,
+)
 
 NAMES = st.text(string.ascii_letters + string.digits + '/_:;"\\ é日', min_size=1, max_size=12)
 SCALES = st.floats(2.0**-40, 2.0**40, width=32)
@@ -37,7 +47,16 @@ OPS = st.builds(
     edges=st.dictionaries(st.integers(0, 5), grids(), max_size=3),
     root=st.none() | NAMES,
     reason=st.text(max_size=10),
-    terms=st.integers(1, 512),
+    rounding=st.dictionaries(st.integers(0, 5), st.sampled_from(ROUNDINGS), max_size=2),
+    narrow=st.booleans(),
+    bias=st.booleans(),
+    cast=st.sampled_from([None, "int32"]),
+    clamp=st.none() | st.tuples(st.integers(-(2**15), 0), st.integers(0, 2**15)),
+    kernel=st.sampled_from([None, "RELU"]),
+    activation=st.sampled_from([None, *ACTIVATIONS]),
+    hybrid=st.booleans(),
+    table=st.sampled_from(TABLES),
+    snap=st.booleans(),
 )
 DTYPES = st.sampled_from(["int8", "int16", "int32", "int64"])
 ARRAYS = DTYPES.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, min_side=0)))
@@ -49,6 +68,7 @@ PLANS = st.builds(
     ops=st.dictionaries(NAMES, OPS, max_size=4),
     inputs=st.dictionaries(NAMES, grids(), max_size=2),
     outputs=st.dictionaries(NAMES, grids(), max_size=2),
+    detours=st.dictionaries(NAMES, grids(), max_size=2),
     equalization=st.dictionaries(NAMES, st.lists(SCALES, max_size=4).map(tuple), max_size=2),
     biases=st.dictionaries(NAMES, ARRAYS, max_size=2),
     weights=st.dictionaries(NAMES, ARRAYS, max_size=2),
@@ -168,7 +188,16 @@ def put(value, *path):
         *(put(v, "tensors", "t", "bits") for v in (4.0, True, "4", [4])),
         *(put(v, "tensors", "t", "reason") for v in (None, 3, ["x"])),
         *(put(v, "ops", "t", key) for v in (3, ["x"]) for key in ("op", "root", "reason")),
-        *(put(v, "ops", "t", "terms") for v in (1.5, True, "2")),
+        *(
+            put(v, "ops", "t", "rounding")
+            for v in ({"1": "sideways"}, {"a": "up"}, ["up"], {"1": 3})
+        ),
+        *(put(v, "ops", "t", "clamp") for v in ([1], [2, 1], [0.5, 1], [True, 1], 3, [0, 2**40])),
+        *(put(3, "ops", "t", k) for k in ("narrow", "bias", "hybrid", "snap", "cast", "kernel")),
+        *(put("x", "ops", "t", k) for k in ("narrow", "bias", "cast", "activation", "table")),
+        put(["int32"], "ops", "t", "cast"),
+        put([], "ops", "t", "table"),
+        put({"y": {"dtype": 3}}, "detours"),
         *(put(v, "equalization") for v in ({"t": [0.0]}, {"t": [True]}, {"t": [[1.0]]}, [1.0])),
         put(3, "model_sha256"),
         *(put(v, "config", "split_output") for v in (True, 3, "y", [3], {"y": 1})),

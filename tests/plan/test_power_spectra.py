@@ -8,7 +8,7 @@ from tfq.convert import convert_model
 from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model
 from tfq.graph.numerics import Grid, dequantize
-from tfq.plan.plan import INTEGER, LOOKUP
+from tfq.plan.plan import INTEGER, LOOKUP, POWER
 from tfq.plan.power_spectra import REASON, find_powers, largest_square_root
 from tfq.quantize.table import row_values
 from tfq.runtime import Runner
@@ -33,7 +33,8 @@ def test_the_power_is_found_and_what_feeds_it_is_wide():
     net = Net()
     planned = plan_of(net.bytes(spectrum(net)))
     ops, tensors = planned.plan.ops, planned.plan.tensors
-    assert (ops["square"].mode, ops["square"].terms) == (INTEGER, 2)
+    assert (ops["square"].mode, ops["square"].cast) == (INTEGER, "int32")
+    assert ops["square"].clamp == (-largest_square_root(2), largest_square_root(2))
     assert ops["power"].reason == REASON
     assert ops["log"].mode == LOOKUP
     assert tensors["power"].grid.dtype == "int32"
@@ -53,7 +54,7 @@ def test_a_power_that_others_read_is_left_alone():
 
 
 def test_rows_of_a_power_grow_with_it():
-    rows = row_values(Grid("int32", (1.0,), (0,)), positive=True)
+    rows = row_values(Grid("int32", (1.0,), (0,)), POWER)
     assert rows.size == 3 * 2**15
     np.testing.assert_array_equal(rows[:5], [0, 1, 2, 3, 4])
     for p in (2**15, 2**20 + 77, 2**23 - 1, 2**23, 2**31 - 1):

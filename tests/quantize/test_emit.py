@@ -12,7 +12,7 @@ from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Signature
 from tfq.graph.numerics import Grid, quantize
-from tfq.graph.optable import op_version
+from tfq.graph.optable import op_version, spec
 from tfq.plan.plan import INTEGER, LOOKUP, OpPlan, TensorPlan
 from tfq.plan.scheme import LayerRule
 from tfq.quantize.emit import emit
@@ -27,6 +27,11 @@ def emitted(source, config=None, samples=None):
 
 def ops(model):
     return [op.name for op in model.main.ops]
+
+
+def floors():
+    net = Net()
+    return net.bytes(net.op("FLOOR", net.input(1, 4, name="x"), out="y"))
 
 
 def op_of(model, name):
@@ -424,13 +429,39 @@ def test_biases_of_the_plan_take_the_place_of_the_float_ones(scheme):
     assert found.values().dtype == bias["conv"].dtype
 
 
-def test_a_bias_that_was_made_up_is_taken_from_the_plan():
+def without_bias():
     net = Net()
     w = net.const(net.rng.normal(0, 1, (3, 4)))
-    y = net.op("FULLY_CONNECTED", net.input(1, 4), w, None, shape=(1, 3), out="y")
+    return net.op("FULLY_CONNECTED", net.input(1, 4, name="x"), w, None, shape=(1, 3), out="y"), net
+
+
+def test_a_bias_that_was_made_up_is_there_to_be_corrected_and_gone_if_it_was_not():
+    y, net = without_bias()
     planned = plan_of(net.bytes(y))
-    model = emit_given(planned, biases={"y": np.array([5, 6, 7], np.int32)})
-    np.testing.assert_array_equal(op_of(model, "y").input(2).values(), [5, 6, 7])
+    model, plan = planned.prepared.model, planned.plan
+    final, spare = emit(model, plan), emit(model, plan, spare_biases=True)
+    assert (list(final.biases), list(spare.biases)) == ([], ["y"])
+    assert op_of(final.model, "y").inputs[2] is None
+    assert not spare.biases["y"].values().any()
+    runs = [Runner(m.model.to_bytes()) for m in (final, spare)]
+    feed = InputQuantizer(final.model)
+    for s in draw(model, 5):
+        np.testing.assert_array_equal(*(r.run(feed(s))["y"] for r in runs))
+    for values in ([5, 6, 7], [0, 0, 0]):
+        corrected = given(planned, biases={"y": np.array(values, np.int32)})
+        for spare_biases in (False, True):
+            found = emit(model, corrected, spare_biases=spare_biases)
+            np.testing.assert_array_equal(found.biases["y"].values(), values)
+            np.testing.assert_array_equal(op_of(found.model, "y").input(2).values(), values)
+
+
+def test_zeros_stay_where_the_kernel_needs_a_bias():
+    net = Net()
+    y = net.conv(net.input(1, 5, 5, 2, name="x"), 3, bias=np.zeros(3), out="y")
+    planned = plan_of(net.bytes(y))
+    assert spec("CONV_2D").needs_bias
+    assert planned.plan.ops["y"].bias
+    assert list(planned.emit().biases) == ["y"]
 
 
 @pytest.mark.parametrize(
@@ -516,3 +547,84 @@ def test_a_plan_that_asks_for_a_kernel_that_is_not_there_is_one_error():
     ops = {**planned.plan.ops, "y": OpPlan(y.op, INTEGER)}
     with pytest.raises(UsageError, match=r"computes ELU at 'y' in int16: no int16 kernel"):
         emit(planned.prepared.model, dataclasses.replace(planned.plan, ops=ops))
+
+
+# --- what a plan decides beside grids -------------------------------------------------------------
+
+
+def edited(planned, name, **fields):
+    entry = dataclasses.replace(planned.plan.ops[name], **fields)
+    return dataclasses.replace(planned.plan, ops={**planned.plan.ops, name: entry})
+
+
+def compared(scale=1.0):
+    net = Net()
+    x = net.input(1, 8, name="x")
+    x2 = net.op("MUL", x, scale) if scale != 1.0 else x
+    return net.bytes(net.op("GREATER", net.op("ADD", x2, x2), 0.3 * scale, dtype="bool", out="y"))
+
+
+def test_thresholds_are_rounded_as_the_plan_says():
+    planned = plan_of(compared())
+    assert planned.plan.ops["y"].rounding == {1: "down"}
+    found = set()
+    for how in ({1: "down"}, {1: "up"}):
+        model = emit(planned.prepared.model, edited(planned, "y", rounding=how)).model
+        found.add(int(op_of(model, "y").input(1).values()))
+    assert max(found) - min(found) == 1
+
+
+def test_sides_of_a_comparison_are_cast_where_the_plan_says():
+    near, far = plan_of(compared()), plan_of(compared(1e-8))
+    assert (near.plan.ops["y"].cast, far.plan.ops["y"].cast) == (None, "int32")
+    assert "CAST" in ops(far.emit().model)
+    plan = edited(near, "y", cast="int32")
+    model = emit(near.prepared.model, plan).model
+    assert {t.dtype for t in op_of(model, "y").inputs} == {"int32"}
+    samples = draw(near.prepared.model, 5)
+    for s in samples:
+        fed = InputQuantizer(model)(s)
+        want, got = Runner(near.emit().model.to_bytes()).run(fed), Runner(model.to_bytes()).run(fed)
+        np.testing.assert_array_equal(got["y"], want["y"])
+
+
+def test_weights_may_use_the_lowest_integer_where_the_plan_says():
+    planned = plan_of(cnn())
+    assert planned.plan.ops["conv"].narrow
+    values = np.full(planned.op("conv").input(1).shape, -128, np.int8)
+    plan = dataclasses.replace(edited(planned, "conv", narrow=False), weights={"conv": values})
+    model = emit(planned.prepared.model, plan).model
+    np.testing.assert_array_equal(op_of(model, "conv").input(1).values(), values)
+
+
+def test_an_output_takes_the_detour_of_the_plan():
+    config = config_of("int16x8", output_type="uint8")
+    planned = plan_of(cnn(), config=config)
+    (grid,) = planned.plan.detours.values()
+    boundary = planned.plan.outputs["probabilities"]
+    assert (grid.dtype, grid.scale) == ("int8", boundary.scale)
+    model = planned.emit().model
+    assert [op.outputs[0].dtype for op in model.main.ops[-2:]] == ["int8", "uint8"]
+    assert plan_of(cnn()).plan.detours == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "fields", "message"),
+    [
+        (cnn(), "conv", {"bias": False}, "has no bias, but the model's is not zero"),
+        (cnn(), "point", {"activation": "RELU"}, "activation=RELU, where its grid asks for"),
+        (
+            cnn(),
+            "residual",
+            {"kernel": "QUANTIZE"},
+            "kernel=QUANTIZE, activation=None, where",
+        ),
+        (floors(), "y", {"table": "half"}, "has rows for int16 around zero, but reads int8"),
+        (floors(), "y", {"table": "power"}, "has rows for int32, but reads int8"),
+    ],
+    ids=lambda v: str(v) if not isinstance(v, bytes) else "",
+)
+def test_a_plan_that_contradicts_itself_is_one_clear_error(source, name, fields, message):
+    planned = plan_of(source)
+    with pytest.raises(UsageError, match=message):
+        emit(planned.prepared.model, edited(planned, name, **fields))

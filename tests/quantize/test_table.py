@@ -9,7 +9,8 @@ from small_models import Net, config_of, distance, draw, plan_of
 from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, activation_grid, asymmetric_grid
-from tfq.quantize.table import chain_values, lookup_ops, make_table, row_values
+from tfq.plan.plan import HALF, POWER, WHOLE
+from tfq.quantize.table import chain_values, lookup_ops, make_table, misfit, row_values
 from tfq.runtime import Runner
 
 
@@ -176,13 +177,17 @@ def test_int16_values_that_cannot_be_negative_have_half_a_table():
 
 def test_half_a_table_starts_at_zero():
     grid = Grid("int16", (1.0,), (0,))
-    np.testing.assert_array_equal(row_values(grid, True), np.arange(32768))
-    assert row_values(grid, False)[0] == -32768
-    assert row_values(Grid("int8", (1.0,), (0,)), True)[0] == -128
+    np.testing.assert_array_equal(row_values(grid, HALF), np.arange(32768))
+    assert row_values(grid, WHOLE)[0] == -32768
+    assert not misfit(grid, HALF)
+    assert misfit(Grid("int16", (1.0,), (1,)), HALF)
+    assert misfit(Grid("int8", (1.0,), (0,)), HALF)
+    assert misfit(grid, POWER)
+    assert misfit(Grid("int32", (1.0,), (0,)), WHOLE)
 
 
 def test_a_power_table_has_a_row_for_small_and_a_step_of_256_for_large():
-    rows = row_values(Grid("int32", (1.0,), (0,)), True)
+    rows = row_values(Grid("int32", (1.0,), (0,)), POWER)
     assert rows.shape == (3 * 2**15,)
     np.testing.assert_array_equal(rows[: 2**15], np.arange(2**15))
     # The row of x >= 2^15 stands for the middle of the values that share it.
@@ -270,8 +275,8 @@ def test_what_a_mask_multiplies_is_a_whole_number(dtype):
     root = net.input(1, 4)
     net.op("MUL", net.op("SUB", 1.0, root), -1e9)
     grid = activation_grid(0.0, 1.25, dtype)
-    table = make_table(root, net.ops, grid, activation_grid(-30.0, 0.0, dtype))
-    real = (row_values(grid, False) - grid.zero_point[0]) * grid.scale[0]
+    table = make_table(root, net.ops, grid, activation_grid(-30.0, 0.0, dtype), snap=True)
+    real = (row_values(grid) - grid.zero_point[0]) * grid.scale[0]
     out = activation_grid(-30.0, 0.0, dtype)
     at = {v: int(table[np.argmin(abs(real - v))]) for v in (0.0, 1.0)}
     assert at[1.0] == out.zero_point[0]

@@ -33,6 +33,7 @@ def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
     places = [
         *(("inputs", n, g) for n, g in loaded.inputs.items()),
         *(("outputs", n, g) for n, g in loaded.outputs.items()),
+        *(("detours", n, g) for n, g in loaded.detours.items()),
         *(("tensors", n, t.grid) for n, t in loaded.tensors.items()),
         *(("ops", f"{n}, input {i}", g) for n, o in loaded.ops.items() for i, g in o.edges.items()),
     ]

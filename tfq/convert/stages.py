@@ -246,7 +246,7 @@ class Run:
         start = time.perf_counter()
         self.progress("Emitting", 0, None)
         try:
-            emitted = emit(prepared.model, plan)
+            emitted = emit(prepared.model, plan, spare_biases=True)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
             if not replayed or isinstance(e, TfqError):
                 raise

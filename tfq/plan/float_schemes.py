@@ -33,7 +33,9 @@ def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
         elif scheme.weights == "int8":
             edges, why = _stored_weight_edges(op, config)
             reason = f"{reason}; {why}" if why else reason
-        ops[name] = OpPlan(op.label, KEEP_FLOAT, edges, reason=reason)
+        hybrid = scheme.compute == "dynamic" and bool(edges)
+        narrow = op.name not in OPERAND_WEIGHTS or not edges or scheme.weights == "float16"
+        ops[name] = OpPlan(op.label, KEEP_FLOAT, edges, reason=reason, narrow=narrow, hybrid=hybrid)
     return Plan(
         model_sha256,
         config.as_dict(),

@@ -9,6 +9,7 @@ intermediate result.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import op_names, spec
@@ -157,3 +158,19 @@ def is_mask(op: Op) -> bool:
 def _has_kernel(op: Op, activations: str) -> bool:
     s = spec(op.name)
     return s is not None and not obstacle(op, activations) and s.lsb.get(activations, 1) <= _COARSE
+
+
+def never_negative(t: Tensor, producers: Mapping[Tensor, Op]) -> bool:
+    """Whether `t` is a mean or sum of squares, whatever the samples were."""
+    for _ in range(4):
+        op = producers.get(t)
+        if op is None:
+            return False
+        if op.name in ("SQUARED_DIFFERENCE", "ABS", "RELU"):
+            return True
+        if op.name == "MUL":
+            return op.inputs[0] is op.inputs[1]
+        if op.name not in ("MEAN", "SUM", "RESHAPE", "AVERAGE_POOL_2D"):
+            return False
+        t = op.input(0)
+    return False

@@ -39,6 +39,18 @@ PLAIN = "plain"  # as it is: shapes, indices, booleans
 KEEP_FLOAT = "float"  # by its float kernel
 MODES = (INTEGER, LOOKUP, INSIDE, PLAIN, KEEP_FLOAT)
 
+# Which integers of its argument a table has rows for.
+WHOLE = "whole"  # all
+HALF = "half"  # those from zero on, of 16 bits
+POWER = "power"  # those of 32 bits, from zero on, the large ones together
+TABLES = (WHOLE, HALF, POWER)
+
+# How a constant may be rounded, beside to the nearest.
+ROUNDINGS = ("down", "up")
+
+# Fused activations that may stand for others.
+ACTIVATIONS = ("NONE", "RELU")
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorPlan:
@@ -59,7 +71,19 @@ class OpPlan:
         differs from the grid on which the input is produced.
       root: for LOOKUP, the tensor that the table is a function of.
       reason: why, when it is not the ordinary integer kernel.
-      terms: for x * x in int32, how many such products are summed: what bounds |x|.
+      rounding: input index -> how that constant is rounded, "down" or "up", where not to the
+        nearest: thresholds.
+      narrow: constant weights leave out the lowest integer of their type.
+      bias: False where the bias is all zero and the kernel does without: it is not emitted, unless
+        the plan gives integers for it.
+      cast: the type that the quantized inputs are cast to first: "int32" or None.
+      clamp: (lowest, highest) integer to keep those within then: what bounds |x| in sums of x * x.
+      kernel: name of the op that is emitted in its place: clamps out of the grid's reach.
+      activation: fused activation in the place of its own, one of ACTIVATIONS: the same.
+      hybrid: for KEEP_FLOAT, that the kernel reads integer weights itself; otherwise a DEQUANTIZE
+        does.
+      table: for LOOKUP, one of TABLES.
+      snap: for LOOKUP, that an argument within half a step of a whole number stands for it.
     """
 
     op: str
@@ -67,7 +91,16 @@ class OpPlan:
     edges: Mapping[int, Grid] = dataclasses.field(default_factory=dict)
     root: str | None = None
     reason: str = ""
-    terms: int = 1
+    rounding: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    narrow: bool = True
+    bias: bool = True
+    cast: str | None = None
+    clamp: tuple[int, int] | None = None
+    kernel: str | None = None
+    activation: str | None = None
+    hybrid: bool = False
+    table: str = WHOLE
+    snap: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,6 +115,8 @@ class Plan:
       inputs, outputs: grid at the model's boundary by tensor name.
       equalization: factors for the channels of some activations, by tensor name, that the prepared
         model was rescaled with before all else; `model_sha256` is that of the rescaled model.
+      detours: output name -> the grid between its own and the one at the boundary, where no kernel
+        goes straight from one to the other.
       biases: name of an op's first output -> integers that take the place of its quantized float
         bias, int32 or int64, shape [channels]: corrected ones.
       weights: name of an op's first output -> the integers of its constant weights, in their shape:
@@ -95,6 +130,7 @@ class Plan:
     inputs: Mapping[str, Grid]
     outputs: Mapping[str, Grid]
     equalization: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    detours: Mapping[str, Grid] = dataclasses.field(default_factory=dict)
     biases: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -189,6 +225,7 @@ class Plan:
             **({"equalization": scales} if (scales := self._scales_out()) else {}),
             "inputs": {n: _grid_out(g) for n, g in self.inputs.items()},
             "outputs": {n: _grid_out(g) for n, g in self.outputs.items()},
+            **({"detours": detours} if (detours := self._detours_out()) else {}),
             "tensors": {
                 n: {**_grid_out(t.grid), "reason": t.reason} for n, t in self.tensors.items()
             },
@@ -199,6 +236,9 @@ class Plan:
 
     def _scales_out(self) -> dict[str, list[float]]:
         return {name: list(factors) for name, factors in self.equalization.items()}
+
+    def _detours_out(self) -> dict[str, Any]:
+        return {name: _grid_out(grid) for name, grid in self.detours.items()}
 
     @staticmethod
     def from_json(text: str, *, where: str = "the plan") -> Plan:
@@ -245,6 +285,7 @@ def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
             _each(body, "inputs", _grid_in),
             _each(body, "outputs", _grid_in),
             _each(body, "equalization", _scales_in, optional=True),
+            _each(body, "detours", _grid_in, optional=True),
             _each(body, "biases", arrays.from_json, optional=True),
             _each(body, "weights", arrays.from_json, optional=True),
         )
@@ -338,11 +379,14 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else no_number(text)
 
 
+_KINDS = {str: "text", int: "a whole number", bool: "true or false"}
+
+
 def _typed(kind: type, body: Mapping[str, Any], key: str, default: Any = None) -> Any:
     """The value at `key`, of exactly that type: True is no number, and "8" none either."""
     value = body[key] if default is None else body.get(key, default)
     if type(value) is not kind:
-        raise ValueError(f"{key!r} is not {'text' if kind is str else 'a whole number'}: {value!r}")
+        raise ValueError(f"{key!r} is not {_KINDS[kind]}: {value!r}")
     return value
 
 
@@ -394,19 +438,56 @@ def _op_out(op: OpPlan) -> dict[str, Any]:
         out["root"] = op.root
     if op.reason:
         out["reason"] = op.reason
-    if op.terms != 1:
-        out["terms"] = op.terms
+    if op.rounding:
+        out["rounding"] = {str(i): how for i, how in op.rounding.items()}
+    if op.clamp is not None:
+        out["clamp"] = list(op.clamp)
+    for field in _SHORT:
+        if (value := getattr(op, field.name)) != field.default:
+            out[field.name] = value
     return out
+
+
+# Fields of ops that are written as they are, where they are not what they are mostly.
+_SHORT = [
+    f
+    for f in dataclasses.fields(OpPlan)
+    if f.name in ("narrow", "bias", "cast", "kernel", "activation", "hybrid", "table", "snap")
+]
+
+
+def _one_of(values: tuple[str, ...], found: Any) -> str:
+    if found not in values:
+        raise ValueError(f"{found!r} is none of {', '.join(values)}")
+    return found
+
+
+def _clamp_in(values: Any) -> tuple[int, int]:
+    whole = isinstance(values, list) and len(values) == 2 and all(type(v) is int for v in values)
+    if not whole or not -(2**31) <= values[0] <= values[1] < 2**31:
+        raise ValueError(f"'clamp' is not the lowest and the highest integer: {values!r}")
+    return values[0], values[1]
 
 
 def _op_in(body: Mapping[str, Any]) -> OpPlan:
     if body["mode"] not in MODES:
         raise ValueError(f"unknown mode {body['mode']!r}; one of {', '.join(MODES)}")
+    cast = _optional(str, body, "cast")
+    activation = _optional(str, body, "activation")
     return OpPlan(
         _typed(str, body, "op"),
         body["mode"],
         {int(i): _grid_in(g) for i, g in body.get("inputs", {}).items()},
         _optional(str, body, "root"),
         _typed(str, body, "reason", ""),
-        _typed(int, body, "terms", 1),
+        {int(i): _one_of(ROUNDINGS, how) for i, how in body.get("rounding", {}).items()},
+        _typed(bool, body, "narrow", True),
+        _typed(bool, body, "bias", True),
+        None if cast is None else _one_of(("int32",), cast),
+        None if body.get("clamp") is None else _clamp_in(body["clamp"]),
+        _optional(str, body, "kernel"),
+        None if activation is None else _one_of(ACTIVATIONS, activation),
+        _typed(bool, body, "hybrid", False),
+        _one_of(TABLES, body.get("table", WHOLE)),
+        _typed(bool, body, "snap", False),
     )

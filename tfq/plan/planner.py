@@ -11,6 +11,7 @@ from tfq.calibrate.statistics import Statistics
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import FLOAT, Grid, activation_grid, symmetric_grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
+from tfq.plan.details import is_idle_bias, with_details
 from tfq.plan.layout import (
     Choice,
     Layout,
@@ -19,7 +20,20 @@ from tfq.plan.layout import (
     joined_outputs,
     set_apart,
 )
-from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan, Plan, TensorPlan
+from tfq.plan.lookup import is_mask, never_negative
+from tfq.plan.plan import (
+    HALF,
+    INSIDE,
+    INTEGER,
+    KEEP_FLOAT,
+    LOOKUP,
+    PLAIN,
+    POWER,
+    WHOLE,
+    OpPlan,
+    Plan,
+    TensorPlan,
+)
 from tfq.plan.power_spectra import largest_square_root
 from tfq.plan.ranges import Ranges, finite_extremes
 from tfq.plan.scheme import Config
@@ -73,6 +87,7 @@ def make_plan(
         ops,
         {t.name: maker.boundary(t, config.input_type) for t in graph.inputs},
         {t.name: maker.boundary(t, config.output_type) for t in graph.outputs},
+        detours=maker.detours(),
     )
 
 
@@ -199,6 +214,18 @@ class _PlanMaker:
             return Grid("uint8", base.scale, (base.zero_point[0] + 128,))
         return activation_grid(*self._ranges.held(t), dtype)
 
+    def detours(self) -> dict[str, Grid]:
+        """Grids between an output's own and the boundary's: no kernel goes from int16 to uint8."""
+        found = {}
+        for t in self.graph.outputs:
+            if t.dtype != "float32" or t.is_const or self.tensor(t).grid.dtype != "int16":
+                continue
+            given = self.boundary(t, self.config.output_type)
+            if given.dtype == "uint8":
+                # The same 256 values.
+                found[t.name] = Grid("int8", given.scale, (given.zero_point[0] - 128,))
+        return found
+
     # --- operators ------------------------------------------------------------------------------
 
     def op(self, op: Op) -> OpPlan:
@@ -206,15 +233,25 @@ class _PlanMaker:
         if choice.mode in (PLAIN, INSIDE):
             return OpPlan(op.label, choice.mode, reason=choice.reason)
         if choice.mode == KEEP_FLOAT:
-            return OpPlan(op.label, KEEP_FLOAT, self._float_edges(op), reason=choice.reason)
+            edges = self._float_edges(op)
+            bias = not is_idle_bias(op, edges)
+            return OpPlan(op.label, KEEP_FLOAT, edges, reason=choice.reason, bias=bias)
         if choice.mode == LOOKUP:
             assert choice.chain is not None
             root = choice.chain.root
-            edges: dict[int, Grid] = {}
+            edges = {}
             # A table takes the argument in the width it has.
             if not self.tensor(root).grid.is_integer:
                 edges[0] = self._as(root, choice.activations)
-            return OpPlan(op.label, LOOKUP, edges, root.name, choice.reason)
+            return OpPlan(
+                op.label,
+                LOOKUP,
+                edges,
+                root.name,
+                choice.reason,
+                table=self._table(root, edges.get(0) or self.tensor(root).grid),
+                snap=any(is_mask(o) for o in choice.chain.ops),
+            )
         s = spec(op.name)
         assert s is not None
         if choice.activations == "int32":
@@ -222,13 +259,29 @@ class _PlanMaker:
                 argument := self._square_argument(op)
             )
             edges = {0: argument, 1: argument} if squares else {}
-            return OpPlan(op.label, INTEGER, edges, reason=choice.reason, terms=choice.terms)
+            plan = OpPlan(op.label, INTEGER, edges, reason=choice.reason)
+            if op.name == "MUL":
+                most = largest_square_root(choice.terms)
+                clamp = None if choice.terms == 1 else (-most, most)
+                plan = dataclasses.replace(plan, cast="int32", clamp=clamp)
+            return with_details(op, plan, self._grid)
         if s.kind is Kind.WEIGHTED:
             edges, reason = self._weighted_edges(op, s, choice)
         else:
             edges, reason = self._data_edges(op, s, choice), self._as_wide_as_others(op)
         reasons = filter(None, (choice.reason, reason))
-        return OpPlan(op.label, INTEGER, edges, reason="; ".join(reasons))
+        plan = OpPlan(op.label, INTEGER, edges, reason="; ".join(reasons))
+        return with_details(op, plan, self._grid)
+
+    def _grid(self, t: Tensor) -> Grid:
+        return self.tensor(t).grid
+
+    def _table(self, root: Tensor, grid: Grid) -> str:
+        """Which integers of its argument a table needs rows for."""
+        if grid.dtype == "int32":
+            return POWER
+        half = grid.dtype == "int16" and grid.zero_point == (0,)
+        return HALF if half and never_negative(root, self._producers) else WHOLE
 
     def _float_edges(self, op: Op) -> dict[int, Grid]:
         edges = {}

@@ -1,5 +1,7 @@
 """The float model and a plan in, the quantized model out. Nothing is decided here.
 
+Where a plan that a person changed contradicts itself or the model, that is an error.
+
 Ops are emitted in the order of the float graph. A tensor is produced on the grid that the plan
 gives it; an op whose plan names another grid for an input reads it through a QUANTIZE or
 DEQUANTIZE, made once per tensor and grid. Names are kept: the emitted tensor has the name of the
@@ -21,7 +23,6 @@ from tfq.graph.model import (
     Graph,
     Model,
     Op,
-    Quant,
     Signature,
     Tensor,
     numpy_dtype,
@@ -36,6 +37,7 @@ from tfq.graph.optable import (
     spec,
 )
 from tfq.graph.quantizable import obstacle
+from tfq.plan.far_bounds import Unbounded, far_bound, without_far_bound
 from tfq.plan.plan import (
     INSIDE,
     INTEGER,
@@ -46,23 +48,8 @@ from tfq.plan.plan import (
     Plan,
     write_config,
 )
-from tfq.plan.power_spectra import largest_square_root
 from tfq.plan.weight_grids import weights_input
-from tfq.quantize.clamps import without_far_bounds
-from tfq.quantize.table import lookup_ops
-
-# How a constant side of a comparison is rounded so that no value of the grid changes sides:
-# q > c is q > floor(c), q < c is q < ceil(c).
-_THRESHOLDS = {
-    ("GREATER", 1): "down",
-    ("LESS_EQUAL", 1): "down",
-    ("LESS", 1): "up",
-    ("GREATER_EQUAL", 1): "up",
-    ("LESS", 0): "down",
-    ("GREATER_EQUAL", 0): "down",
-    ("GREATER", 0): "up",
-    ("LESS_EQUAL", 0): "up",
-}
+from tfq.quantize.table import lookup_ops, misfit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,23 +68,28 @@ class Emitted:
     biases: Mapping[str, Tensor]
 
 
-def emit(model: Model, plan: Plan) -> Emitted:
+def emit(model: Model, plan: Plan, *, spare_biases: bool = False) -> Emitted:
     """Emits `model` as `plan` says.
 
     Args:
       model: the prepared float model that the plan was made for; it is not changed.
       plan: complete for the main graph.
+      spare_biases: gives ops a bias of zeros too where the plan says that they have none, so that
+        there is one to correct. It changes no value that the model computes. A bias that the plan
+        gives is emitted either way: correct this model's biases, put what changed into
+        `plan.biases`, and emit that.
 
     Raises:
       TfqError: the plan does not fit the model (UsageError: a bias or weights of it do not).
     """
-    return _Emitter(model, plan).run()
+    return _Emitter(model, plan, spare_biases).run()
 
 
 class _Emitter:
-    def __init__(self, model: Model, plan: Plan):
+    def __init__(self, model: Model, plan: Plan, spare_biases: bool):
         self.source = model
         self.plan = plan
+        self.spare_biases = spare_biases
         self.ops: list[Op] = []
         self.tensors: dict[Tensor, Tensor] = {}
         self.grids: dict[Tensor, Grid] = {}
@@ -106,7 +98,6 @@ class _Emitter:
         self.widened: dict[Tensor, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
         self.given: set[tuple[str, str]] = set()
-        self.producers = model.main.producers()
         self.taken = {t.name for t in model.main.tensors()}
 
     def run(self) -> Emitted:
@@ -220,6 +211,11 @@ class _Emitter:
             # The name belongs to what the user reads.
             given = self._tensor(t, boundary, t.name)
             inner.name = self._unique(f"{t.name}/{self.grids[t].dtype}")
+        detour = self.plan.detours.get(t.name)
+        if detour is not None:
+            between = self._tensor(t, detour, self._unique(f"{given.name}/{detour.dtype}"))
+            self._convert(inner, between)
+            inner = between
         self._convert(inner, given)
         return given
 
@@ -245,14 +241,6 @@ class _Emitter:
         if target.dtype.startswith("float"):
             op = Op("DEQUANTIZE", [source], [target], options_type("DequantizeOptions")())
         else:
-            if source.dtype == "int16" and target.dtype == "uint8" and target.quant is not None:
-                # There is no kernel from int16 to uint8; int8 holds the same 256 values.
-                shifted = Quant(target.quant.scale, target.quant.zero_point - 128)
-                between = dataclasses.replace(
-                    target, name=self._unique(f"{target.name}/int8"), dtype="int8", quant=shifted
-                )
-                self._convert(source, between)
-                source = between
             op = Op("QUANTIZE", [source], [target], options_type("QuantizeOptions")())
         self.ops.append(op)
 
@@ -286,12 +274,10 @@ class _Emitter:
             self.consts[key] = Tensor(name, t.shape, grid.dtype, data, grid.quant())
         return self.consts[key]
 
-    def _constant_input(
-        self, op: Op, i: int, t: Tensor, grid: Grid, rounding: str = "nearest"
-    ) -> Tensor:
+    def _constant_input(self, op: Op, plan: OpPlan, i: int, t: Tensor, grid: Grid) -> Tensor:
         """Constant `t` on `grid` as `op` reads it, by the plan's own integers if it has any."""
-        s = spec(op.name)
-        narrow = s is not None and s.kind is Kind.WEIGHTED and i == s.weights
+        narrow = plan.narrow and i == weights_input(op)
+        rounding = plan.rounding.get(i, "nearest")
         given = self._given(op, i)
         if given is None:
             return self._const(t, grid, weights=narrow, rounding=rounding)
@@ -364,18 +350,16 @@ class _Emitter:
                         f"The plan gives constant {t.name!r} of {op.label} at "
                         f"{op.outputs[0].name!r} no grid."
                     )
-                rounding = _THRESHOLDS.get((op.name, i), "nearest")
-                inputs.append(self._constant_input(op, i, t, grid, rounding))
+                if self._has_no_bias(op, plan, i, t, grid):
+                    inputs.append(None)
+                else:
+                    inputs.append(self._constant_input(op, plan, i, t, grid))
             else:
                 inputs.append(self._read(t, grid))
         if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:
             self._own_bias(op, s.bias, inputs)
-        if op.name == "MUL" and self._grid_of(op.outputs[0]).dtype == "int32":
-            x = inputs[0]
-            assert x is not None
-            inputs = [self._square_root(x, plan.terms)] * 2
-        if s is not None and s.input_scale:
-            inputs = self._comparable(inputs, s.input_scale)
+        if plan.cast is not None:
+            inputs = self._cast_inputs(inputs, plan.clamp)
         outputs = []
         for t in op.outputs:
             if t.dtype == "float32":
@@ -386,8 +370,7 @@ class _Emitter:
         emitted = dataclasses.replace(
             op, inputs=inputs, outputs=outputs, options=_integer_options(op.options)
         )
-        if outputs[0].quant is not None and outputs[0].dtype in LIMITS:
-            emitted = without_far_bounds(emitted, float(outputs[0].quant.scale[0]))
+        emitted = self._bounded(emitted, plan)
         self._check(op, emitted)
         self.ops.append(emitted)
 
@@ -402,15 +385,52 @@ class _Emitter:
                 "type there, or make a new plan."
             )
 
-    def _square_root(self, x: Tensor, terms: int) -> Tensor:
-        """The int32 values of `x`, bounded so that a sum of `terms` squares does not overflow."""
-        y = self._as_int32(x)
-        if terms == 1:
-            return y
-        largest = largest_square_root(terms)
-        for name, bound in (("MAXIMUM", -largest), ("MINIMUM", largest)):
-            if name == "MINIMUM" and largest == LIMITS["int16"][1]:
-                break
+    def _has_no_bias(self, op: Op, plan: OpPlan, i: int, t: Tensor, grid: Grid | None) -> bool:
+        """Whether constant `t`, input `i`, is a bias that is not emitted."""
+        s = spec(op.name)
+        if s is None or s.kind is not Kind.WEIGHTED or i != s.bias or plan.bias:
+            return False
+        if plan.mode == INTEGER and (self.spare_biases or op.key in self.plan.biases):
+            return False
+        if (t.values() if grid is None else quantize(t.values(), grid)).any():
+            raise UsageError(
+                f"The plan says that {op.label} at {op.key!r} has no bias, but the model's is not "
+                "zero. Take that out of the plan, or make a new one."
+            )
+        return True
+
+    def _bounded(self, op: Op, plan: OpPlan) -> Op:
+        """The op with its clamp, or without one that is out of reach."""
+        out, told = op.outputs[0], Unbounded(plan.kernel, plan.activation)
+        on_grid = out.quant is not None and out.dtype in LIMITS
+        right = far_bound(op, float(out.quant.scale[0])) if on_grid and out.quant else Unbounded()
+        if told != right:
+            raise UsageError(
+                f"The plan emits {op.label} at {op.key!r} with kernel={told.kernel}, "
+                f"activation={told.activation}, where its grid asks for kernel={right.kernel}, "
+                f"activation={right.activation}. Undo the last edit, or make a new plan."
+            )
+        return without_far_bound(op, told)
+
+    def _cast_inputs(
+        self, inputs: list[Tensor | None], clamp: tuple[int, int] | None
+    ) -> list[Tensor | None]:
+        """The quantized inputs as int32, kept within `clamp`."""
+        wide: dict[Tensor, Tensor] = {}
+        for t in inputs:
+            if t is not None and t.quant is not None and t not in wide:
+                wide[t] = self._as_int32(t)
+                if clamp is not None:
+                    wide[t] = self._clamped(t, wide[t], clamp)
+        return [t if t is None else wide.get(t, t) for t in inputs]
+
+    def _clamped(self, x: Tensor, y: Tensor, clamp: tuple[int, int]) -> Tensor:
+        """`y`, the integers of `x` as int32, between two integers."""
+        low, high = LIMITS[x.dtype]
+        # A sum of squares must not overflow.
+        for name, bound in (("MAXIMUM", clamp[0]), ("MINIMUM", clamp[1])):
+            if low >= bound if name == "MAXIMUM" else bound >= high:
+                continue
             limit = np.array(bound, np.int32)
             out = Tensor(self._unique(f"{x.name}/{name.lower()}"), x.shape, "int32")
             const = Tensor(self._unique(f"tfq/{name.lower()}"), (), "int32", limit)
@@ -418,18 +438,6 @@ class _Emitter:
             self.ops.append(Op(name, [y, const], [out], options))
             y = out
         return y
-
-    def _comparable(
-        self, inputs: list[Tensor | None], scales: Mapping[str, tuple[float, float]]
-    ) -> list[Tensor | None]:
-        """The sides of a comparison, as int32 where its kernel cannot take their scale."""
-        sides = [t for t in inputs if t is not None and t.quant is not None]
-        if not sides or sides[0].dtype not in scales:
-            return inputs
-        low, high = scales[sides[0].dtype]
-        if all(low <= float(t.quant.scale[0]) < high for t in sides if t.quant is not None):
-            return inputs
-        return [self._as_int32(t) if t in sides else t for t in inputs]
 
     def _as_int32(self, t: Tensor) -> Tensor:
         wide = Tensor(self._unique(f"{t.name}/int32"), t.shape, "int32")
@@ -455,10 +463,10 @@ class _Emitter:
         inputs: list[Tensor | None] = []
         for i, t in enumerate(op.inputs):
             grid = plan.edges.get(i)
-            if t is None:
+            if t is None or (t.is_const and self._has_no_bias(op, plan, i, t, grid)):
                 inputs.append(None)
             elif t.is_const and grid is not None:
-                inputs.append(self._stored(op, i, t, grid))
+                inputs.append(self._stored(op, plan, i, t, grid))
             else:
                 inputs.append(self._read(t, grid))
         outputs = []
@@ -470,10 +478,10 @@ class _Emitter:
                 outputs.append(self.tensors[t])
         self.ops.append(dataclasses.replace(op, inputs=inputs, outputs=outputs))
 
-    def _stored(self, op: Op, i: int, t: Tensor, grid: Grid) -> Tensor:
+    def _stored(self, op: Op, plan: OpPlan, i: int, t: Tensor, grid: Grid) -> Tensor:
         """A constant stored small; hybrid kernels read it directly, others through DEQUANTIZE."""
-        const = self._constant_input(op, i, t, grid)
-        if self.plan.config.get("scheme") == "dynamic":
+        const = self._constant_input(op, plan, i, t, grid)
+        if plan.hybrid:
             return const
         if const not in self.widened:
             wide = Tensor(self._unique(f"{t.name}/float32"), t.shape, "float32")
@@ -493,23 +501,14 @@ class _Emitter:
         else:
             out_grid = None
             y = self.tensors[out] = dataclasses.replace(out)
-        positive = self._is_positive(root)
-        self.ops += lookup_ops(root, ops, x, in_grid, y, out_grid, self._unique, positive=positive)
-
-    def _is_positive(self, t: Tensor) -> bool:
-        """Whether `t` is a mean or sum of squares, whatever the samples were."""
-        for _ in range(4):
-            op = self.producers.get(t)
-            if op is None:
-                return False
-            if op.name in ("SQUARED_DIFFERENCE", "ABS", "RELU"):
-                return True
-            if op.name == "MUL":
-                return op.inputs[0] is op.inputs[1]
-            if op.name not in ("MEAN", "SUM", "RESHAPE", "AVERAGE_POOL_2D"):
-                return False
-            t = op.input(0)
-        return False
+        if wrong := misfit(in_grid, plan.table):
+            raise UsageError(
+                f"The table of the plan at {op.key!r} has {wrong}. Undo the last edit, or make a "
+                "new plan."
+            )
+        self.ops += lookup_ops(
+            root, ops, x, in_grid, y, out_grid, self._unique, table=plan.table, snap=plan.snap
+        )
 
 
 def _chains(graph: Graph, plan: Plan) -> dict[Op, list[Op]]:

@@ -5,11 +5,11 @@ on the real value of every integer that the argument can take. At run time the a
 row number and GATHER reads the table, so the result is within half a step of the float function of
 the quantized argument:
 
-    int8, int16     row = int32(x) - min                        256 or 65,536 rows
-    int16, x >= 0   row = max(int32(x), 0)                      32,768 rows (a variance)
-    int32, x >= 0   row = x                  for x < 2^15       98,304 rows (a power)
-                          (x >> 8)  + 2^15   for x < 2^23
-                          (x >> 16) + 2^16   above
+    whole   int8, int16     row = int32(x) - min                    256 or 65,536 rows
+    half    int16, x >= 0   row = max(int32(x), 0)                  32,768 rows (a variance)
+    power   int32, x >= 0   row = x                for x < 2^15     98,304 rows
+                                  (x >> 8)  + 2^15   for x < 2^23
+                                  (x >> 16) + 2^16   above
 
 The rows of the last grow with x: each is right for its middle and 0.4 % wide, while the smallest x
 have a row each.
@@ -24,7 +24,7 @@ import numpy as np
 
 from tfq.graph.model import DTYPE_CODES, Graph, Model, Op, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, dequantize, quantize
-from tfq.plan.lookup import is_mask
+from tfq.plan.plan import HALF, POWER, WHOLE
 from tfq.runtime import Runner
 
 Unique = Callable[[str], str]
@@ -66,21 +66,34 @@ def chain_values(root: Tensor, ops: list[Op], x: np.ndarray) -> np.ndarray:
     return Runner(model.to_bytes(), kernels="builtin").run({"x": x})[result.name]
 
 
-def row_values(grid: Grid, positive: bool) -> np.ndarray:
+def row_values(grid: Grid, table: str = WHOLE) -> np.ndarray:
     """The integer that each row of a table stands for, shape [rows]."""
-    if grid.dtype == "int32":
+    if table == POWER:
         middle = np.arange(_PART, dtype=np.int64)
         return np.concatenate([middle, (middle << 8) + 2**7, (middle << 16) + 2**15])
     lo, hi = LIMITS[grid.dtype]
-    return np.arange(0 if _is_half(grid, positive) else lo, hi + 1, dtype=np.int64)
+    return np.arange(0 if table == HALF else lo, hi + 1, dtype=np.int64)
 
 
-def _is_half(grid: Grid, positive: bool) -> bool:
-    return positive and grid.dtype == "int16" and grid.zero_point == (0,)
+def misfit(grid: Grid, table: str) -> str:
+    """Why a kind of table cannot have an argument on `grid`, or ""."""
+    if table == POWER:
+        return "" if grid.dtype == "int32" else f"rows for int32, but reads {grid.dtype}"
+    if grid.dtype not in ("int8", "int16"):
+        return f"rows for int8 or int16, but reads {grid.dtype}"
+    if table == HALF and (grid.dtype != "int16" or grid.zero_point != (0,)):
+        return f"rows for int16 around zero, but reads {grid.dtype}"
+    return ""
 
 
 def make_table(
-    root: Tensor, ops: list[Op], grid: Grid, out_grid: Grid | None, *, positive: bool = False
+    root: Tensor,
+    ops: list[Op],
+    grid: Grid,
+    out_grid: Grid | None,
+    *,
+    table: str = WHOLE,
+    snap: bool = False,
 ) -> np.ndarray:
     """The chain's results for the integers that the rows stand for.
 
@@ -90,8 +103,8 @@ def make_table(
     Returns:
       shape [rows], of `out_grid`'s dtype, or of the chain's own when `out_grid` is None.
     """
-    x = dequantize(row_values(grid, positive), grid)
-    if any(is_mask(op) for op in ops):
+    x = dequantize(row_values(grid, table), grid)
+    if snap:
         # What a mask multiplies is 0 or 1 exactly; a millionth off would be minus a thousand.
         whole = np.rint(x)
         x = np.where(np.abs(x - whole) <= grid.scale[0] / 2, whole, x)
@@ -117,7 +130,8 @@ def lookup_ops(
     out_grid: Grid | None,
     unique: Unique,
     *,
-    positive: bool = False,
+    table: str = WHOLE,
+    snap: bool = False,
 ) -> list[Op]:
     """The emitted ops that compute `y` from the integer tensor `x` through a table.
 
@@ -126,15 +140,15 @@ def lookup_ops(
       x, grid: its emitted argument.
       y, out_grid: its emitted result; None when the chain gives integers or bools.
       unique: makes a tensor name unique.
-      positive: `x` stands for values that are never negative.
+      table, snap: as the plan has them (`tfq.plan.plan.OpPlan`).
     """
-    table = make_table(root, ops, grid, out_grid, positive=positive)
+    data = make_table(root, ops, grid, out_grid, table=table, snap=snap)
     quant = out_grid.quant() if out_grid is not None else None
-    values = Tensor(unique(f"{y.name}/table"), table.shape, y.dtype, table, quant)
+    values = Tensor(unique(f"{y.name}/table"), data.shape, y.dtype, data, quant)
     rows = _Rows(x, y.name, unique)
-    if grid.dtype == "int32":
+    if table == POWER:
         row = rows.of_power()
-    elif _is_half(grid, positive):
+    elif table == HALF:
         row = rows.binary("MAXIMUM", rows.cast(), 0, "MaximumMinimumOptions")
     else:
         row = rows.binary("ADD", rows.cast(), -LIMITS[grid.dtype][0], "AddOptions")

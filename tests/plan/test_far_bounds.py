@@ -5,7 +5,7 @@ import pytest
 from small_models import ACT, Net
 
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor
-from tfq.quantize.clamps import without_far_bounds
+from tfq.plan.far_bounds import Unbounded, far_bound, without_far_bound
 from tfq.runtime import Runner
 
 
@@ -30,7 +30,7 @@ def test_the_same_integers_without_the_bound(name, act):
     values = np.arange(-128, 128).astype(np.int8).reshape(1, 256)
     # Where kernels still do it: 6 is 2^26 steps away.
     scale = 1e-7
-    plain = without_far_bounds(op, scale)
+    plain = without_far_bound(op, far_bound(op, scale))
     assert plain.name != op.name or plain.options.fusedActivationFunction != act
     np.testing.assert_array_equal(ran(plain, values, scale), ran(op, values, scale))
 
@@ -39,4 +39,5 @@ def test_a_bound_within_reach_stays():
     net = Net()
     net.op("RELU6", net.input(1, 4))
     op = net.ops[0]
-    assert without_far_bounds(op, 0.02) is op
+    assert far_bound(op, 0.02) == Unbounded()
+    assert without_far_bound(op, Unbounded()) is op
