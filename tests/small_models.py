@@ -252,8 +252,8 @@ class Planned:
     def grid(self, name: str) -> Any:
         return self.plan.tensors[name].grid
 
-    def emit(self) -> Emitted:
-        return emit(self.prepared.model, self.plan)
+    def emit(self, *, spare_biases: bool = False) -> Emitted:
+        return emit(self.prepared.model, self.plan, spare_biases=spare_biases)
 
 
 def config_of(scheme: str = "int8", **options: Any) -> Config:

@@ -17,7 +17,7 @@ from tfq.walk.bias import bisect, sureness
 def setup(source, count=24, scheme="int8", **options):
     samples = draw(source, count)
     planned = plan_of(source, samples, config_of(scheme, **options))
-    return planned, planned.emit(), samples
+    return planned, planned.emit(spare_biases=True), samples
 
 
 def with_biases(planned, emitted, biases):
