@@ -10,7 +10,7 @@ from tfq.graph.numerics import LIMITS, Grid, quantize
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.far_bounds import far_bound
 from tfq.plan.plan import OpPlan
-from tfq.plan.weight_grids import OPERAND_WEIGHTS
+from tfq.plan.weight_grids import weights_are_narrow
 
 # How a constant side of a comparison is rounded so that no value of the grid changes sides:
 # q > c is q > floor(c), q < c is q < ceil(c).
@@ -53,7 +53,7 @@ def with_details(op: Op, plan: OpPlan, grid_of: Callable[[Tensor], Grid]) -> OpP
     return dataclasses.replace(
         plan,
         rounding=rounding,
-        narrow=not _has_operand_weights(op),
+        narrow=weights_are_narrow(op),
         bias=not is_idle_bias(op, plan.edges),
         cast=cast,
         kernel=kernel,
@@ -89,12 +89,3 @@ def _comparable(op: Op, s: OpSpec, plan: OpPlan, grid_of: Callable[[Tensor], Gri
         return True
     low, high = s.input_scale[grids[0].dtype]
     return all(low <= grid.scale[0] < high for grid in grids)
-
-
-def _has_operand_weights(op: Op) -> bool:
-    """Whether its constant weights are read as activations are: by all integers of the type."""
-    i = OPERAND_WEIGHTS.get(op.name)
-    if i is None or i >= len(op.inputs):
-        return False
-    t = op.inputs[i]
-    return t is not None and t.is_const and t.dtype == "float32"

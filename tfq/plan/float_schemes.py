@@ -12,7 +12,7 @@ from tfq.graph.numerics import FLOAT, Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
-from tfq.plan.weight_grids import WEIGHT_WIDTHS, stored_type
+from tfq.plan.weight_grids import WEIGHT_WIDTHS, stored_type, weights_are_narrow
 
 
 def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
@@ -34,7 +34,7 @@ def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
             edges, why = _stored_weight_edges(op, config)
             reason = f"{reason}; {why}" if why else reason
         hybrid = scheme.compute == "dynamic" and bool(edges)
-        narrow = op.name not in OPERAND_WEIGHTS or not edges or scheme.weights == "float16"
+        narrow = scheme.weights != "int8" or not edges or weights_are_narrow(op)
         ops[name] = OpPlan(op.label, KEEP_FLOAT, edges, reason=reason, narrow=narrow, hybrid=hybrid)
     return Plan(
         model_sha256,

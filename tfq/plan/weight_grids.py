@@ -34,6 +34,15 @@ def weights_input(op: Op) -> int | None:
     return row.weights if row.kind is Kind.WEIGHTED else row.learned
 
 
+def weights_are_narrow(op: Op) -> bool:
+    """False for an op whose constant weights are read as activations are: by all integers."""
+    row, i = spec(op.name), weights_input(op)
+    if row is None or row.kind is Kind.WEIGHTED or i is None or i >= len(op.inputs):
+        return True
+    t = op.inputs[i]
+    return t is None or not t.is_const or t.dtype != "float32"
+
+
 # A multiplier input * weight / output below this contributes nothing to the result, and below
 # 2^-32 kernels refuse it; weights of all-zero channels would otherwise produce one.
 _MIN_MULTIPLIER = 2.0**-20

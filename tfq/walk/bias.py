@@ -77,7 +77,7 @@ def correct_biases(
 
     Args:
       float_model: the prepared float model.
-      emitted: the quantized model, with `spare_biases` for layers that have none; it is not changed.
+      emitted: the quantized model, `spare_biases` among it; it is not changed.
       samples: 16 to 100 (tensor name -> float values); with fewer than 2 nothing is corrected.
       layers: which, by name; None: all.
       memory, progress: as for `Walk`.
