@@ -269,7 +269,7 @@ def _measure(
             runner.reset_state()
             runner.run(feed(inputs))
             if part == 1:
-                outputs.add(n, runner)
+                outputs.update(n, [runner.tensor(w.index) for w in outputs.targets])
             for k, layer in enumerate(layers):
                 q = runner.view(layer.index).reshape(-1, layer.channels)
                 lo, hi = LIMITS[layer.out.dtype]

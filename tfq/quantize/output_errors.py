@@ -21,7 +21,6 @@ from tfq.observe.observer import INTEGER, Observer, Read
 from tfq.observe.values import ValuesObserver
 from tfq.parts import Slice, channel_axis, find_slices, spreads
 from tfq.quantize.emit import Emitted
-from tfq.runtime import Runner
 from tfq.trial import PartError
 
 Inputs = Mapping[str, np.ndarray]
@@ -117,10 +116,6 @@ class OutputErrors(Observer):
         self._errors: list[list[list[float]]] = [[[] for _ in s] for s in self.slices]
         self._powers: list[list[list[float]]] = [[[] for _ in s] for s in self.slices]
         self._sizes = [[0 for _ in s] for s in self.slices]
-
-    def add(self, n: int, runner: Runner) -> None:
-        """Reads sample `n` from an interpreter that keeps intermediates and just ran it."""
-        self.update(n, [runner.tensor(w.index) for w in self.targets])
 
     def update(self, number: int, values: Sequence[np.ndarray]) -> None:
         for k, w in enumerate(self.targets):
