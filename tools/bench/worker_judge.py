@@ -86,6 +86,39 @@ def score(job: jobs.Job) -> dict:
     return {"counts": np.array(counts, int).tolist()}
 
 
+def outputs(job: jobs.Job) -> dict:
+    """Each output against that of the float `model`, per sample of `data`.
+
+    Returns:
+      `power`: for each output by name [samples, 2], the summed squares of the float output and of
+      the difference from it. Of a classifier, which has one output [1, classes], `same` and, where
+      `data` has labels, `right`: 0 or 1 per sample, whether the largest value is at the float
+      output's place, or at the label.
+    """
+    judged = litert_model.LiteRtModel(pathlib.Path(job["out"]))
+    source = litert_model.LiteRtModel(pathlib.Path(job["model"]))
+    with np.load(job["data"]) as file:
+        labels = file["y"] if "y" in file.files else None
+    power: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
+    same, right = [], []
+    for i, sample in enumerate(jobs.Samples(job["data"])):
+        if i == job["samples"]:
+            break
+        expected = {k: v.astype(np.float64) for k, v in source.run(sample).items()}
+        got = {k: v.astype(np.float64) for k, v in judged.run(sample).items()}
+        for name, value in expected.items():
+            error = got[name].reshape(value.shape) - value
+            power[name].append((float(np.square(value).sum()), float(np.square(error).sum())))
+        if [v.ndim for v in expected.values()] != [2]:
+            continue
+        ((name, value),) = expected.items()
+        answer = int(got[name].argmax())
+        same.append(int(answer == value.argmax()))
+        if labels is not None:
+            right.append(int(answer == labels[i]))
+    return {"power": power, "same": same, "right": right}
+
+
 def classify(job: jobs.Job) -> dict:
     """Whether the only output's largest value is the label, for each test sample: bits as hex."""
     model = litert_model.LiteRtModel(pathlib.Path(job["out"]))
@@ -180,6 +213,7 @@ if __name__ == "__main__":
         "one_by_one": one_by_one,
         "float_time": float_time,
         "classify": classify,
+        "outputs": outputs,
         "zeros": zeros,
         "errors": errors,
         "score": score,
