@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small_models
 from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
 from scipy import stats as scipy_stats
 
 import tfq
@@ -197,3 +198,119 @@ def test_training_says_how_long_the_rest_takes(bench, tmp_path, monkeypatch):
     assert 1800 < whole < 3600
     cache.put(0, "w4a8", {})
     assert training._seconds(cache, range(3), training.PARTS) == whole - training.OURS["w4a8"]
+
+
+@pytest.fixture
+def old_network(bench, tmp_path):
+    """A classifier as old files are: float16 constants, no signature, the old operator codes."""
+    schema = bench("litert_model").schema
+    packed = bench("networks")._packed
+    net = small_models.Net(0)
+    image = net.input(1, 8, 8, 3, name="image")
+    mean = net.mean(net.conv(image, 6, out="conv"), out="pooled")
+    source = net.bytes(net.softmax(net.dense(mean, 5, out="logits"), out="probabilities"))
+    emitted = tfq.convert_model(source, scheme="float16").model
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(emitted, 0))
+    model.signatureDefs = None
+    for code in model.operatorCodes:
+        code.deprecatedBuiltinCode, code.builtinCode = min(code.builtinCode, 127), 0
+    path = tmp_path / "face_landmark_small.tflite"
+    path.write_bytes(packed(model))
+    return path
+
+
+def _photos(folder, count, labels=()):
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        pixels = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+    if len(labels):
+        rows = [f"images/{i}.png,{label}" for i, label in enumerate(labels)]
+        (folder / "labels.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+
+
+def test_old_networks_are_prepared_for_every_converter(bench, tmp_path, monkeypatch, old_network):
+    networks, litert_model = bench("networks"), bench("litert_model")
+    monkeypatch.setattr(networks, "CALIBRATION", 2)
+    _photos(tmp_path, 5, labels=[0, 1, 2, 3, 4])
+    (network,) = networks.of_folder(tmp_path)
+    made = networks.prepare(network, networks.Photos(tmp_path), tmp_path / "prepared")
+    calibration, test = np.load(made.calibration), np.load(made.test)
+    (name,) = calibration.files
+    assert (len(calibration[name]), len(test[name])) == (2, 3)
+    assert test["y"].tolist() == [2, 3, 4]
+    third = Image.open(tmp_path / "images" / "2.png").resize((8, 8))
+    np.testing.assert_array_equal(test[name][0], np.asarray(third, np.float32) / 255)
+    before = Interpreter(model_path=str(old_network))
+    before.allocate_tensors()
+    before.set_tensor(before.get_input_details()[0]["index"], test[name][:1])
+    before.invoke()
+    expected = before.get_tensor(before.get_output_details()[0]["index"])
+    (after,) = litert_model.LiteRtModel(made.float_model).run({name: test[name][:1]}).values()
+    np.testing.assert_array_equal(after, expected)
+    schema = litert_model.schema
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(made.float_model.read_bytes(), 0))
+    codes = {c.builtinCode for c in model.operatorCodes}
+    assert schema.BuiltinOperator.CONV_2D in codes
+    assert schema.BuiltinOperator.DEQUANTIZE not in codes
+
+
+def test_networks_that_take_no_image_are_refused(bench, tmp_path):
+    networks = bench("networks")
+    (tmp_path / "face_landmark.tflite").write_bytes(small_models.cnn())
+    _photos(tmp_path, 101)
+    (network,) = networks.of_folder(tmp_path)
+    with pytest.raises(SystemExit, match=r"takes \[\[1, 8, 8, 2\]\]; wanted is one image"):
+        networks.prepare(network, networks.Photos(tmp_path), tmp_path / "prepared")
+
+
+def test_the_input_range_of_a_network_is_known_or_asked_for(bench, tmp_path):
+    networks = bench("networks")
+    assert networks.value_range(tmp_path / "face_detection_new.tflite") == (-1, 1)
+    with pytest.raises(SystemExit, match=r"other\.json beside it"):
+        networks.value_range(tmp_path / "other.tflite")
+    (tmp_path / "other.json").write_text('{"range": [0, 255]}')
+    assert networks.value_range(tmp_path / "other.tflite") == (0, 255)
+
+
+def test_network_figures_and_verdicts(bench):
+    accuracy = bench("network_accuracy")
+    rng = np.random.default_rng(0)
+
+    def outcome(db, same):
+        signal = rng.uniform(1, 2, 50)
+        error = signal * rng.uniform(0.9, 1.1, 50)
+        power = {k: np.stack([signal, error * 10 ** (-v / 10)], 1) for k, v in db.items()}
+        return accuracy.Outcome(power, np.arange(50) < same, np.zeros(0))
+
+    found = {
+        "float": accuracy.Outcome({k: np.ones((50, 2)) for k in "ab"}, np.ones(50)),
+        "tfq": outcome({"a": 30, "b": 20}, 47),
+        "tfq-fast": outcome({"a": 25, "b": 21}, 40),
+        "litert-quantizer": outcome({"a": 20, "b": 20 - 0.5}, 30),
+        "tensorflow": accuracy.Outcome({}, note="cannot"),
+    }
+    figures = {"net": accuracy.summarize(found)}
+    scores = figures["net"]["scores"]
+    assert scores["mean, dB"]["tfq"] == pytest.approx(25, abs=0.1)
+    assert scores["same answer as float"] == {"tfq": 0.94, "tfq-fast": 0.8, "litert-quantizer": 0.6}
+    assert "tensorflow" not in scores["a, dB"]
+    first, second, *rest = accuracy.verdicts(figures)
+    assert first == "each output at least that of tfq-fast: NOT on net b (-1.0)"
+    assert second == "each output at least that of litert-quantizer: on every one"
+    assert rest[-1] == "net: float's answer on 94.0% of images (goal 94%)"
+    assert "cannot" in accuracy.tables(figures, ["tfq", "tensorflow", "litert-quantizer"])
+
+
+def test_a_drop_is_judged_by_floats_interval_and_the_better_peer(bench):
+    accuracy = bench("accuracy")
+
+    def task(tfq, low, peer):
+        against = {"value": tfq - 0.9, "significantly_below": low}
+        scores = {"float": 0.9, "tfq": tfq, "tensorflow": peer, "litert-quantizer": "died"}
+        return {"scores": scores, "differences": {"float": against}}
+
+    assert accuracy.verdict({"x": task(0.88, False, 0.9)}).endswith("on every task")
+    assert accuracy.verdict({"x": task(0.88, True, 0.86)}).endswith("on every task")
+    assert accuracy.verdict({"x": task(0.88, True, 0.87)}).endswith("NOT on x (-0.0200)")

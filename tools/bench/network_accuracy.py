@@ -215,7 +215,9 @@ def verdicts(figures: Mapping[str, dict]) -> list[str]:
         return f"{goal}: " + (f"NOT on {', '.join(where)}" if where else "on every one")
 
     lines = []
-    if failed := [n for n, f in figures.items() if "tfq" in f["failed"] or "tfq-fast" in f["failed"]]:
+    if failed := [
+        n for n, f in figures.items() if "tfq" in f["failed"] or "tfq-fast" in f["failed"]
+    ]:
         lines.append(f"tfq has no file for: {', '.join(failed)}")
     for column in ("tfq-fast", "litert-quantizer", "tensorflow"):
         if any(column in others for f in figures.values() for others in f["differences"].values()):
@@ -233,7 +235,9 @@ def verdicts(figures: Mapping[str, dict]) -> list[str]:
     for network, found in figures.items():
         same = found["scores"].get("same answer as float", {}).get("tfq")
         if same is not None:
-            lines.append(f"{network}: float's answer on {same:.1%} of images (goal {GOAL_SAME:.0%})")
+            lines.append(
+                f"{network}: float's answer on {same:.1%} of images (goal {GOAL_SAME:.0%})"
+            )
     return lines
 
 

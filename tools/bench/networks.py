@@ -168,7 +168,7 @@ class Photos:
 
 
 def _crops(count: int) -> Iterator[np.ndarray]:
-    """Random square crops, half of them mirrored; photos that calibrate are not those that judge."""
+    """Random square crops, half of them mirrored; no photo both calibrates and judges."""
     import skimage.data
     from sklearn.datasets import load_sample_images
 
@@ -215,11 +215,11 @@ def prepare(network: Network, photos: Photos, folder: pathlib.Path) -> Prepared:
         add_signature(model)
     made.float_model.write_bytes(_packed(model))
     graph = model.subgraphs[0]
-    if len(graph.inputs) != 1:
-        raise SystemExit(f"{network.source} has {len(graph.inputs)} inputs; one image is wanted.")
+    shapes = [[int(n) for n in graph.tensors[i].shape] for i in graph.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][0] != 1 or shapes[0][3] not in (1, 3):
+        raise SystemExit(f"{network.source} takes {shapes}; wanted is one image, grey or RGB.")
     (name,) = litert_model.LiteRtModel(made.float_model).input_grids
-    _, height, width, channels = graph.tensors[graph.inputs[0]].shape
-    images = photos.resized(int(height), int(width), int(channels))
+    images = photos.resized(*shapes[0][1:])
     x = images.astype(np.float32) / 255 * (network.high - network.low) + network.low
     x = x.astype(np.float32)
     np.savez(made.calibration, **{name: x[:CALIBRATION]})
