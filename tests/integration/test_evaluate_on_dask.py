@@ -57,7 +57,7 @@ def test_an_evaluation_that_loses_a_worker_is_the_same_to_the_bit(cluster, monke
 
 
 def test_calibration_that_loses_a_worker_gives_the_same_file(cluster, monkeypatch):
-    monkeypatch.setattr("tfq.calibrate.run._SHARD_SAMPLES", 8)
+    monkeypatch.setattr("tfq.observe.loop._BLOCK_SAMPLES", 8)
     source, _ = classifier()
     samples = draw(source, 80)
     alone = calibrate(source, samples)
