@@ -314,3 +314,22 @@ def test_a_drop_is_judged_by_floats_interval_and_the_better_peer(bench):
     assert accuracy.verdict({"x": task(0.88, False, 0.9)}).endswith("on every task")
     assert accuracy.verdict({"x": task(0.88, True, 0.86)}).endswith("on every task")
     assert accuracy.verdict({"x": task(0.88, True, 0.87)}).endswith("NOT on x (-0.0200)")
+
+
+def test_fast_is_a_column_of_tfq_with_settings_of_its_own(bench, tmp_path):
+    harness, models, networks = bench("harness"), bench("models"), bench("networks")
+    assert harness.columns(["tensorflow", "tfq"]) == ["tensorflow", "tfq", "tfq-fast"]
+    out = tmp_path / "out.tflite"
+    converter, job = harness.conversion("tfq-fast", networks.Prepared(tmp_path), out)
+    assert (converter, job["settings"], job["saved_model"]) == ("tfq", harness.FAST, None)
+    prepared = models.Prepared("digits")
+    converter, job = harness.conversion("tfq", prepared, out, settings={"scheme": "int8"})
+    assert (converter, job["settings"]) == ("tfq", {"scheme": "int8"})
+    converter, job = harness.conversion("tensorflow", prepared, out)
+    assert job["saved_model"] == str(prepared.saved_model)
+    assert "settings" not in job
+
+
+def test_every_setting_of_fast_is_one_that_convert_takes(bench):
+    source, data = small_models.cnn(), small_models.draw(small_models.cnn(), 4)
+    tfq.convert_model(source, data, **bench("harness").FAST)

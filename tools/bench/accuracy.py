@@ -118,16 +118,9 @@ def _run_model(
         files = {"float": prepared.float_model}
         for converter in converters:
             out = pathlib.Path(work, f"{converter}.tflite")
-            job = {
-                "action": "convert",
-                "model": str(prepared.float_model),
-                "saved_model": str(prepared.saved_model),
-                "data": str(prepared.calibration),
-                "out": str(out),
-            }
-            if converter == "tfq":
-                job["settings"] = settings
-            answer = harness.run_job(converter, job)
+            answer = harness.run_job(
+                *harness.conversion(converter, prepared, out, settings=settings)
+            )
             if answer["ok"]:
                 files[converter] = out
             else:
@@ -206,8 +199,8 @@ def run_tasks(tasks: list[str], converters: list[str], cases: int | None, settin
         for name, d in figures[task]["differences"].items():
             p = f"{d['mcnemar_p']:.3g}" if "mcnemar_p" in d else "-"
             interval = f"{d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]"
-            verdict = "significantly below" if d["significantly_below"] else "not below"
-            differences.append([TASKS[task], f"tfq - {name}", interval, p, verdict])
+            judged = "significantly below" if d["significantly_below"] else "not below"
+            differences.append([TASKS[task], f"tfq - {name}", interval, p, judged])
     if rows:
         print(stats.table(["task", "test cases", "float", *converters], rows))
     if differences:

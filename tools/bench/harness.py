@@ -17,6 +17,8 @@ import jobs
 import venvs
 
 CONVERTERS = ("tfq", "tensorflow", "litert-quantizer")
+# What "tfq-fast" sets beside the defaults: min/max ranges and nothing else.
+FAST = {"calibration": "minmax", "equalization": "none", "bias_correction": "none"}
 _WORKERS = {
     "tfq": "worker_tfq.py",
     "tensorflow": "worker_tf.py",
@@ -96,6 +98,44 @@ def _wait(process: subprocess.Popen, results: pathlib.Path, timeout: float) -> s
 def run_job(converter: str, job: jobs.Job, *, timeout: float = 600) -> dict[str, Any]:
     """One job in a process of its own."""
     return run_jobs(converter, [{"id": "job", **job}], timeout=timeout)["job"]
+
+
+def columns(converters: Sequence[str]) -> list[str]:
+    """The converters, and "tfq-fast" after tfq."""
+    return [c for name in converters for c in ([name, "tfq-fast"] if name == "tfq" else [name])]
+
+
+def conversion(
+    column: str,
+    prepared: Any,
+    out: pathlib.Path,
+    *,
+    settings: dict[str, Any] | None = None,
+    samples: int | None = None,
+) -> tuple[str, jobs.Job]:
+    """The converter of a column, and the job for it.
+
+    Args:
+      column: a name of `columns`.
+      prepared: `models.Prepared`, or `networks.Prepared`, which has no SavedModel.
+      out: where the int8 file goes.
+      settings: `convert_model`'s keywords for tfq with its defaults.
+      samples: how many of the calibration samples, repeated if there are not so many; None: all.
+    """
+    converter = column.removesuffix("-fast")
+    job: jobs.Job = {
+        "action": "convert",
+        "model": str(prepared.float_model),
+        "saved_model": None,
+        "data": str(prepared.calibration),
+        "samples": samples,
+        "out": str(out),
+    }
+    if hasattr(prepared, "saved_model"):
+        job["saved_model"] = str(prepared.saved_model)
+    if converter == "tfq":
+        job["settings"] = FAST if column == "tfq-fast" else settings or {}
+    return converter, job
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

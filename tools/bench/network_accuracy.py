@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +20,6 @@ import networks
 import numpy as np
 import stats
 
-FAST = {"calibration": "minmax", "equalization": "none", "bias_correction": "none"}
 # Networks that are not `.tflite` files: `models.py` builds them, SavedModel and data included.
 BUILT = ("fer", "basic_pitch")
 GOAL_DB, GOAL_SAME = 3.0, 0.94
@@ -78,27 +78,14 @@ def run_network(
     settings: dict,
 ) -> dict[str, Outcome]:
     """Every converter on one network, and "float" itself; tfq also as "tfq-fast"."""
-    saved = getattr(prepared, "saved_model", None)
-    jobs = {
-        c: (c.removesuffix("-fast"), FAST if c == "tfq-fast" else settings)
-        for c in columns(converters)
-    }
     found = {}
     with tempfile.TemporaryDirectory() as work:
         files = {"float": prepared.float_model}
-        for column, (converter, keywords) in jobs.items():
-            job = {
-                "action": "convert",
-                "model": str(prepared.float_model),
-                "saved_model": None if saved is None else str(saved),
-                "data": str(prepared.calibration),
-                "out": str(pathlib.Path(work, f"{column}.tflite")),
-            }
-            if converter == "tfq":
-                job["settings"] = keywords
-            answer = harness.run_job(converter, job)
+        for column in harness.columns(converters):
+            out = pathlib.Path(work, f"{column}.tflite")
+            answer = harness.run_job(*harness.conversion(column, prepared, out, settings=settings))
             if answer["ok"]:
-                files[column] = pathlib.Path(job["out"])
+                files[column] = out
             else:
                 found[column] = Outcome({}, note=answer["error"])
         judged = harness.run_jobs(
@@ -126,12 +113,7 @@ def run_network(
                 if answer["ok"]
                 else Outcome({}, note=answer["error"])
             )
-    return {column: found[column] for column in ("float", *jobs)}
-
-
-def columns(converters: Sequence[str]) -> list[str]:
-    """The converters, and tfq-fast after tfq."""
-    return [c for name in converters for c in ([name, "tfq-fast"] if name == "tfq" else [name])]
+    return {column: found[column] for column in ("float", *harness.columns(converters))}
 
 
 def summarize(found: Mapping[str, Outcome]) -> dict:
@@ -174,7 +156,7 @@ def _cell(figures: dict, measure: str, column: str) -> str:
 
 def tables(figures: Mapping[str, dict], converters: Sequence[str]) -> str:
     """Both tables: what every converter has, and tfq minus the others."""
-    shown = ["float", *columns(converters)]
+    shown = ["float", *harness.columns(converters)]
     rows, differences = [], []
     for network, found in figures.items():
         for measure in found["scores"]:
@@ -258,6 +240,7 @@ def run(
     figures = {}
     with tempfile.TemporaryDirectory() as work:
         for name in names:
+            print(name, file=sys.stderr, flush=True)
             prepared = (
                 models.prepare(name)
                 if name in BUILT

