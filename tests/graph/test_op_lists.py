@@ -18,9 +18,9 @@ OWN = {
     "graph/optable.py": "the table",
     "graph/versions.py": "facts about releases",
     "keras/simulation/registry.py": "how each op is simulated",
+    "plan/lookup.py": "the pattern of a mean or sum of squares",
     "plan/masks.py": "which ops make and carry masks",
     "plan/normalizations.py": "the pattern of a normalization",
-    "quantize/emit.py": "how thresholds are rounded; patterns of squares",
     "verify/input_constants.py": "the pattern of a preprocessing",
 }
 PATTERNS = ("rewrite/", "unroll/")

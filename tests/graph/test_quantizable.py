@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -38,8 +39,9 @@ def test_a_float_cast_is_an_obstacle() -> None:
 
 def test_a_fused_activation_the_kernel_refuses_is_an_obstacle() -> None:
     case = next(c for c in CASES if c.op == "CONCATENATION")
-    built = build(case, "int8", Kind.SAME)
-    built.model.main.ops[0].options.fusedActivationFunction = 1
+    options = copy.copy(case.options)
+    options.fusedActivationFunction = 1
+    built = build(dataclasses.replace(case, options=options), "int8", Kind.SAME)
     assert "fused" in obstacle(built.model.main.ops[0], "int8")
     with pytest.raises(TfqError):
         error(built, "builtin")
