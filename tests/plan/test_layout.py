@@ -125,14 +125,14 @@ def test_fixed_outputs_are_pinned(op, int8, int16):
         assert planned.grid("y") == Grid(dtype, (scale,), (zero,))
 
 
-def test_a_grid_from_training_is_pinned_and_not_observed():
+def test_a_grid_from_training_is_pinned_and_no_source():
     net = Net()
     a = net.dense(net.input(1, 4, name="x"), 4, out="a")
     y = net.reshape(a, 2, 2, out="y")
     grid = Grid("int8", (0.5,), (3,))
     layout, _ = layout_of(net, y, trained={"a": grid})
     assert layout.groups.pinned[layout.groups.find(y)][0] == grid
-    assert layout.observed == {"x"}
+    assert {t.name for t in layout.sources} == {"x"}
 
 
 def test_input_range_pins_every_float_input():

@@ -186,7 +186,8 @@ class _Work:
             if len(values) == 1 and isinstance(values[0], Extremes):
                 observer.update_extremes(number, *values[0])
             else:
-                observer.update(number, [v for v in values if isinstance(v, np.ndarray)])
+                shown = [np.asarray(v) for v in values if not isinstance(v, Extremes)]
+                observer.update(number, shown)  # A view of a scalar is no array.
         except DataError as e:
             at = observer.tensors[0]
             assert self._sides is not None

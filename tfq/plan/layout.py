@@ -15,7 +15,7 @@ import numpy as np
 from tfq.errors import TfqError
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, activation_grid
-from tfq.graph.optable import Kind, OpSpec, spec
+from tfq.graph.optable import MOVES, Kind, OpSpec, spec
 from tfq.graph.quantizable import obstacle
 from tfq.plan.lookup import Chain, find_chains
 from tfq.plan.normalizations import wide_ops
@@ -89,6 +89,9 @@ class Layout:
     sources: tensors whose statistics a group's range is made of.
     integers: tensors on the grid of integers as they are (scale 1), of which they may hold a few:
       what CAST makes of integers or bools, and what only moves or selects among such values.
+    observed: names of the tensors that calibration watches. More than the sources: all that any
+      layout of the graph could need (an op kept float, in 16 bits, a table taken apart), so that
+      another plan needs no other statistics. None where this layout needs none.
     """
 
     choices: Mapping[Op, Choice]
@@ -96,11 +99,7 @@ class Layout:
     groups: Groups
     sources: frozenset[Tensor]
     integers: frozenset[Tensor] = frozenset()
-
-    @property
-    def observed(self) -> set[str]:
-        """Names of the tensors that calibration must watch."""
-        return {t.name for t in self.sources}
+    observed: frozenset[str] = frozenset()
 
 
 def data_inputs(op: Op, s: OpSpec) -> list[int]:
@@ -173,9 +172,27 @@ def make_layout(
         if choice.mode == INTEGER and _stays_integers(op, choice, dtypes, integers - known):
             integers.update(float_outputs(op))
     groups = _tie(graph, config, choices, dtypes, trained, integers)
-    return Layout(
-        choices, dtypes, groups, _sources(graph, choices, groups, known), frozenset(integers)
-    )
+    sources = _sources(graph, choices, groups, known)
+    observed = _observed(graph, sources) if sources else frozenset()
+    return Layout(choices, dtypes, groups, sources, frozenset(integers), observed)
+
+
+def unmoved(t: Tensor, producers: Mapping[Tensor, Op]) -> Tensor:
+    """The computed tensor that has the values of `t`, all of them, before they were moved about."""
+    while (op := producers.get(t)) is not None and op.name in MOVES:
+        x = op.input(0)
+        if x.is_const or x.dtype != "float32":
+            break
+        t = x
+    return t
+
+
+def _observed(graph: Graph, sources: Collection[Tensor]) -> frozenset[str]:
+    producers, consumers = graph.producers(), graph.consumers()
+    tensors = [*graph.inputs, *(t for op in graph.ops for t in op.outputs)]
+    # LiteRT need not keep what nothing reads.
+    read = [t for t in tensors if t in consumers or t in graph.outputs or t in sources]
+    return frozenset(unmoved(t, producers).name for t in read if t.dtype == "float32" and t.size)
 
 
 def joined_outputs(graph: Graph, layout: Layout) -> list[Tensor]:
@@ -400,7 +417,7 @@ def _holds(grid: Grid, const: Tensor) -> bool:
 def _sources(
     graph: Graph, choices: Mapping[Op, Choice], groups: Groups, trained: Collection[Tensor]
 ) -> frozenset[Tensor]:
-    producers = graph.producers()
+    producers, consumers = graph.producers(), graph.consumers()
     sources = set()
     tensors = [t for t in graph.inputs if t.dtype == "float32"]
     for op in graph.ops:
@@ -415,6 +432,9 @@ def _sources(
             continue
         if groups.find(t) in groups.pinned:
             continue
+        if maker is not None and choices[maker].mode == KEEP_FLOAT:
+            if t not in consumers and t not in graph.outputs:
+                continue
         s = spec(maker.name) if maker is not None else None
         moves = maker is not None and choices[maker].mode == INTEGER and s is not None
         if moves and s is not None and s.kind is Kind.SAME:

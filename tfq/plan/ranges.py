@@ -13,7 +13,7 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import INFINITE, LIMITS, Grid, activation_grid, symmetric_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.observe.sketch import Sketch
-from tfq.plan.layout import Layout, data_inputs, float_outputs
+from tfq.plan.layout import Layout, data_inputs, float_outputs, unmoved
 from tfq.plan.masks import find_masks
 from tfq.plan.multipliers import smallest_output_scale
 from tfq.plan.plan import INTEGER
@@ -62,6 +62,8 @@ class Ranges:
         self.weight_scale, self.trained = weight_scale, trained
         self._ranges: dict[tuple[Tensor, str], tuple[float, float]] = {}
         self._readers = graph.consumers()
+        self._producers = graph.producers()
+        self._sources = {t.name for t in layout.sources}
         # Of unrolled loops, tensor of the body -> step -> its name.
         self._steps: dict[str, dict[int, str]] = {}
         for t in graph.tensors():
@@ -77,7 +79,7 @@ class Ranges:
         """The calibrated real range of one tensor."""
         key = (t, dtype)
         if key not in self._ranges:
-            sketch = None if self.statistics is None else self.statistics.get(t.name)
+            sketch = self._sketch(t)
             if sketch is None:
                 raise TfqError(
                     f"Tensor {t.name!r} has no statistics. Calibrate again with the same model, "
@@ -96,6 +98,12 @@ class Ranges:
             self._ranges[key] = (lo, hi)
         return self._ranges[key]
 
+    def _sketch(self, t: Tensor) -> Sketch | None:
+        if self.statistics is None:
+            return None
+        found = self.statistics.get(t.name)
+        return found or self.statistics.get(unmoved(t, self._producers).name)
+
     def _only_squashed(self, t: Tensor) -> bool:
         rows = [spec(op.name) for op, _ in self._readers.get(t, [])]
         return bool(rows) and all(r is not None and r.squashes for r in rows)
@@ -110,7 +118,7 @@ class Ranges:
             return []
         same, at = self._steps.get(t.step.tensor, {}), t.step.number
         names = (same[n] for n in range(at - _NEAR, at + _NEAR + 1) if n != at and n in same)
-        return [s for n in names if (s := self.statistics.get(n)) is not None]
+        return [s for n in names if n in self._sources and (s := self.statistics.get(n))]
 
     def _widen(self, t: Tensor, lo: float, hi: float) -> None:
         root = self.layout.groups.find(t)
@@ -265,7 +273,7 @@ class Ranges:
         pinned = self.layout.groups.pinned.get(self.layout.groups.find(t))
         if pinned is not None:
             return self.held(t)
-        sketch = None if self.statistics is None else self.statistics.get(t.name)
+        sketch = self._sketch(t) if t in self.layout.sources else None
         if sketch is None:
             return None
         lo, hi = self.observed(t, self._dtype(t))
@@ -286,7 +294,7 @@ class Ranges:
         lo, hi = full if sign > 0 else (-full[1], -full[0])
         if lo > bound:
             return min(lo, 0.0), max(hi, 0.0)
-        sketch = None if self.statistics is None else self.statistics.get(t.name)
+        sketch = self._sketch(t)
         lo = 0.0
         if sketch is not None and sketch.mode == "full":
             bins = sketch.bins()
