@@ -3,6 +3,7 @@
 import copy
 import itertools
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,8 +24,10 @@ from tfq.observe import (
     GramObserver,
     Observer,
     Read,
+    Renamed,
     SketchObserver,
     ValuesObserver,
+    loop,
     observe,
 )
 from tfq.observe.sketch import Sketch
@@ -147,10 +150,11 @@ def test_workers_and_the_order_of_shards_change_no_bit(case, monkeypatch):
     assert counts == [6, 12, 18, 23]
 
     parts = []
-    for start in range(0, 23, 6):
+    for shard in loop._shards(case.samples, 6):
         part = every_kind(case)
-        work = _work(case.models, list(part.values()))
-        _, seen = work((start, case.samples[start : start + 6]), 1)
+        models = {name: Renamed(data) for name, data in case.models.items()}
+        work = loop._Work(models, list(part.values()), restart=False, ahead=False)
+        _, seen = work(shard.payload, 1)
         parts.append(dict(zip(part, seen, strict=True)))
     for order in itertools.permutations(range(4)):
         (a, b, c, d) = (copy.deepcopy(parts[i]) for i in order)
@@ -158,12 +162,6 @@ def test_workers_and_the_order_of_shards_change_no_bit(case, monkeypatch):
             for name, observer in x.items():
                 observer.merge(y[name])
         assert results(c) == expected
-
-
-def _work(models, observers):
-    from tfq.observe.loop import _Work
-
-    return _Work(models, observers)
 
 
 class Lengths(Observer):
@@ -266,6 +264,65 @@ def test_a_gram_matrix_is_exact_to_twenty_bits(scale):
     first = GramObserver(Read("x"), 8)
     first.update(0, [rows[:8192]])
     np.testing.assert_array_equal(again.result(), first.result())
+
+
+class Halves(Observer):
+    """Adds up in the second half what the first half saw."""
+
+    tensors = (Read("out"),)
+
+    def __init__(self):
+        self.seen, self.threads, self.order = [], set(), []
+
+    def look(self, number, values):
+        self.seen.append(float(values[0][0]))
+        self.threads.add(threading.get_ident())
+
+    def update(self, number, values):
+        assert self.seen[number] == float(values[0][0])
+        self.order.append(number)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_next_sample_runs_ahead(threads):
+    samples = [{"x": np.full(2, n / 10, np.float32)} for n in range(9)]
+    halves = Halves()
+    counts = []
+    observe(
+        tanh("x", "mid", "out"),
+        iter(samples),
+        [halves],
+        ahead=True,
+        threads=threads,
+        progress=counts.append,
+    )
+    assert counts == list(range(1, 10))
+    assert halves.order == list(range(9))
+    np.testing.assert_allclose(halves.seen, np.tanh(np.tanh(np.arange(9) / 10)), atol=1e-6)
+    assert (threading.get_ident() in halves.threads) == (threads == 1)
+    with pytest.raises(DataError, match="Sample 3 does not have exactly"):
+        observe(tanh("x", "out"), [*samples[:3], {}], [Halves()], ahead=True, threads=threads)
+
+
+def test_a_model_may_have_inputs_of_other_names_and_tensors_be_read_by_position():
+    models = {FLOAT: tanh("x", "out"), "other": Renamed(tanh("a", "b", "c"), {"a": "x"})}
+    values = ValuesObserver([Read("out"), Read("b", "other"), Read(0, "other"), Read(2, "other")])
+    x = np.array([0.5, -2], np.float32)
+    observe(models, [{"x": x}], [values])
+    ((out, b, a, c),) = values.result()
+    np.testing.assert_array_equal(out, b)
+    np.testing.assert_array_equal(a, x)
+    np.testing.assert_allclose(c, np.tanh(np.tanh(x)), rtol=1e-6)
+
+
+def test_a_tensor_without_axes_is_an_array():
+    x, y = Tensor("x", (), "float32"), Tensor("y", (), "float32")
+    model = Model([Graph("main", [Op("TANH", [x], [y])], [x], [y])]).to_bytes()
+    channels, values = ChannelObserver(Read("y"), 1), ValuesObserver([Read("y"), Read(1)])
+    assert observe(model, [{"x": np.array(2, np.float32)}], [channels, values]) == 1
+    ((named, placed),) = values.result()
+    assert named.shape == placed.shape == ()
+    np.testing.assert_allclose(channels.result().mean, [np.tanh(2)], rtol=1e-6)
 
 
 def test_values_can_be_kept_in_part(case):

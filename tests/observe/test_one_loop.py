@@ -8,7 +8,6 @@ import tfq
 RUN_MODELS = {
     "evaluate.batching": "a batch of labelled samples, handed in by the data set's own loop",
     "evaluate.layers.rebatched": "one sample, alone and in a batch",
-    "evaluate.layers.work": "each layer's error; a second thread runs a sample ahead and counts",
     "graph.check": "zeros: whether a model runs at all",
     "keras.pruning.report": "times one input",
     "keras.simulation.delegation": "nothing: asks who takes the ops over",

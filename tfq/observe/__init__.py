@@ -11,7 +11,7 @@ from tfq.observe.errors import ErrorObserver
 from tfq.observe.extremes import ExtremesObserver
 from tfq.observe.gram import GramObserver
 from tfq.observe.loop import observe
-from tfq.observe.observer import FLOAT, INTEGER, Observer, Read
+from tfq.observe.observer import FLOAT, INTEGER, Observer, Read, Renamed
 from tfq.observe.sketch import Sketch
 from tfq.observe.sketches import SketchObserver
 from tfq.observe.sums import OrderedSums
@@ -27,6 +27,7 @@ __all__ = [
     "Observer",
     "OrderedSums",
     "Read",
+    "Renamed",
     "Sketch",
     "SketchObserver",
     "ValuesObserver",

@@ -9,13 +9,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfq.cores import threads_for
 from tfq.errors import DataError, ModelError, UsageError
 from tfq.executors import Shard, Workers
-from tfq.observe.observer import FLOAT, Observer, Read
+from tfq.graph.model import Model
+from tfq.observe.observer import FLOAT, Observer, Read, Renamed
 from tfq.observe.side import Extremes, Inputs, Side
 
 # Samples that a worker gets at once: enough to pay for sending back what observers saw.
@@ -24,10 +27,13 @@ _BLOCK_SAMPLES = 64
 
 
 def observe(
-    models: bytes | Mapping[str, bytes],
+    models: bytes | Mapping[str, bytes | Renamed],
     samples: Iterable[Inputs],
     observers: Sequence[Observer],
     *,
+    restart: bool = False,
+    ahead: bool = False,
+    block: int | None = None,
     threads: int | None = None,
     workers: Workers | None = None,
     progress: Callable[[int], None] | None = None,
@@ -36,11 +42,16 @@ def observe(
 
     Args:
       models: `.tflite` bytes by the name that `Read` calls them; bytes alone are the "float" one.
-        All have the same inputs by name; float values are put on the grids of quantized ones.
+        All have the same inputs by name unless `Renamed`; float values are put on the grids of
+        quantized ones.
       samples: input tensor name -> values of the tensor's exact shape; read once. Variable tensors
         start from their initial values for each sample; what the source itself keeps in variables
         (VAR_HANDLE) goes on from one sample to the next.
       observers: which are filled, in place.
+      restart: what the source keeps in variables starts anew, too, for each sample.
+      ahead: runs the next sample while observers look at this one, in another thread and a second
+        set of interpreters, where there are threads for it: for observers that take their time.
+      block: how many samples workers get at once, at most; None for a number that suits most.
       threads: CPU threads of each interpreter; None for the default of `Runner`.
       workers: where to run, if not in this process alone; what observers hold afterwards is the
         same to the bit. Not used where state goes on from sample to sample.
@@ -55,19 +66,17 @@ def observe(
       UsageError: an observer reads a tensor or a model that there is not, or has no `merge` and is
         to be shared out.
     """
-    given = {FLOAT: models} if isinstance(models, bytes) else dict(models)
-    work = _Work(given, list(observers))
-    work.start(threads)
+    block = block or _BLOCK_SAMPLES
+    named = {FLOAT: models} if isinstance(models, bytes) else models
+    given = {n: m if isinstance(m, Renamed) else Renamed(m) for n, m in named.items()}
+    shared = workers is not None and workers.count > 1
+    work = _Work(given, list(observers), restart, ahead and not shared)
+    work.start(threads or threads_for(1))
     done = progress or (lambda count: None)
     count = 0
-    if workers is None or workers.count == 1 or work.keeps_state:
-        blocks = _Blocks()
-        for sample in samples:
-            if blocks.begins(sample):
-                for observer in observers:
-                    observer.begin(count)
-            work.add(sample, count, observers)
-            count += 1
+    if workers is None or not shared or work.keeps_state:
+        for number in work.run(_numbered(samples, block), observers):
+            count = number + 1
             done(count)
         return count
     for observer in observers:
@@ -76,8 +85,8 @@ def observe(
                 f"{type(observer).__name__} has to see all samples in their order, so they cannot "
                 "be shared out. Leave out `workers`."
             )
-    work = _Work(given, copy.deepcopy(work.observers))
-    for size, parts in workers.map(work, _shards(samples)):
+    work = _Work(given, copy.deepcopy(work.observers), restart, ahead)
+    for size, parts in workers.map(work, _shards(samples, block)):
         for observer, part in zip(observers, parts, strict=True):
             observer.merge(part)
         count += size
@@ -85,65 +94,65 @@ def observe(
     return count
 
 
-class _Blocks:
+class _Numbered(NamedTuple):
+    number: int
+    sample: Inputs
+    begins: bool  # a block
+
+
+def _numbered(samples: Iterable[Inputs], most: int) -> Iterator[_Numbered]:
     """Where a block of samples begins: the samples alone decide."""
-
-    def __init__(self) -> None:
-        self._count = self._bytes = 0
-
-    def begins(self, sample: Inputs) -> bool:
-        """Whether one begins with this sample, the next of all."""
-        full = self._bytes >= _BLOCK_BYTES or self._count == _BLOCK_SAMPLES
-        begins = full or not self._count
+    count = size = 0
+    for number, sample in enumerate(samples):
+        begins = not count or count == most or size >= _BLOCK_BYTES
         if begins:
-            self._count = self._bytes = 0
-        self._count += 1
-        self._bytes += sum(v.nbytes for v in sample.values())
-        return begins
+            count = size = 0
+        count += 1
+        size += sum(v.nbytes for v in sample.values())
+        yield _Numbered(number, sample, begins)
 
 
-def _shards(samples: Iterable[Inputs]) -> Iterator[Shard]:
-    blocks, group, start, number = _Blocks(), list[Inputs](), 0, 0
-    for sample in samples:
-        if blocks.begins(sample) and group:
-            yield _shard(number, start, group)
-            start, number, group = start + len(group), number + 1, []
-        group.append(sample)
+def _shards(samples: Iterable[Inputs], most: int) -> Iterator[Shard]:
+    group: list[_Numbered] = []
+    index = 0
+    for each in _numbered(samples, most):
+        if each.begins and group:
+            yield _shard(index, group)
+            index, group = index + 1, []
+        group.append(each)
     if group:
-        yield _shard(number, start, group)
+        yield _shard(index, group)
 
 
-def _shard(number: int, start: int, group: list[Inputs]) -> Shard:
-    return Shard(number, f"samples {start} to {start + len(group) - 1}", (start, group))
+def _shard(index: int, group: list[_Numbered]) -> Shard:
+    return Shard(index, f"samples {group[0].number} to {group[-1].number}", group)
+
+
+_Set = dict[str, Side]
 
 
 @dataclasses.dataclass
 class _Work:
     """The models and the observers as they were before the first sample; picklable."""
 
-    models: dict[str, bytes]
+    models: dict[str, Renamed]
     observers: list[Observer]
-    _sides: dict[str, Side] | None = None
+    restart: bool
+    ahead: bool
+    _sets: list[_Set] = dataclasses.field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_sides": None}
+        return {**self.__dict__, "_sets": []}
 
-    def __call__(
-        self, payload: tuple[int, list[Inputs]], threads: int
-    ) -> tuple[int, list[Observer]]:
-        start, group = payload
-        if self._sides is None:
+    def __call__(self, payload: list[_Numbered], threads: int) -> tuple[int, list[Observer]]:
+        if not self._sets:
             self.start(threads)
         observers = copy.deepcopy(self.observers)
-        for observer in observers:
-            observer.begin(start)
-        for i, sample in enumerate(group):
-            self.add(sample, start + i, observers)
-        return len(group), observers
+        return sum(1 for _ in self.run(payload, observers)), observers
 
-    def start(self, threads: int | None) -> None:
+    def start(self, threads: int) -> None:
         """Makes the interpreters."""
-        wanted: dict[str, dict[str, bool]] = {name: {} for name in self.models}
+        wanted: dict[str, dict[str | int, bool]] = {name: {} for name in self.models}
         for observer in self.observers:
             for read in observer.tensors:
                 if read.model not in wanted:
@@ -153,55 +162,99 @@ class _Work:
                     )
                 of = wanted[read.model]
                 of[read.tensor] = of.get(read.tensor, True) and observer.extremes_only
-        self._sides = {
-            name: Side(
-                name,
-                self.models[name],
-                tensors,
-                in_passing=bool(tensors) and all(tensors.values()),
-                threads=threads,
-            )
-            for name, tensors in wanted.items()
-        }
+        read_models = {name: Model.from_bytes(m.model) for name, m in self.models.items()}
+        second = self.ahead and threads > 1
+        for _ in range(1 + second):
+            sides = {
+                name: Side(
+                    name,
+                    self.models[name],
+                    read_models[name],
+                    tensors,
+                    in_passing=bool(tensors) and all(tensors.values()),
+                    restart=self.restart,
+                    threads=threads - second,
+                )
+                for name, tensors in wanted.items()
+            }
+            self._sets.append(sides)
+            if self.keeps_state:
+                break  # A second set would have half of the state.
 
     @property
     def keeps_state(self) -> bool:
-        assert self._sides is not None
-        return any(side.keeps_state for side in self._sides.values())
+        return any(side.keeps_state for side in self._sets[0].values())
 
-    def add(self, sample: Inputs, number: int, observers: Sequence[Observer]) -> None:
-        """Runs a sample and shows it to the observers."""
-        assert self._sides is not None
-        for side in self._sides.values():
-            side.run(sample, number)
-        for observer in observers:
-            self._show(observer, number)
-        for side in self._sides.values():
-            if (name := side.output_with_nan()) is not None:
-                raise _refused(side, name, number, "holds NaN")
+    def run(self, samples: Iterable[_Numbered], observers: Sequence[Observer]) -> Iterator[int]:
+        """Runs samples and shows them to the observers; yields the numbers of those done."""
+        looking = [o for o in observers if o.looks]
+        ran = self._ran_ahead if len(self._sets) > 1 else self._ran
+        for sides, at in ran(samples, looking):
+            if at.begins:
+                for observer in observers:
+                    observer.begin(at.number)
+            for observer in observers:
+                _show(sides, observer, at.number, observer.update)
+            for side in sides.values():
+                if (name := side.output_with_nan()) is not None:
+                    raise _refused(side, name, at.number, "holds NaN")
+            yield at.number
 
-    def _show(self, observer: Observer, number: int) -> None:
-        values = [self._read(at) for at in observer.tensors]
-        try:
-            if len(values) == 1 and isinstance(values[0], Extremes):
-                observer.update_extremes(number, *values[0])
-            else:
-                shown = [np.asarray(v) for v in values if not isinstance(v, Extremes)]
-                observer.update(number, shown)  # A view of a scalar is no array.
-        except DataError as e:
-            at = observer.tensors[0]
-            assert self._sides is not None
-            raise _refused(self._sides[at.model], at.tensor, number, str(e)) from None
+    def _ran(
+        self, samples: Iterable[_Numbered], looking: Sequence[Observer]
+    ) -> Iterator[tuple[_Set, _Numbered]]:
+        for at in samples:
+            yield _run(self._sets[0], at, looking)
 
-    def _read(self, at: Read) -> np.ndarray | Extremes:
-        assert self._sides is not None
-        try:
-            return self._sides[at.model].read(at.tensor)
-        except ModelError as e:
-            raise ModelError(f"Tensor {at.tensor!r} cannot be read after running: {e}") from None
+    def _ran_ahead(
+        self, samples: Iterable[_Numbered], looking: Sequence[Observer]
+    ) -> Iterator[tuple[_Set, _Numbered]]:
+        """The same, with the next sample on its way."""
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            coming: Future[tuple[_Set, _Numbered]] | None = None
+            for i, at in enumerate(samples):
+                ready = coming.result() if coming is not None else None
+                coming = pool.submit(_run, self._sets[i % 2], at, looking)
+                if ready is not None:
+                    yield ready
+            if coming is not None:
+                yield coming.result()
 
 
-def _refused(side: Side, tensor: str, number: int, problem: str) -> DataError:
+def _run(sides: _Set, at: _Numbered, looking: Sequence[Observer]) -> tuple[_Set, _Numbered]:
+    for side in sides.values():
+        side.run(at.sample, at.number)
+    for observer in looking:
+        _show(sides, observer, at.number, observer.look)
+    return sides, at
+
+
+def _show(
+    sides: _Set,
+    observer: Observer,
+    number: int,
+    method: Callable[[int, Sequence[np.ndarray]], None],
+) -> None:
+    values = [_read(sides, at) for at in observer.tensors]
+    try:
+        if len(values) == 1 and isinstance(values[0], Extremes):
+            observer.update_extremes(number, *values[0])
+        else:
+            method(number, [v for v in values if isinstance(v, np.ndarray)])
+    except DataError as e:
+        at = observer.tensors[0]
+        raise _refused(sides[at.model], at.tensor, number, str(e)) from None
+
+
+def _read(sides: _Set, at: Read) -> np.ndarray | Extremes:
+    try:
+        return sides[at.model].read(at.tensor)
+    except ModelError as e:
+        raise ModelError(f"Tensor {at.tensor!r} cannot be read after running: {e}") from None
+
+
+def _refused(side: Side, tensor: str | int, number: int, problem: str) -> DataError:
+    tensor = side.name_of(tensor)
     if side.is_input(tensor):
         return DataError(f"Sample {number} {problem} in input {tensor!r}. Remove or repair it.")
     return DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,12 +16,26 @@ class Read:
     """A tensor to read.
 
     Attributes:
-      tensor: its name, in the model's main graph.
+      tensor: its name in the model's main graph, or where names tell nothing its position among
+        the tensors of the file.
       model: which of the models that run side by side.
     """
 
-    tensor: str
+    tensor: str | int
     model: str = FLOAT
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    """A model whose inputs have names of their own.
+
+    Attributes:
+      model: `.tflite` bytes.
+      inputs: the model's input -> the sample's; empty where they are the same.
+    """
+
+    model: bytes
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Observer:
@@ -41,6 +55,11 @@ class Observer:
 
     def begin(self, number: int) -> None:
         """A block of samples begins with sample `number`."""
+
+    def look(self, number: int, values: Sequence[np.ndarray]) -> None:
+        """A first half of `update`, if it has one: comes before it, perhaps in another thread, and
+        while that of the sample before still goes on.
+        """
 
     def update(self, number: int, values: Sequence[np.ndarray]) -> None:
         """Looks at what one sample made of `tensors`.
@@ -62,6 +81,10 @@ class Observer:
     def merge(self, other: Observer) -> None:
         """Adds what an observer of the same kind saw of other samples."""
         raise NotImplementedError
+
+    @property
+    def looks(self) -> bool:
+        return type(self).look is not Observer.look
 
     @property
     def is_mergeable(self) -> bool:

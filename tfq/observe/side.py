@@ -11,6 +11,7 @@ import numpy as np
 from tfq.errors import DataError, ModelError, UsageError, nearest
 from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model
+from tfq.observe.observer import Renamed
 from tfq.runtime import Runner
 
 Inputs = Mapping[str, np.ndarray]
@@ -29,9 +30,11 @@ class Side:
 
     Args:
       name: what the model is called.
-      data: its bytes, float or quantized.
-      wanted: names of the tensors of its main graph that will be read.
+      data: its bytes, float or quantized, and what its inputs are called in samples.
+      main: the same, read.
+      wanted: the tensors of its main graph that will be read (`Read.tensor`).
       in_passing: LiteRT's own extremes will do, wherever it finds them.
+      restart: what the source itself keeps in variables starts anew for each sample, too.
       threads: CPU threads; None for the default of `Runner`.
 
     Attributes:
@@ -45,33 +48,42 @@ class Side:
     def __init__(
         self,
         name: str,
-        data: bytes,
-        wanted: Iterable[str],
+        data: Renamed,
+        main: Model,
+        wanted: Iterable[str | int],
         *,
         in_passing: bool,
+        restart: bool,
         threads: int | None,
     ):
-        main = Model.from_bytes(data)
         self.name = name
-        self._data, self._threads = data, threads
+        self._data, self._names = data.model, data.inputs
+        self._threads, self._restart = threads, restart
         self._feed = InputQuantizer(main)
         tensors = list(main.main.tensors())
+        self._position = [t.name for t in tensors]
         self._sizes = {t.name: t.size for t in tensors}
         wanted = tuple(dict.fromkeys(wanted))
-        _check_names(name, wanted, Counter(t.name for t in tensors))
+        named = [n for n in wanted if isinstance(n, str)]
+        _check_names(name, named, Counter(t.name for t in tensors))
         ends = {t.name for t in (*main.main.inputs, *main.main.outputs)}
         self._inside = any(n not in ends for n in wanted)
         self._computed = set(wanted) - {t.name for t in main.main.inputs}
         self._has_variables = any(t.is_variable for g in main.graphs for t in g.tensors())
         # A source's own state goes on from sample to sample.
-        self.keeps_state = any(op.name == "VAR_HANDLE" for g in main.graphs for op in g.ops)
+        self.keeps_state = not restart and any(
+            op.name == "VAR_HANDLE" for g in main.graphs for op in g.ops
+        )
         self._in_passing = in_passing
-        self._runner = Runner(data, ranges=True, threads=threads) if in_passing else self._reading()
+        self._runner = (
+            Runner(self._data, ranges=True, threads=threads) if in_passing else self._reading()
+        )
         index: dict[str, int] = {}
         # Delegates append tensors; the first one is the file's.
         for detail in self._runner.tensor_details():
             index.setdefault(detail["name"], detail["index"])
-        self._index = {n: index[n] for n in wanted}
+        self._index = {n: index[n] if isinstance(n, str) else n for n in wanted}
+        self._input_at = {d["index"]: d["name"] for d in self._runner.inputs}
         self._outputs = {
             d["name"]: d["index"] for d in self._runner.outputs if d["dtype"] == np.float32
         }
@@ -88,6 +100,9 @@ class Side:
     def is_input(self, tensor: str) -> bool:
         return tensor in self._expected
 
+    def name_of(self, tensor: str | int) -> str:
+        return tensor if isinstance(tensor, str) else self._position[tensor]
+
     def run(self, sample: Inputs, number: int) -> None:
         """Runs a sample; variable tensors start from their initial values.
 
@@ -95,9 +110,13 @@ class Side:
           DataError: the sample does not fit.
           ModelError: it does not run.
         """
+        if self._names:
+            sample = {own: sample[given] for own, given in self._names.items() if given in sample}
         self._fed = self._feed(sample)
         _check_sample(self._fed, self._expected, number)
-        if self._has_variables:
+        if self._restart:
+            self._runner.restart()
+        elif self._has_variables:
             self._runner.reset_state()
         self._runner.set_inputs(self._fed)
         if self._in_passing:
@@ -110,13 +129,19 @@ class Side:
             self._runner.set_inputs(self._fed)
         self._runner.invoke()
 
-    def read(self, tensor: str) -> np.ndarray | Extremes:
+    def read(self, tensor: str | int) -> np.ndarray | Extremes:
         """What a tensor holds, in place; what was found in passing, if that is all."""
+        if isinstance(tensor, int):
+            own = self._input_at.get(tensor)
+            return self._view(tensor) if own is None else self._fed[own]
         if tensor in self._fed:
             return self._fed[tensor]
         if tensor in self._found:
             return Extremes(*self._found[tensor], self._sizes[tensor])
-        return self._runner.view(self._index[tensor])
+        return self._view(self._index[tensor])
+
+    def _view(self, index: int) -> np.ndarray:
+        return np.asarray(self._runner.view(index))  # A view of a scalar is no array.
 
     def output_with_nan(self) -> str | None:
         """An output that holds NaN, where values were not looked at one by one.

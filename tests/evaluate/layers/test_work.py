@@ -1,5 +1,7 @@
 """Samples in shards, on threads, in other processes; and samples that do not fit."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from layers_by_hand import (
@@ -10,51 +12,45 @@ from layers_by_hand import (
 from small_models import Net, cnn, config_of, draw
 
 from tfq.errors import DataError
-from tfq.evaluate.layers import LayerWork, analyse_layers, finish, isolate, merge, pair
+from tfq.evaluate.layers import analyse_layers, count, finish, isolate, pair
+from tfq.executors import open_workers
 from tfq.graph.model import Graph, Op, Tensor, options_type
 from tfq.runtime import Runner
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int16x8"])
-def test_shards_and_threads_change_no_bit(scheme):
+def test_shards_and_threads_change_no_bit(scheme, monkeypatch):
     floats, quantized = both(cnn(size=20), config_of(scheme))
     samples = draw(floats, 9, seed=3)
     pairing = pair(floats, quantized)
     isolated = isolate(pairing)
-    results = []
-    for size, threads in ((9, 1), (1, 1), (4, 2), (2, 1)):
-        work = LayerWork(pairing, isolated)
-        parts = [work(stacked(samples[i : i + size]), threads) for i in range(0, 9, size)]
-        if size == 1:
-            parts.reverse()
-        results.append(finish(pairing, merge(parts)))
+    results = [
+        finish(pairing, count(pairing, isolated, samples, threads=threads)) for threads in (1, 2, 3)
+    ]
+    for size in (1, 4):
+        monkeypatch.setattr("tfq.evaluate.layers.work.SHARD", size)
+        with open_workers(executor=ThreadPoolExecutor(2)) as workers:
+            results.append(finish(pairing, count(pairing, isolated, samples, workers=workers)))
     assert all(r == results[0] for r in results[1:])
     assert results[0].samples == 9
 
 
-def test_work_and_its_results_can_be_sent():
-    import pickle
-
+def test_a_sample_may_hold_several_runs():
     floats, quantized = both(cnn())
-    samples = stacked(draw(floats, 3, seed=3))
+    samples = draw(floats, 3, seed=3)
     pairing = pair(floats, quantized)
-    work = LayerWork(pairing, isolate(pairing))
-    here = work(samples, 2)
-    sent = pickle.loads(pickle.dumps(work))
-    there = pickle.loads(pickle.dumps(sent(samples, 1)))
-    assert finish(pairing, merge([here])) == finish(pairing, merge([there]))
-    # Merging leaves its arguments as they are.
-    twice = merge([there, there])
-    assert twice.samples == 6
-    assert there.samples == 3
-    assert there.tallies["conv"].sketch.count * 2 == twice.tallies["conv"].sketch.count
+    isolated = isolate(pairing)
+    apart = count(pairing, isolated, samples)
+    together = count(pairing, isolated, [stacked(samples)])
+    assert together.samples == 3
+    assert finish(pairing, apart) == finish(pairing, together)
 
 
 def test_progress_counts_samples():
     floats, quantized = both(cnn())
     seen = []
     analyse_layers(floats, quantized, draw(floats, 11), progress=seen.append)
-    assert seen == [8, 11]
+    assert seen == list(range(1, 12))
 
 
 def test_no_samples_and_wrong_samples_are_said():
@@ -98,10 +94,10 @@ def test_a_state_starts_anew_for_every_sample():
     samples = draw(floats, 6, seed=3)
     pairing = pair(floats, quantized)
     isolated = isolate(pairing)
-    whole = finish(pairing, merge([LayerWork(pairing, isolated)(stacked(samples), 1)]))
-    work = LayerWork(pairing, isolated)
-    parts = [work(stacked(samples[i : i + 3]), 2) for i in (3, 0)]
-    assert finish(pairing, merge(parts)) == whole
+    whole = finish(pairing, count(pairing, isolated, samples, threads=1))
+    with open_workers(executor=ThreadPoolExecutor(2)) as workers:
+        shared = finish(pairing, count(pairing, isolated, samples[::-1], workers=workers))
+    assert shared == whole
     found = by_name(whole)
     assert found["old/int8"].observed == pytest.approx((0.3, 0.3))
     runner = Runner(floats)

@@ -16,7 +16,7 @@ float model's values of the nearest quantized tensors before it, by the same ker
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,30 +27,26 @@ from tfq.evaluate.layers.isolation import IsolatedModels, isolate
 from tfq.evaluate.layers.pairing import Pair, Pairing, pair
 from tfq.evaluate.layers.rebatched import to_batch
 from tfq.evaluate.layers.weight_errors import StoredWeights, stored_weights
-from tfq.evaluate.layers.work import LayerWork, Partial, merge
+from tfq.evaluate.layers.work import Counts, count
 
 if TYPE_CHECKING:
     from tfq.executors import Workers
 
 __all__ = [
+    "Counts",
     "IsolatedModels",
-    "LayerWork",
     "Pair",
     "Pairing",
-    "Partial",
     "StoredWeights",
     "analyse_layers",
     "analyse_pairing",
+    "count",
     "finish",
     "isolate",
-    "merge",
     "pair",
     "stored_weights",
     "to_batch",
 ]
-
-# Samples that one task takes: enough to be worth sending, few enough to keep every worker busy.
-SHARD = 8
 
 
 def analyse_layers(
@@ -99,50 +95,8 @@ def analyse_pairing(
     progress: Callable[[int], None] | None = None,
 ) -> LayerAnalysis:
     """The same of models whose tensors are paired already."""
-    from tfq.cores import threads_for
-
     if not pairing.paired:
         return LayerAnalysis(0, (), pairing.unmatched)
     isolated = isolate(pairing)
-    work = LayerWork(pairing, isolated)
-    done = 0
-
-    def reported(parts: Iterable[Partial]) -> Iterator[Partial]:
-        nonlocal done
-        for part in parts:
-            done += part.samples
-            if progress is not None:
-                progress(done)
-            yield part
-
-    if workers is None:
-        threads = threads_for(1)
-        total = merge(reported(work(payload, threads) for payload in _shards(samples)))
-    else:
-        from tfq.executors import Shard
-
-        shards = (
-            Shard(i, f"samples {i * SHARD} to {i * SHARD + _count(p) - 1}", p)
-            for i, p in enumerate(_shards(samples))
-        )
-        total = merge(reported(workers.map(work, shards)))
-    return finish(pairing, total, layer_names=layer_names, notes=isolated.reasons)
-
-
-def _shards(samples: Iterable[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-    waiting: list[Mapping[str, np.ndarray]] = []
-    for sample in samples:
-        waiting.append(sample)
-        if len(waiting) == SHARD:
-            yield _stacked(waiting)
-            waiting = []
-    if waiting:
-        yield _stacked(waiting)
-
-
-def _stacked(samples: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([s[name] for s in samples]) for name in samples[0]}
-
-
-def _count(payload: Mapping[str, np.ndarray]) -> int:
-    return next((len(a) for a in payload.values()), 0)
+    counts = count(pairing, isolated, samples, workers=workers, progress=progress)
+    return finish(pairing, counts, layer_names=layer_names, notes=isolated.reasons)

@@ -21,7 +21,7 @@ from tfq.evaluate.layers.histogram import rebin
 from tfq.evaluate.layers.pairing import Pair, Pairing, maker
 from tfq.evaluate.layers.tally import Errors, Tally, real
 from tfq.evaluate.layers.weight_errors import imbalance, weight_figures
-from tfq.evaluate.layers.work import Partial
+from tfq.evaluate.layers.work import Counts
 from tfq.graph.numerics import LIMITS
 from tfq.parts import channel_axis, decibel, find_slices, spreads
 
@@ -32,7 +32,7 @@ _NEAR = 2.0
 
 def finish(
     pairing: Pairing,
-    total: Partial,
+    total: Counts,
     *,
     layer_names: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,

@@ -1,26 +1,32 @@
-"""The part of layer analysis that workers do: run samples through both models, and count."""
+"""The counting of layer analysis: one observer for each pair, on samples of the float model."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfq.errors import DataError, ModelError, TfqError
+from tfq.errors import DataError
 from tfq.evaluate.layers.isolation import IsolatedModels
-from tfq.evaluate.layers.pairing import Pairing
+from tfq.evaluate.layers.pairing import Pair, Pairing
 from tfq.evaluate.layers.tally import Buffers, Tally
 from tfq.graph.model import numpy_dtype
-from tfq.graph.numerics import LIMITS, Grid, quantize
-from tfq.runtime import Runner
+from tfq.observe.loop import observe
+from tfq.observe.observer import FLOAT, INTEGER, Observer, Read, Renamed
+
+if TYPE_CHECKING:
+    from tfq.executors import Workers
+
+# Samples that a worker gets at once: enough to be worth sending, few enough to keep all busy.
+SHARD = 8
 
 
 @dataclasses.dataclass
-class Partial:
-    """What was counted of some samples: a tally for each pair by its name.
+class Counts:
+    """What was counted: a tally for each pair by its name.
 
     Attributes:
       samples: how many runs of the model.
@@ -31,111 +37,68 @@ class Partial:
     tallies: dict[str, Tally]
 
 
-def merge(partials: Iterable[Partial]) -> Partial:
-    """The counts of all samples; the same to the bit in any order.
-
-    Raises:
-      DataError: there are none.
-    """
-    total: Partial | None = None
-    for part in partials:
-        if total is None:
-            # A copy: what was given stays as it is.
-            tallies = {n: Tally(t.grid, t.shape) for n, t in part.tallies.items()}
-            total = Partial(0, tallies)
-        total.samples += part.samples
-        for name, tally in total.tallies.items():
-            tally.merge(part.tallies[name])
-    if total is None or not total.samples:
-        raise DataError("Layer analysis was given no samples. Give at least one.")
-    return total
-
-
-@dataclasses.dataclass(frozen=True)
-class _Watched:
-    """One pair, by index in the interpreters; `model` is that of the isolated values."""
-
-    name: str
-    float_name: str
-    grid: Grid
-    shape: tuple[int, ...]
-    float_index: int
-    model: int | None
-    isolated: int
-    accumulated: int
-    is_input: bool
-
-
-class LayerWork:
-    """Runs samples through the float, the isolated and the quantized model; for `tfq.executors`.
+def count(
+    pairing: Pairing,
+    isolated: IsolatedModels,
+    samples: Iterable[Mapping[str, np.ndarray]],
+    *,
+    threads: int | None = None,
+    workers: Workers | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Counts:
+    """Runs samples through the float, the isolated and the quantized model.
 
     Args:
       pairing: the two models.
       isolated: where the isolated values are computed.
+      samples: the float model's input tensor name -> the values of one run, or of several.
+      threads: CPU threads to use in this process; None for the default of `Runner`.
+      workers: where to run, if not in this process alone; the result is the same to the bit.
+      progress: called with the number of runs so far.
+
+    Raises:
+      DataError: there is no sample, or one does not fit, or becomes NaN or infinite in the float
+        model.
     """
+    # Written anew, so that the position of a tensor in its graph is its index.
+    quantized = Renamed(pairing.quantized.to_bytes(), pairing.input_names)
+    at = {t.name: i for i, t in enumerate(pairing.quantized.main.tensors())}
+    inputs = {t.name for t in pairing.quantized.main.inputs}
+    tallies = {
+        p.name: _TallyObserver(p, isolated, at[p.name], is_input=p.name in inputs)
+        for p in pairing.pairs
+    }
+    runs = observe(
+        {**{_reference(i): m for i, m in enumerate(isolated.models)}, INTEGER: quantized},
+        _runs(pairing, samples),
+        list(tallies.values()),
+        restart=True,
+        ahead=True,
+        block=SHARD,
+        threads=threads,
+        workers=workers,
+        progress=progress,
+    )
+    if not runs:
+        raise DataError("Layer analysis was given no samples. Give at least one.")
+    return Counts(runs, {name: each.tally for name, each in tallies.items()})
 
-    def __init__(self, pairing: Pairing, isolated: IsolatedModels):
-        self.models = isolated.models
-        # Written anew, so that the position of a tensor in its graph is its index.
-        self.quantized = pairing.quantized.to_bytes()
-        main = pairing.quantized.main
-        at = {t.name: i for i, t in enumerate(main.tensors())}
-        inputs = {t.name for t in main.inputs}
-        self.watched = []
-        for p in pairing.pairs:
-            model, index = isolated.index.get(p.name, (None, -1))
-            self.watched.append(
-                _Watched(
-                    p.name,
-                    p.float_name,
-                    p.grid,
-                    p.shape,
-                    isolated.float_index[p.name],
-                    model,
-                    index,
-                    at[p.name],
-                    p.name in inputs,
-                )
-            )
-        float_inputs = pairing.float_model.main.inputs
-        self.inputs = {t.name: (t.shape, numpy_dtype(t.dtype)) for t in float_inputs}
-        # Input of the quantized model -> input of the float model, and the grid it is put on.
-        self.fed = {
-            t.name: (
-                pairing.input_names[t.name],
-                Grid.of(t.dtype, t.quant) if t.quant is not None and t.dtype in LIMITS else None,
-            )
-            for t in main.inputs
-        }
-        self._session: _Session | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None}
+def _reference(i: int) -> str:
+    """What the i-th of the isolated models is called; each holds the whole float model."""
+    return f"{FLOAT} ({i + 1})" if i else FLOAT
 
-    def __call__(self, payload: Mapping[str, np.ndarray], threads: int) -> Partial:
-        """Counts the errors of some samples.
 
-        Args:
-          payload: the float model's input tensor name -> values [n, *one sample]; n samples hold
-            as many values as a whole number of runs takes.
-          threads: CPU threads to use.
-
-        Raises:
-          DataError: the samples do not fit, or become NaN or infinite in the float model.
-        """
-        runs = self._runs(payload)
-        if self._session is None or self._session.threads != threads:
-            self._session = _Session(self, threads)
-        tallies = {w.name: Tally(w.grid, w.shape) for w in self.watched}
-        self._session.count(runs, tallies)
-        return Partial(len(runs), tallies)
-
-    def _runs(self, payload: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def _runs(
+    pairing: Pairing, samples: Iterable[Mapping[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    inputs = {t.name: (t.shape, numpy_dtype(t.dtype)) for t in pairing.float_model.main.inputs}
+    for sample in samples:
         arrays: dict[str, np.ndarray] = {}
-        for name, (shape, dtype) in self.inputs.items():
-            if name not in payload:
+        for name, (shape, dtype) in inputs.items():
+            if name not in sample:
                 raise DataError(f"The samples lack input {name!r}.")
-            values = np.asarray(payload[name])
+            values = np.asarray(sample[name])
             size = int(np.prod(shape, dtype=np.int64))
             if not size or not values.size or values.size % size:
                 raise DataError(
@@ -144,110 +107,49 @@ class LayerWork:
                 )
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise DataError(
-                    f"Input {name!r} holds NaN or infinite values in one of "
-                    f"{len(values)} samples. Remove or repair it."
+                    f"Input {name!r} holds NaN or infinite values. Remove or repair that sample."
                 )
             arrays[name] = values.astype(dtype, copy=False).reshape(-1, *shape)
-        counts = {a.shape[0] for a in arrays.values()}
+        counts = {len(a) for a in arrays.values()}
         if len(counts) > 1:
             raise DataError("The inputs hold different numbers of samples.")
-        return [{n: a[i] for n, a in arrays.items()} for i in range(counts.pop() if counts else 1)]
+        for i in range(counts.pop() if counts else 1):
+            yield {n: a[i] for n, a in arrays.items()}
 
 
-class _Interpreters:
-    """One set of the models, and what goes into the quantized one."""
-
-    def __init__(self, work: LayerWork, threads: int):
-        self.fed_by = work.fed
-        self.fed: dict[str, np.ndarray] = {}
-        self.references = [Runner(m, keep_intermediates=True, threads=threads) for m in work.models]
-        self.quantized = Runner(work.quantized, keep_intermediates=True, threads=threads)
-
-    def run(self, sample: Mapping[str, np.ndarray]) -> _Interpreters:
-        for runner in self.references:
-            runner.restart()
-            runner.set_inputs(sample)
-            _invoke(runner)
-        self.fed = {}
-        for name, (source, grid) in self.fed_by.items():
-            value = sample[source]
-            self.fed[name] = quantize(value, grid) if grid and value.dtype.kind == "f" else value
-        self.quantized.restart()
-        self.quantized.set_inputs(self.fed)
-        _invoke(self.quantized)
-        return self
+_scratch = threading.local()
 
 
-def _invoke(runner: Runner) -> None:
-    try:
-        runner.invoke()
-    except TfqError as e:
-        raise ModelError(str(e)) from None
+class _TallyObserver(Observer):
+    """Tallies one pair: its float tensor, and the quantized one alone and as the model runs.
 
-
-class _Session:
-    """What one worker keeps: interpreters, and memory to count with.
-
-    With more than one thread there are two sets of interpreters: a second thread runs the next
-    sample and counts its values, while the first adds up the errors of this one. The errors alone
+    Histograms are counted in the first half, beside the errors of the sample before: those alone
     are many short numpy calls, which threads of one process cannot share (measured: two take as
     long as one).
     """
 
-    def __init__(self, work: LayerWork, threads: int):
-        # Not the work itself: a cycle would keep the interpreters until garbage is collected.
-        self.watched = work.watched
-        self.threads = threads
-        ahead = threads > 1
-        self.sets = [_Interpreters(work, max(1, threads - 1)) for _ in range(1 + ahead)]
-        self.buffers = Buffers()
+    def __init__(self, p: Pair, isolated: IsolatedModels, index: int, *, is_input: bool):
+        model, alone = isolated.index.get(p.name, (None, -1))
+        reference = _reference(model or 0)
+        self._is_input = is_input
+        self._has_isolated = model is not None
+        tensors = [Read(isolated.float_index[p.name], reference), Read(index, INTEGER)]
+        self.tensors = [*tensors, Read(alone, reference)] if self._has_isolated else tensors
+        self.tally = Tally(p.grid, p.shape)
 
-    def count(
-        self, samples: Sequence[Mapping[str, np.ndarray]], tallies: Mapping[str, Tally]
-    ) -> None:
-        if len(self.sets) == 1:
-            for sample in samples:
-                self._add(self._ran(0, sample, tallies), tallies)
-            return
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            coming = pool.submit(self._ran, 0, samples[0], tallies)
-            for n in range(len(samples)):
-                done = coming.result()
-                if n + 1 < len(samples):
-                    coming = pool.submit(self._ran, (n + 1) % 2, samples[n + 1], tallies)
-                self._add(done, tallies)
+    def look(self, number: int, values: Sequence[np.ndarray]) -> None:
+        self.tally.count_values(values[0], values[1])
 
-    def _ran(
-        self, which: int, sample: Mapping[str, np.ndarray], tallies: Mapping[str, Tally]
-    ) -> _Interpreters:
-        """Runs a sample and counts its values."""
-        ran = self.sets[which].run(sample)
-        for w in self.watched:
-            expected, _, accumulated = _views(w, ran)
-            try:
-                tallies[w.name].count_values(expected, accumulated)
-            except DataError as e:
-                raise DataError(
-                    f"Tensor {w.float_name!r} {e} when the float model runs a sample. Check the "
-                    "samples' values and preprocessing; the float model itself fails on them."
-                ) from None
-        return ran
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        expected, accumulated = values[:2]
+        # An input is rounded alone whether or not the model runs.
+        isolated = accumulated if self._is_input else None
+        if self._has_isolated:
+            isolated = values[2]
+        if not hasattr(_scratch, "buffers"):
+            _scratch.buffers = Buffers()
+        self.tally.add_errors(expected, isolated, accumulated, _scratch.buffers)
 
-    def _add(self, ran: _Interpreters, tallies: Mapping[str, Tally]) -> None:
-        for w in self.watched:
-            tallies[w.name].add_errors(*_views(w, ran), self.buffers)
-
-
-def _views(
-    w: _Watched, ran: _Interpreters
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """A float tensor, its isolated and its accumulated counterpart, as they lie in memory."""
-    try:
-        expected = ran.references[w.model or 0].view(w.float_index)
-        accumulated = ran.fed[w.name] if w.is_input else ran.quantized.view(w.accumulated)
-        isolated = accumulated if w.is_input else None
-        if w.model is not None:
-            isolated = ran.references[w.model].view(w.isolated)
-    except ModelError as e:
-        raise ModelError(f"Tensor {w.name!r} cannot be read after running: {e}") from None
-    return expected, isolated, accumulated
+    def merge(self, other: Observer) -> None:
+        assert isinstance(other, _TallyObserver)
+        self.tally.merge(other.tally)
