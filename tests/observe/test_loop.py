@@ -246,7 +246,10 @@ def test_extremes_come_in_passing_only_where_nothing_more_is_read(monkeypatch):
     np.testing.assert_allclose((extremes.low, extremes.high), np.tanh([-1, 2]), rtol=1e-6)
     observe(model, [ZEROS], [extremes, ValuesObserver([Read("mid")])])
     observe(model, [ZEROS], [ValuesObserver([Read("out")])])
-    assert made == [(True, False), (False, True), (False, False)]
+    placed = ExtremesObserver(Read(1))
+    observe(model, [{"x": np.array([-1, 2], np.float32)}], [placed])
+    assert (placed.low, placed.high) == (extremes.low, extremes.high)
+    assert made == [(True, False), (False, True), (False, False), (False, True)]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e20])

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfq.cores import threads_for
-from tfq.errors import DataError, ModelError, UsageError
+from tfq.errors import DataError, UsageError
 from tfq.executors import Shard, Workers
 from tfq.graph.model import Model
-from tfq.observe.observer import FLOAT, Observer, Read, Renamed
+from tfq.observe.observer import FLOAT, Observer, Renamed
 from tfq.observe.side import Extremes, Inputs, Side
 
 # Samples that a worker gets at once: enough to pay for sending back what observers saw.
@@ -161,7 +161,9 @@ class _Work:
                         f"{read.model!r}; there are {sorted(wanted)}."
                     )
                 of = wanted[read.model]
-                of[read.tensor] = of.get(read.tensor, True) and observer.extremes_only
+                # LiteRT tells extremes by name.
+                few = observer.extremes_only and isinstance(read.tensor, str)
+                of[read.tensor] = of.get(read.tensor, True) and few
         read_models = {name: Model.from_bytes(m.model) for name, m in self.models.items()}
         second = self.ahead and threads > 1
         for _ in range(1 + second):
@@ -235,7 +237,7 @@ def _show(
     number: int,
     method: Callable[[int, Sequence[np.ndarray]], None],
 ) -> None:
-    values = [_read(sides, at) for at in observer.tensors]
+    values = [sides[at.model].read(at.tensor) for at in observer.tensors]
     try:
         if len(values) == 1 and isinstance(values[0], Extremes):
             observer.update_extremes(number, *values[0])
@@ -244,13 +246,6 @@ def _show(
     except DataError as e:
         at = observer.tensors[0]
         raise _refused(sides[at.model], at.tensor, number, str(e)) from None
-
-
-def _read(sides: _Set, at: Read) -> np.ndarray | Extremes:
-    try:
-        return sides[at.model].read(at.tensor)
-    except ModelError as e:
-        raise ModelError(f"Tensor {at.tensor!r} cannot be read after running: {e}") from None
 
 
 def _refused(side: Side, tensor: str | int, number: int, problem: str) -> DataError:

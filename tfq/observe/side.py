@@ -62,13 +62,13 @@ class Side:
         self._feed = InputQuantizer(main)
         tensors = list(main.main.tensors())
         self._position = [t.name for t in tensors]
-        self._sizes = {t.name: t.size for t in tensors}
+        self._sizes: dict[str | int, int] = {t.name: t.size for t in tensors}
         wanted = tuple(dict.fromkeys(wanted))
         named = [n for n in wanted if isinstance(n, str)]
         _check_names(name, named, Counter(t.name for t in tensors))
         ends = {t.name for t in (*main.main.inputs, *main.main.outputs)}
         self._inside = any(n not in ends for n in wanted)
-        self._computed = set(wanted) - {t.name for t in main.main.inputs}
+        self._computed = set(named) - {t.name for t in main.main.inputs}
         self._has_variables = any(t.is_variable for g in main.graphs for t in g.tensors())
         # A source's own state goes on from sample to sample.
         self.keeps_state = not restart and any(
@@ -92,7 +92,7 @@ class Side:
             for d in self._runner.inputs
         }
         self._fed: dict[str, np.ndarray] = {}
-        self._found: Mapping[str, tuple[float, float]] = {}
+        self._found: Mapping[str | int, tuple[float, float]] = {}
 
     def _reading(self) -> Runner:
         return Runner(self._data, keep_intermediates=self._inside, threads=self._threads)
@@ -122,7 +122,7 @@ class Side:
         if self._in_passing:
             found = self._runner.invoke_for_ranges()
             if found is not None and found.keys() >= self._computed:
-                self._found = found
+                self._found = {n: found[n] for n in self._computed}
                 return
             self._in_passing, self._found = False, {}
             self._runner = self._reading()
@@ -131,17 +131,21 @@ class Side:
 
     def read(self, tensor: str | int) -> np.ndarray | Extremes:
         """What a tensor holds, in place; what was found in passing, if that is all."""
+        if (found := self._found.get(tensor)) is not None:
+            return Extremes(*found, self._sizes[tensor])
         if isinstance(tensor, int):
             own = self._input_at.get(tensor)
             return self._view(tensor) if own is None else self._fed[own]
         if tensor in self._fed:
             return self._fed[tensor]
-        if tensor in self._found:
-            return Extremes(*self._found[tensor], self._sizes[tensor])
         return self._view(self._index[tensor])
 
     def _view(self, index: int) -> np.ndarray:
-        return np.asarray(self._runner.view(index))  # A view of a scalar is no array.
+        try:
+            return np.asarray(self._runner.view(index))  # A view of a scalar is no array.
+        except ModelError as e:
+            name = self._position[index]
+            raise ModelError(f"Tensor {name!r} cannot be read after running: {e}") from None
 
     def output_with_nan(self) -> str | None:
         """An output that holds NaN, where values were not looked at one by one.
