@@ -18,6 +18,7 @@ from tfq.plan.layout import Layout, make_layout
 from tfq.plan.plan import Plan
 from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config, get_scheme
+from tfq.quantize.candidate import Candidate, build
 from tfq.quantize.emit import Emitted, emit
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.runtime import Runner
@@ -254,6 +255,9 @@ class Planned:
 
     def emit(self, *, spare_biases: bool = False) -> Emitted:
         return emit(self.prepared.model, self.plan, spare_biases=spare_biases)
+
+    def candidate(self) -> Candidate:
+        return build(self.prepared, self.layout, self.statistics, self.config)
 
 
 def config_of(scheme: str = "int8", **options: Any) -> Config:

@@ -132,13 +132,17 @@ def test_a_correction_that_helps_nothing_is_said(summary):
     change = {"output": "a", "part": "", "before_db": 30.0, "after_db": 33.0}
     gain = {**change, "loss_db": -3.0, "loses": False, "gains": True}
     loss = {**change, "part": "[..., 4:6]", "loss_db": 3.1, "loses": True, "gains": False}
-    for outputs, layers, text in (
-        ([], 0, "not corrected: no output would gain on other samples"),
-        ([gain, loss], 0, "not corrected: a[..., 4:6] would lose 3.1 dB on other samples"),
-        ([gain], 1, "1 layer corrected; a gains 3.0 dB on other samples"),
-        ([gain, gain], 2, "2 layers corrected; a gains 3.0 dB on other samples, none loses"),
+    for outputs, kept, text in (
+        ([], "", "not corrected: no output would gain on other samples"),
+        ([gain, loss], "", "not corrected: a[..., 4:6] would lose 3.1 dB on other samples"),
+        ([gain], "1 of 2 layers", "1 of 2 layers corrected; a gains 3.0 dB on other samples"),
+        (
+            [gain, gain],
+            "2 of 2 layers",
+            "2 of 2 layers corrected; a gains 3.0 dB on other samples, none loses",
+        ),
     ):
-        changed["bias_correction"] |= {"layers": layers, "outputs": outputs}
+        changed["improvements"]["bias_correction"] |= {"kept": kept, "outputs": outputs}
         assert rows(changed)["bias"] == text
 
 

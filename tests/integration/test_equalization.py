@@ -10,9 +10,9 @@ from tfq.convert import convert_model
 from tfq.convert.summary import lines
 from tfq.errors import UsageError
 from tfq.graph.model import Model
+from tfq.improve import PartError
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
-from tfq.trial import PartError
 
 SHAPE = (8, 8, 2)
 
@@ -56,14 +56,14 @@ def decibels(result):
 
 
 def test_an_imbalance_is_equalized_and_said(source, result):
-    done = result.summary["equalization"]
-    assert done["layers"] == 2
+    done = result.summary["improvements"]["equalization"]
+    assert done["kept"] == "channels of 2 layers"
     (change,) = [c for c in done["outputs"] if not c["part"]]
     assert change["after_db"] > change["before_db"] + 10
     assert not any(c["loses"] for c in done["outputs"])
     assert set(result.plan.equalization) == {"a", "b"}
     without = convert_model(source, images(64), equalization="none")
-    assert without.summary["equalization"] is None
+    assert "equalization" not in without.summary["improvements"]
     assert without.plan.equalization == {}
     assert decibels(result) > decibels(without) + 10
     assert decibels(result) > 30
@@ -83,20 +83,21 @@ def test_a_replayed_plan_gives_identical_bytes(source, result):
     assert plan.equalization == result.plan.equalization
     replayed = convert_model(source, images(64), plan=plan)
     assert replayed.model == result.model
-    assert replayed.summary["equalization"] == {"layers": 2, "outputs": []}
-    alone = convert_model(source, plan=plan, bias_correction="none")
-    assert alone.model == convert_model(source, images(64), bias_correction="none").model
+    assert replayed.summary["improvements"] == {}
+    assert convert_model(source, plan=plan).model == result.model
+    with pytest.raises(UsageError, match="so bias_correction would have no effect"):
+        convert_model(source, plan=plan, bias_correction="none")
 
 
 @pytest.mark.slow
 def test_statistics_are_of_the_model_as_it_is(source, result):
-    plain = convert_model(source, images(64), equalization="none")
+    options = {"calibration": "robust", "keep_histograms": True}
+    plain = convert_model(source, images(64), equalization="none", **options)
     assert result.statistics == plain.statistics
     again = convert_model(source, images(64), plan=result.plan, statistics=result.statistics)
     assert again.model == result.model
-    from_statistics = convert_model(source, statistics=result.statistics)
-    assert from_statistics.summary["equalization"] is None
-    assert "not tried" in from_statistics.summary["notes"]["equalization"]
+    from_statistics = convert_model(source, statistics=result.statistics, **options)
+    assert "not tried" in from_statistics.summary["improvements"]["equalization"]["note"]
     assert from_statistics.plan.tensors == plain.plan.tensors
     with pytest.raises(UsageError, match="equalization=cross_layer rescales the model"):
         convert_model(source, statistics=result.statistics, equalization="cross_layer")
@@ -108,22 +109,22 @@ def test_ordinary_models_come_out_as_without():
     auto = convert_model(cnn(), images(64), progress=lambda stage, done, total: stages.add(stage))
     plain = convert_model(cnn(), images(64), equalization="none")
     assert computing(auto.model) == computing(plain.model)
-    assert auto.summary["equalization"] is None
-    assert "Calibrating equalized channels" not in stages
+    assert "equalization" not in auto.summary["improvements"]
+    assert "Calibrating again" not in stages
 
 
 @pytest.mark.slow
 def test_cross_layer_is_done_also_where_little_is_gained():
     source = unbalanced(1)
-    assert convert_model(source, images(64)).summary["equalization"] is None
+    assert "equalization" not in convert_model(source, images(64)).summary["improvements"]
     always = convert_model(source, images(64), equalization="cross_layer")
-    assert always.summary["equalization"]["layers"] == 2
+    assert always.summary["improvements"]["equalization"]["kept"] == "channels of 2 layers"
     assert decibels(always) > 20
 
 
 def test_data_that_can_be_read_once_is_enough(source):
     result = convert_model(source, ({"x0": x[None]} for x in images(64)))
-    assert result.summary["equalization"]["layers"] == 2
+    assert result.summary["improvements"]["equalization"]["kept"] == "channels of 2 layers"
     assert decibels(result) > 25
 
 
@@ -142,14 +143,17 @@ def test_with_other_settings(source, options):
 def test_what_does_not_help_is_not_kept(source, monkeypatch):
     errors = iter([1.0, 2.0])
     monkeypatch.setattr(
-        "tfq.convert.stages.output_errors",
-        lambda *_: (PartError("y", "", np.full(4, next(errors)), np.full(4, 100.0)),),
+        "tfq.improve.errors.OutputJudge.errors",
+        lambda *_: {
+            ("y", ""): PartError("y", "", np.full(4, next(errors)), np.full(4, 100.0)),
+        },
     )
-    result = convert_model(source, images(64))
-    (change,) = result.summary["equalization"]["outputs"]
+    options = {"calibration": "robust", "bias_correction": "none"}
+    result = convert_model(source, images(64), **options)
+    (change,) = result.summary["improvements"]["equalization"]["outputs"]
     assert (change["output"], change["loses"]) == ("y", True)
-    assert result.summary["equalization"]["layers"] == 0
-    plain = convert_model(source, images(64), equalization="none")
+    assert result.summary["improvements"]["equalization"]["kept"] == ""
+    plain = convert_model(source, images(64), equalization="none", **options)
     assert computing(result.model) == computing(plain.model)
     (line,) = [row for row in lines(result.summary) if "equalized" in row]
     assert line == "  equalized not rescaled: y would lose 3.0 dB on other samples"

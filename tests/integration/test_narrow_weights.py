@@ -33,7 +33,9 @@ def test_four_bits_inside_keep_the_accuracy(converted):
 
 
 def test_mse_scales_are_better_than_minmax_in_four_bits(converted):
-    found = {w: r.summary["bias_correction"]["outputs"] for w, r in converted.items()}
+    found = {
+        w: r.summary["improvements"]["bias_correction"]["outputs"] for w, r in converted.items()
+    }
     for figure in ("before_db", "after_db"):
         mse, minmax = (
             [c[figure] for c in found[w] if c["part"] == "before SOFTMAX"]

@@ -13,7 +13,6 @@ RUN_MODELS = {
     "keras.simulation.delegation": "nothing: asks who takes the ops over",
     "keras.simulation.tables": "every value of a lookup table",
     "observe.side": "the loop itself",
-    "quantize.bias": "to be replaced by the layer walk",
     "quantize.table": "every value of a lookup table",
     "rewrite.fold_constants": "constants",
     "sources.compare": "random inputs, beside TensorFlow",

@@ -146,7 +146,7 @@ def headed(shape, descr="<i4") -> dict:
         member(np.arange(2, dtype=np.int32), headed((1,))),
         member(np.arange(2, dtype=np.int32), headed((1,) * 30 + (2,))),
     ],
-    ids=str,
+    ids=[str(i) for i in range(14)],
 )
 def test_a_file_that_holds_something_else_is_one_clear_error(tmp_path, content):
     path = tmp_path / "p.json"

@@ -130,8 +130,13 @@ def check_samples(
         raise without_samples(config)
 
 
-def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> None:
+def check_plan_options(
+    plan: Plan, config: Config, excluded: Sequence[str], improving: Mapping[str, object]
+) -> None:
     """A replayed plan has decided already; an option that says otherwise would be ignored.
+
+    Args:
+      improving: what was asked for of improvements, by the option's name; None where nothing was.
 
     Raises:
       UsageError: the scheme is another, or an option was given that the plan was not made with.
@@ -145,11 +150,12 @@ def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> N
         )
     # The plan's own record went through JSON.
     asked, default = json.loads(json.dumps(asked)), json.loads(json.dumps(default))
-    for name, value in asked.items():
-        if value != default[name] and value != plan.config.get(name):
-            if excluded and name in ("allow_float", "rules"):
-                name, value = "exclude", list(excluded)
-            raise UsageError(
-                f"A plan is replayed as it is, so {name} would have no effect. Leave it out, edit "
-                f"the plan, or make a new one with --plan_out. Received: {name}={value!r}."
-            )
+    ignored = {n: v for n, v in asked.items() if v != default[n] and v != plan.config.get(n)}
+    ignored |= {name: value for name, value in improving.items() if value is not None}
+    for name, value in ignored.items():
+        if excluded and name in ("allow_float", "rules"):
+            name, value = "exclude", list(excluded)
+        raise UsageError(
+            f"A plan is replayed as it is, so {name} would have no effect. Leave it out, edit "
+            f"the plan, or make a new one with --plan_out. Received: {name}={value!r}."
+        )

@@ -33,17 +33,19 @@ _DATA = _string(
 )
 _OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite here")
 _SCHEME = _string("scheme", "int8", "or int16x8, dynamic, weight_only, float16, float32")
+_QUALITY = _string("quality", "default", "what is done for accuracy; or fast, best")
 _CALIBRATION = _string(
     "calibration",
-    "robust",
-    "or minmax, moving_average, percentile[:P], mse, entropy, octav, mean_std[:L]",
+    None,
+    "auto (default), robust, minmax, moving_average, percentile[:P], mse, entropy, octav, "
+    "mean_std[:L]",
 )
 _WEIGHTS = _string("weights", "minmax", "scales of weights; or mse")
 _WEIGHT_BITS = _list("weight_bits", "8 (default), 4 or 2; REGEX=BITS for some layers")
 _GRANULARITY = _string("granularity", "per_channel", "of weights; or per_tensor")
 _DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU: per_tensor")
-_EQUALIZATION = _string("equalization", "auto", "of unlike channels; or cross_layer, none")
-_BIAS = _string("bias_correction", "sequential", "or none")
+_EQUALIZATION = _string("equalization", None, "auto (default), cross_layer or none")
+_BIAS = _string("bias_correction", None, "sequential (default) or none")
 _INPUT_TYPE = _string("input_type", None, "int8, uint8, int16, float32; default: the scheme's")
 _OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
 _INPUT_RANGE = flags.DEFINE_list(
@@ -151,6 +153,7 @@ def _run(args: list[str]) -> int:
             source,
             _DATA.value,
             scheme=scheme,
+            quality=_QUALITY.value,
             calibration=_CALIBRATION.value,
             weights=_WEIGHTS.value,
             weight_bits=weight_bits,

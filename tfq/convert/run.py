@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int | None], None]
 
+# Choices of the options that say which improvements are tried.
 BIAS_CORRECTION = ("sequential", "none")
 
 
@@ -55,13 +56,14 @@ def convert_model(
     data: Any = None,
     *,
     scheme: str = "int8",
-    calibration: str | RangeRule = "robust",
+    quality: str = "default",
+    calibration: str | RangeRule | None = None,
     weights: str = "minmax",
     weight_bits: int = 8,
     granularity: str = "per_channel",
     dense_granularity: str = "per_channel",
-    equalization: str = "auto",
-    bias_correction: str = "sequential",
+    equalization: str | None = None,
+    bias_correction: str | None = None,
     input_type: str | None = None,
     output_type: str | None = None,
     input_range: tuple[float, float] | None = None,
@@ -91,7 +93,10 @@ def convert_model(
       data: representative samples, in any form `tfq.data.open_data` takes. A SavedModel may carry
         its own (`tfq.save_representative_dataset`).
       scheme: "int8", "int16x8", "dynamic", "weight_only", "float16" or "float32".
-      calibration: a range rule or its name: "robust", "minmax", "percentile:99.99", "mse", ...
+      quality: "fast" (minimum and maximum, nothing else), "default" (what costs seconds) or "best"
+        (everything): what is done where the next options do not say otherwise.
+      calibration: "auto" (rules are tried on the network and on parts of it), or one range rule or
+        its name: "robust", "minmax", "percentile:99.99", "mse", ...
       weights: "minmax" or "mse" scales of weights.
       weight_bits: 8, 4 or 2. Weights are stored in the narrowest type whose kernel is right; what
         is stored in a wider one has a reason in the plan.
@@ -138,6 +143,7 @@ def convert_model(
         check_types,
         load_plan,
     )
+    from tfq.convert.quality import AUTO, FIRST_RULE, choose_improvements, get_quality
     from tfq.convert.stages import Run
     from tfq.data import check_signature
     from tfq.executors import open_workers
@@ -146,8 +152,11 @@ def convert_model(
     from tfq.plan.scheme import Config, get_scheme
     from tfq.sources import open_cache
 
-    if bias_correction not in BIAS_CORRECTION:
-        raise unknown_option("bias_correction", bias_correction, BIAS_CORRECTION)
+    level = get_quality(quality)
+    corrected = level.bias_correction if bias_correction is None else bias_correction
+    if corrected not in BIAS_CORRECTION:
+        raise unknown_option("bias_correction", corrected, BIAS_CORRECTION)
+    rule = level.calibration if calibration is None else calibration
     allowed = patterns.strings("allow_float", allow_float)
     excluded = patterns.strings("exclude", exclude)
     split = patterns.strings("split_output", split_output)
@@ -156,12 +165,12 @@ def convert_model(
     check_types(rules, input_range, samples, data_options, statistics, plan, progress)
     config = Config(
         scheme=get_scheme(scheme),
-        calibration=get_rule(calibration),
+        calibration=get_rule(FIRST_RULE if rule == AUTO else rule),
         weights=weights,
         weight_bits=weight_bits,
         granularity=granularity,
         dense_granularity=dense_granularity,
-        equalization=equalization,
+        equalization=level.equalization if equalization is None else equalization,
         input_type=input_type,
         output_type=output_type,
         input_range=input_range,
@@ -182,7 +191,12 @@ def convert_model(
     given = load_plan(plan)
     kept = open_cache(cache)
     if given is not None:
-        check_plan_options(given, config, excluded)
+        asked = {
+            "quality": None if quality == "default" else quality,
+            "calibration": calibration if calibration == AUTO else None,
+            "bias_correction": bias_correction,
+        }
+        check_plan_options(given, config, excluded, asked)
     with open_workers(workers, scheduler, executor) as crew:
         run = Run(config, progress or (lambda stage, done, total: None), crew)
         loaded = run.source(source, signature, batch, allow_code, kept)
@@ -190,20 +204,32 @@ def convert_model(
         prepared = run.prepare(loaded)
         if given is None:
             run.resolve(loaded, prepared, allowed, excluded)
+        layout = run.lay_out(prepared, given)
         with patterns.naming_layers(loaded.layer_names):
-            stream = run.open(data, loaded, prepared, data_options, samples, given, statistics)
-            stats = run.calibrate(prepared, stream, statistics, given, keep_histograms)
-            prepared = run.replay_equalization(prepared, given)
-            chosen = run.plan(prepared, stats, given)
-            emitted = run.emit(prepared, chosen, replayed=given is not None)
-            prepared, chosen, emitted = run.equalize(
-                prepared, chosen, emitted, stats, stream, fresh=given is None and statistics is None
+            stream = run.open(data, loaded, prepared, layout, data_options, samples, needed=needed)
+            stats = run.calibrate(
+                prepared,
+                layout if given is None else None,
+                stream,
+                statistics,
+                histograms=keep_histograms or rule == AUTO,
             )
-            correction = run.correct(prepared, chosen, emitted, bias_correction, stream)
-            model = run.write(emitted, chosen)
-        proof = run.prove(loaded, prepared, model, stream)
-        accuracy = run.accuracy(prepared, model, stream)
-        summary = run.summary(
-            loaded, prepared, chosen, emitted, model, stream, correction, proof, accuracy
-        )
-    return ConversionResult(model, chosen, summary, stats)
+            if given is not None:
+                candidate = run.replay(prepared, given)
+            else:
+                tried = choose_improvements(
+                    level,
+                    calibration=rule,
+                    equalization=config.equalization,
+                    bias_correction=corrected,
+                    fresh=statistics is None,
+                    synthetic=stream.stream.synthetic,
+                    trained=bool(prepared.trained.grids),
+                )
+                candidate = run.build(prepared, layout, stats)
+                candidate = run.improve(candidate, tried, stream, level.budget)
+            model = run.write(candidate)
+        proof = run.prove(loaded, candidate.prepared, model, stream)
+        accuracy = run.accuracy(candidate.prepared, model, stream)
+        summary = run.summary(loaded, candidate, model, stream, proof, accuracy)
+    return ConversionResult(model, candidate.plan, summary, stats)

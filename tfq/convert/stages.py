@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfq.calibrate.run import calibrate
@@ -18,31 +18,24 @@ from tfq.convert.samples import PROOF, Samples
 from tfq.convert.summary import make_summary
 from tfq.data import DataOptions, open_data, split
 from tfq.data.synthetic import TRAINED, UNCALIBRATED
-from tfq.equalize import Equalization, imbalances, rescale_prepared
+from tfq.equalize import rescale_prepared
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
 from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Model
+from tfq.improve import Context, Improvement, Outcome, improve
+from tfq.improve.trials import affordable
 from tfq.plan import patterns
-from tfq.plan.float_schemes import plan_float
-from tfq.plan.layout import Layout, make_layout
+from tfq.plan.layout import Layout
 from tfq.plan.plan import Plan, check_replay
-from tfq.plan.planner import make_plan
 from tfq.plan.scheme import Config
-from tfq.quantize.bias import (
-    Correction,
-    affordable,
-    correct_biases,
-    drop_idle_biases,
-)
-from tfq.quantize.emit import Emitted, emit
-from tfq.quantize.output_errors import output_errors
+from tfq.quantize.candidate import Candidate, build, lay_out
+from tfq.quantize.emit import emit
 from tfq.rewrite.prepare import Prepared, prepare
 from tfq.rewrite.split_output import split_outputs, splittable
 from tfq.rewrite.trained_ranges import with_clamps
 from tfq.sources import Cache, Source, load_source
-from tfq.trial import judge_change
 from tfq.verify.accuracy import Accuracy, measure_accuracy
 from tfq.verify.advice import Advice
 from tfq.verify.input_range import grids_of, input_warnings
@@ -50,11 +43,9 @@ from tfq.verify.proof import Proof, check_full_integer, prove
 from tfq.verify.same_model import same_model
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 Progress = Callable[[str, int, int | None], None]
-
-_TOO_FEW = "too few samples to keep one to judge it by"
 
 
 class Run:
@@ -68,7 +59,7 @@ class Run:
         self.warnings: list[str] = []
         self.notes: dict[str, str] = {}
         self.batch = 1  # As asked for.
-        self.equalization: Equalization | None = None
+        self.outcomes: tuple[Outcome, ...] = ()
 
     def _timed(self, stage: str, start: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
@@ -154,27 +145,40 @@ class Run:
             check_trained(prepared, self.config, layers)
         self.warnings += patterns.unused_allowances(graph, allowed, layers)
 
+    def lay_out(self, prepared: Prepared, plan: Plan | None) -> Layout | None:
+        """Kernels and shared grids; None where nothing computes in integers, or a plan says all."""
+        if not self.integer or (plan is not None and not prepared.trained.grids):
+            return None
+        return lay_out(prepared, self.config)
+
     def open(
         self,
         data: Any,
         loaded: Source,
         prepared: Prepared,
+        layout: Layout | None,
         options: DataOptions | None,
         samples: int | None,
-        plan: Plan | None,
-        statistics: object,
+        *,
+        needed: bool,
     ) -> Samples:
+        """The samples.
+
+        Args:
+          needed: whether calibration needs any that training did not make needless.
+        """
         interface = read_interface(prepared.model, loaded.signature, self.batch)
         if data is None and loaded.representative_data is not None:
             data = loaded.representative_data
         if data is None:
-            trained = self.integer and self._all_trained(prepared)
-            if self.integer and plan is None and statistics is None and not trained:
-                if prepared.trained.grids:
-                    raise untrained(loaded, self._layout(prepared))
+            grids = prepared.trained.grids
+            trained = bool(grids) and layout is not None and not layout.sources
+            if layout is not None and needed and not trained:
+                if grids:
+                    raise untrained(loaded, layout)
                 raise without_samples(self.config)
             said = TRAINED if trained else UNCALIBRATED
-            return Samples.random(interface, prepared.trained.grids, said)
+            return Samples.random(interface, grids, said)
         stream = open_data(data, interface.inputs, options=options, limit=samples)
         if stream.synthetic and self.integer:
             self.warnings.append(
@@ -182,20 +186,14 @@ class Run:
             )
         return Samples(stream, interface)
 
-    def _all_trained(self, prepared: Prepared) -> bool:
-        return bool(prepared.trained.grids) and not self._layout(prepared).sources
-
-    def _layout(self, prepared: Prepared) -> Layout:
-        grids, left = prepared.trained.grids, dict(prepared.left)
-        return make_layout(prepared.model.main, self.config, grids, left)
-
     def calibrate(
         self,
         prepared: Prepared,
+        layout: Layout | None,
         data: Samples,
         statistics: Statistics | str | os.PathLike[str] | None,
-        plan: Plan | None,
-        keep_histograms: bool,
+        *,
+        histograms: bool,
     ) -> Statistics | None:
         start = time.perf_counter()
         initial = None
@@ -203,14 +201,13 @@ class Run:
             loaded = statistics if isinstance(statistics, Statistics) else None
             initial = loaded or Statistics.load(statistics)  # type: ignore[arg-type]
             initial.check_model(prepared.bytes)
-        planned = not self.integer or plan is not None
-        observed = set() if planned else self._layout(prepared).observed
+        observed = set() if layout is None else layout.observed
         if not observed or (initial is not None and data.stream.synthetic):
             # A replayed plan reads all there is: it keeps what the first run kept.
             data.keep(few=not self.integer)
             self._timed("calibrate", start)
             return initial
-        full = keep_histograms or self.config.calibration.needs_histogram
+        full = histograms or self.config.calibration.needs_histogram
         mode = initial.mode if initial is not None else ("full" if full else "minmax")
         total = data.stream.count
         result = calibrate(
@@ -225,175 +222,94 @@ class Run:
         self._timed("calibrate", start)
         return result
 
-    def plan(self, prepared: Prepared, stats: Statistics | None, given: Plan | None) -> Plan:
+    def build(
+        self, prepared: Prepared, layout: Layout | None, statistics: Statistics | None
+    ) -> Candidate:
+        """The plan and the model, before any improvement."""
         start = time.perf_counter()
-        graph, sha = prepared.model.main, prepared.sha256
-        if given is not None:
-            check_replay(given, sha, {op.key for op in graph.ops})
-            return given
         self.progress("Planning", 0, None)
-        if self.integer:
-            grids = prepared.trained.grids
-            plan = make_plan(
-                graph, self._layout(prepared), stats, self.config, grids, model_sha256=sha
-            )
-        else:
-            plan = plan_float(graph, self.config, model_sha256=sha)
-        self._timed("plan", start)
-        return plan
+        candidate = build(prepared, layout, statistics, self.config)
+        try:
+            self._check_runs(candidate)
+        except ModelError as e:
+            graph = candidate.emitted.model.main
+            raise TfqError(refused(str(e), candidate.plan, graph)) from None
+        self._timed("build", start)
+        return candidate
 
-    def emit(self, prepared: Prepared, plan: Plan, *, replayed: bool) -> Emitted:
+    def replay(self, prepared: Prepared, plan: Plan) -> Candidate:
+        """The model that a plan of an earlier run says."""
         start = time.perf_counter()
         self.progress("Emitting", 0, None)
+        names = {op.key for op in prepared.model.main.ops}
+        if plan.equalization:
+            check_replay(plan, "", names)
+            prepared = rescale_prepared(prepared, plan.equalization)
+        check_replay(plan, prepared.sha256, names)
         try:
-            emitted = emit(prepared.model, plan, spare_biases=True)
+            emitted = emit(prepared.model, plan)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-            if not replayed or isinstance(e, TfqError):
+            if isinstance(e, TfqError):
                 raise
             raise UsageError(
                 f"The plan contradicts itself or the model ({type(e).__name__}: {e}). Undo the "
                 "last edit, or make a new plan with --plan_out."
             ) from None
+        candidate = Candidate(prepared, None, None, self.config, plan, emitted)
+        try:
+            self._check_runs(candidate)
+        except ModelError as e:
+            raise UsageError(
+                f"The plan's model does not run: {str(e).partition('. Export or')[0]}. "
+                "Undo the last edit, or make a new plan with --plan_out."
+            ) from None
+        self._timed("build", start)
+        return candidate
+
+    def _check_runs(self, candidate: Candidate) -> None:
         if self.integer:
             # In a process that may die of it: kernels answer absurd scales by ending the process.
-            try:
-                check_runs(emitted.model.to_bytes(), where="the integer model")
-            except ModelError as e:
-                if replayed:
-                    raise UsageError(
-                        f"The plan's model does not run: {str(e).partition('. Export or')[0]}. "
-                        "Undo the last edit, or make a new plan with --plan_out."
-                    ) from None
-                raise TfqError(refused(str(e), plan, emitted.model.main)) from None
-        self._timed("emit", start)
-        return emitted
+            check_runs(candidate.bytes, where="the integer model")
 
-    def _affordable(
-        self, prepared: Prepared, plan: Plan, data: Samples
-    ) -> tuple[Sequence[Mapping[str, np.ndarray]], Sequence[Mapping[str, np.ndarray]]]:
-        """Samples to compute corrections from, and others to judge them on."""
-        ordinary = [[s for s in samples if plan.spans(s)] for samples in (data.fit, data.check)]
-        return affordable(prepared.model.main, *ordinary)
-
-    def replay_equalization(self, prepared: Prepared, plan: Plan | None) -> Prepared:
-        if plan is None or not plan.equalization:
-            return prepared
-        check_replay(plan, "", {op.key for op in prepared.model.main.ops})
-        self.equalization = Equalization(len(plan.equalization))
-        return rescale_prepared(prepared, plan.equalization)
-
-    def equalize(
+    def improve(
         self,
-        prepared: Prepared,
-        plan: Plan,
-        emitted: Emitted,
-        stats: Statistics | None,
+        candidate: Candidate,
+        improvements: Sequence[Improvement],
         data: Samples,
-        *,
-        fresh: bool,
-    ) -> tuple[Prepared, Plan, Emitted]:
-        """What to go on with: the same again, or all three with channels equalized.
+        budget: float,
+    ) -> Candidate:
+        """Goes through the improvements; what became of them is in `outcomes`."""
+        if not improvements or candidate.statistics is None:
+            return candidate
+        ordinary = [
+            [s for s in samples if candidate.plan.spans(s)] for samples in (data.fit, data.check)
+        ]
+        graph, statistics = candidate.prepared.model.main, candidate.statistics
+        fit, check = affordable(graph, ordinary[0], ordinary[1], budget)
+        kept = [*data.fit, *data.check]
 
-        Args:
-          fresh: whether all statistics are of this run's samples, so that there can be others.
-        """
-        always = self.config.equalization == "cross_layer"
-        wanted = self.config.equalization != "none" and not prepared.trained.grids
-        if not wanted or stats is None:
-            return prepared, plan, emitted
-        if not fresh:
-            self.notes["equalization"] = "not tried: the statistics given are of the model as it is"
-        if not fresh or (data.stream.synthetic and not always):
-            return prepared, plan, emitted
-        start, before = time.perf_counter(), sum(self.seconds.values())
-        fit, check = self._affordable(prepared, plan, data)
-        found = None
-        scales = imbalances(
-            prepared,
-            fit,
-            dtypes=self._layout(prepared).dtypes,
-            per_tensor=lambda op: self.config.granularity_of(op.name, op.key) == "per_tensor",
-            weight_bits=lambda op: self.config.weight_bits_of(op.key),
-            every=always,
-            progress=lambda done, total: self.progress("Measuring channels", done, total),
-        )
-        if scales:
-            try:
-                found = self._equalized(prepared, scales, stats, data)
-            except TfqError:
-                if always:
-                    raise
-        if found is not None:
-            kept = always
-            self.equalization = Equalization(len(scales) if kept else 0)
-            if check:
-                was, now = (
-                    output_errors(p.model, p.bytes, e, check)
-                    for p, e in ((prepared, emitted), (found[0], found[2]))
-                )
-                verdict = judge_change(was, now)
-                kept |= verdict.kept
-                self.equalization = Equalization(len(scales) if kept else 0, verdict.changes)
-            else:
-                self.notes["equalization"] = f"its effect not measured: {_TOO_FEW}"
-            if kept:
-                prepared, plan, emitted = found
-        # The stages it went through again have counted their own time.
-        inside = sum(self.seconds.values()) - before
-        self._timed("equalize", start + inside)
-        return prepared, plan, emitted
+        def recalibrate(prepared: Prepared) -> Statistics:
+            again = (data.by_tensor(s) for s, back in split(data.stream, PROOF) if not back)
+            return calibrate(
+                prepared.bytes,
+                again if data.stream.repeatable else kept,
+                tensors=set(statistics),
+                mode=statistics.mode,
+                workers=self.workers,
+                progress=lambda done: self.progress("Calibrating again", done, data.runs),
+            )
 
-    def _equalized(
-        self,
-        prepared: Prepared,
-        scales: Mapping[str, tuple[float, ...]],
-        stats: Statistics,
-        data: Samples,
-    ) -> tuple[Prepared, Plan, Emitted]:
-        """The same stages once more, of the rescaled model."""
-        start = time.perf_counter()
-        rescaled = rescale_prepared(prepared, scales)
-        kept = iter([*data.fit, *data.check])
-        again = (data.by_tensor(s) for s, back in split(data.stream, PROOF) if not back)
-        other = calibrate(
-            rescaled.bytes,
-            again if data.stream.repeatable else kept,
-            tensors=set(stats),
-            mode=stats.mode,
-            workers=self.workers,
-            progress=lambda done: self.progress("Calibrating equalized channels", done, data.runs),
-        )
-        self._timed("calibrate", start)
-        plan = dataclasses.replace(self.plan(rescaled, other, None), equalization=scales)
-        return rescaled, plan, self.emit(rescaled, plan, replayed=False)
+        context = Context(fit, check, recalibrate, budget, self.progress)
+        candidate, self.outcomes = improve(candidate, improvements, context)
+        for outcome in self.outcomes:
+            self.seconds[outcome.name] = outcome.seconds
+        return candidate
 
-    def correct(
-        self, prepared: Prepared, plan: Plan, emitted: Emitted, how: str, data: Samples
-    ) -> Correction | None:
-        # What was trained with its quantizers has learned to live with them: nothing is moved.
-        if how == "none" or not self.integer or data.stream.synthetic or prepared.trained.grids:
-            return None
-        start = time.perf_counter()
-        fit, check = self._affordable(prepared, plan, data)
-        if not check:
-            self.notes["bias_correction"] = f"not corrected: {_TOO_FEW}"
-        correction = correct_biases(
-            prepared.model,
-            prepared.bytes,
-            emitted,
-            fit,
-            check,
-            progress=lambda done, total: self.progress("Correcting biases", done, total),
-        )
-        self._timed("bias_correction", start)
-        return correction
-
-    def write(self, emitted: Emitted, plan: Plan) -> bytes:
+    def write(self, candidate: Candidate) -> bytes:
         start = time.perf_counter()
         if self.integer:
-            drop_idle_biases(emitted)
-            check_full_integer(emitted, plan)
-        model = emitted.model.to_bytes()
+            check_full_integer(candidate.emitted, candidate.plan)
+        model = candidate.emitted.model.to_bytes()
         self._timed("write", start)
         return model
 
@@ -451,12 +367,9 @@ class Run:
     def summary(
         self,
         loaded: Source,
-        prepared: Prepared,
-        plan: Plan,
-        emitted: Emitted,
+        candidate: Candidate,
         model: bytes,
         data: Samples,
-        correction: Correction | None,
         proof: Proof,
         accuracy: Accuracy | None,
     ) -> dict[str, Any]:
@@ -464,7 +377,7 @@ class Run:
             names = {a.tensor_name: a.name for a in data.interface.outputs}
             self.warnings += Advice(
                 proof,
-                prepared.model.main,
+                candidate.prepared.model.main,
                 names,
                 loaded.layer_names,
                 self.config,
@@ -473,14 +386,13 @@ class Run:
         return make_summary(
             config=self.config,
             source=loaded,
-            prepared=prepared,
-            plan=plan,
-            emitted=emitted.model,
+            prepared=candidate.prepared,
+            plan=candidate.plan,
+            emitted=candidate.emitted.model,
             model=model,
             data=data.stream,
             calibrated=data.calibrated,
-            equalization=self.equalization,
-            correction=correction,
+            outcomes=self.outcomes,
             proof=proof,
             accuracy=accuracy,
             seconds=self.seconds,

@@ -13,18 +13,16 @@ from typing import Any
 
 from tfq.data import SampleSource
 from tfq.data.synthetic import TRAINED
-from tfq.equalize import Equalization
 from tfq.graph.describe import count_weights
 from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
+from tfq.improve import Change, Outcome
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import SCHEMES, Config
 from tfq.plan.weight_grids import WEIGHT_WIDTHS, WIDER_WEIGHTS
-from tfq.quantize.bias import Correction
 from tfq.rewrite.prepare import Prepared
 from tfq.sources import Source
-from tfq.trial import Change
 from tfq.verify.accuracy import Accuracy
 from tfq.verify.proof import Proof
 
@@ -45,8 +43,7 @@ def make_summary(
     model: bytes,
     data: SampleSource,
     calibrated: int,
-    equalization: Equalization | None,
-    correction: Correction | None,
+    outcomes: Sequence[Outcome],
     proof: Proof,
     accuracy: Accuracy | None,
     seconds: Mapping[str, float],
@@ -112,19 +109,17 @@ def make_summary(
             "calibration_samples": calibrated if integer else 0,
             "calibrated": integer and calibrated > 0 and not data.synthetic,
         },
-        "equalization": None
-        if equalization is None
-        else {
-            "layers": equalization.layers,
-            "outputs": _changes(equalization.changes, names),
-        },
-        "bias_correction": None
-        if correction is None
-        else {
-            "layers": correction.layers,
-            "rounds_kept": correction.rounds[0],
-            "rounds_tried": correction.rounds[1],
-            "outputs": _changes(correction.changes, names),
+        "improvements": {
+            o.name: {
+                "kept": o.kept,
+                "tried": [
+                    {"what": a.what, "kept": a.kept, "why": a.why, **_extremes(a.changes, names)}
+                    for a in o.attempts
+                ],
+                "outputs": _changes(o.changes, names),
+                "note": o.note,
+            }
+            for o in outcomes
         },
         "proof": {
             "samples": proof.samples,
@@ -199,6 +194,14 @@ def _changes(changes: Sequence[Change], names: Mapping[str, Sequence[str]]) -> l
     ]
 
 
+def _extremes(changes: Sequence[Change], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The parts that an attempt would help and harm most."""
+    if not changes:
+        return {"best": None, "worst": None}
+    ordered = _changes(sorted(changes, key=lambda c: c.loss_db), names)
+    return {"best": ordered[0], "worst": ordered[-1]}
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -226,12 +229,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     trained = data["description"].startswith(TRAINED)
     if data["calibration_samples"] or trained or not summary["proof"]["random"]:
         rows.append(("data", data["description"] + used))
-    equalization, notes = summary["equalization"], summary["notes"]
-    if equalization is not None:
-        rows.append(("equalized", _equalization(equalization, notes.get("equalization"))))
-    correction = summary["bias_correction"]
-    if correction is not None:
-        rows.append(("bias", _correction(correction, notes.get("bias_correction"))))
+    rows += [_improvement(name, i) for name, i in summary["improvements"].items()]
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
     accuracy = summary["accuracy"]
@@ -356,22 +354,22 @@ def _counted(data: Mapping[str, Any], samples: int) -> str:
 _JUDGED_ON = "on other samples"
 
 
-def _equalization(e: Mapping[str, Any], note: str | None) -> str:
-    if not e["layers"]:
-        return f"not rescaled: {note or _refusal(e['outputs'])}"
-    text = f"channels of {e['layers']} layer{'s' * (e['layers'] != 1)} rescaled"
-    if not e["outputs"]:
-        return f"{text}, {note or 'as the plan says'}"
-    return f"{text}; {_gain(e['outputs'])}"
+# How rows call the improvements, what follows what is kept, and what is said where nothing is.
+_WORDS = {
+    "calibration": ("ranges", "", "as first read"),
+    "equalization": ("equalized", " rescaled", "not rescaled"),
+    "bias_correction": ("bias", " corrected", "not corrected"),
+}
 
 
-def _correction(c: Mapping[str, Any], note: str | None) -> str:
-    if not c["rounds_tried"]:
-        return note or "not corrected: no layer has an integer bias"
-    if not c["layers"]:
-        return f"not corrected: {_refusal(c['outputs'])}"
-    layers = f"{c['layers']} layer{'s' * (c['layers'] != 1)}"
-    return f"{layers} corrected; {_gain(c['outputs'])}"
+def _improvement(name: str, i: Mapping[str, Any]) -> tuple[str, str]:
+    """The row of one improvement: what it did, or why it did not."""
+    row, done, undone = _WORDS[name]
+    if i["kept"]:
+        return row, f"{i['kept']}{done}; {_gain(i['outputs']) if i['outputs'] else i['note']}"
+    unbuilt = next((a["why"] for a in i["tried"] if a["why"]), "")
+    why = i["note"] or (_refusal(i["outputs"]) if i["outputs"] or not unbuilt else unbuilt)
+    return row, f"{undone}: {why}"
 
 
 def _refusal(changes: Sequence[Mapping[str, Any]]) -> str:

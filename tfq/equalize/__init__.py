@@ -9,7 +9,6 @@ well one 8-bit grid for the whole activation fits each of its channels (Nagel et
 
 from tfq.equalize.channels import ChannelGroup, find_groups
 from tfq.equalize.rescale import (
-    Equalization,
     read_scales,
     rescale,
     rescale_prepared,
@@ -21,7 +20,6 @@ from tfq.equalize.scales import Choice, choose_scales, imbalances
 __all__ = [
     "ChannelGroup",
     "Choice",
-    "Equalization",
     "choose_scales",
     "find_groups",
     "imbalances",

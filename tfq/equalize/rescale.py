@@ -23,28 +23,12 @@ from tfq.graph.notes import read_note
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared, written
-from tfq.trial import Change
 
 Scales = Mapping[str, tuple[float, ...]]
 
 # Where an emitted file keeps the scales: without them its tensors cannot be compared with those of
 # the model that it was made from.
 _METADATA = "tfq_equalization"
-
-
-@dataclasses.dataclass(frozen=True)
-class Equalization:
-    """What equalization did.
-
-    Attributes:
-      layers: how many layers had the channels of their outputs scaled (those that are added up
-        count as one); 0 when it was not kept.
-      changes: what it does to every part of every output, on samples that the scales were not
-        chosen from; empty when a plan was replayed.
-    """
-
-    layers: int
-    changes: tuple[Change, ...] = ()
 
 
 def write_scales(model: Model, scales: Scales) -> None:
@@ -75,7 +59,7 @@ def rescale_prepared(prepared: Prepared, scales: Scales) -> Prepared:
     if not scales:
         return prepared
     model, data, sha = written(rescale(prepared.model, scales))
-    return dataclasses.replace(prepared, model=model, bytes=data, sha256=sha)
+    return dataclasses.replace(prepared, model=model, bytes=data, sha256=sha, equalization=scales)
 
 
 def rescale(model: Model, scales: Scales) -> Model:

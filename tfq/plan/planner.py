@@ -106,7 +106,7 @@ class _PlanMaker:
             self.graph,
             self.layout,
             self.statistics,
-            self.config.calibration,
+            self.config.range_rule,
             lambda op, w: largest_scale(op, w, self.config, self.trained),
             self.trained,
         )
@@ -162,7 +162,7 @@ class _PlanMaker:
         why = f"; {self._ranges.widened[root]}" if root in self._ranges.widened else ""
         if self._ranges.is_zero(t):
             return TensorPlan(grid, f"always zero on the samples{why}")
-        name = self.config.calibration.name
+        name = self.config.range_rule(t.name).name
         shared = "" if root is t and t in self.layout.sources else ", shared"
         return TensorPlan(grid, f"{name} [{lo:.6g}, {hi:.6g}]{shared}{why}")
 

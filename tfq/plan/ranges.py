@@ -35,7 +35,7 @@ class Ranges:
       graph: the prepared main graph.
       layout: which tensors share a grid.
       statistics: of `layout.observed`.
-      rule: reads a range from a sketch.
+      rule: of a tensor, by name: what reads its range from its sketch.
       weight_scale: an upper bound of the scales of an op's constant weights.
       trained: grids that training chose, by tensor name.
 
@@ -54,7 +54,7 @@ class Ranges:
         graph: Graph,
         layout: Layout,
         statistics: Statistics | None,
-        rule: RangeRule,
+        rule: Callable[[str], RangeRule],
         weight_scale: Callable[[Op, Tensor], float],
         trained: Mapping[str, Grid],
     ):
@@ -88,7 +88,8 @@ class Ranges:
             bits = 16 if dtype == "int16" else 8
             # Not symmetric even for int16: what reads the tensor in int8 wants both ends.
             finite = [near.within(INFINITE) for near in [sketch, *self._neighbours(t)]]
-            ends = [self.rule(f, bits=bits, symmetric=False) for f in finite if f.count]
+            rule = self.rule(t.name)
+            ends = [rule(f, bits=bits, symmetric=False) for f in finite if f.count]
             lo = min((e[0] for e in ends), default=0.0)
             hi = max((e[1] for e in ends), default=0.0)
             if self._only_squashed(t):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from tfq.calibrate.rules import RangeRule, get_rule
@@ -164,6 +165,7 @@ class Config:
       allow_float: op names or regexes of output names that may stay float.
       split_output: outputs whose parts are outputs of their own, by name.
       rules: choices for some layers; for each choice the first match that makes it wins.
+      ranges: how the ranges of single tensors are read, by name, where not by `calibration`.
     """
 
     scheme: Scheme = SCHEMES["int8"]
@@ -179,6 +181,7 @@ class Config:
     allow_float: tuple[str, ...] = ()
     split_output: tuple[str, ...] = ()
     rules: tuple[LayerRule, ...] = ()
+    ranges: Mapping[str, RangeRule] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, value in (("input_type", self.input_type), ("output_type", self.output_type)):
@@ -235,6 +238,10 @@ class Config:
         asked = [self.weight_bits, *(r.weight_bits for r in self.rules)]
         return [bits for bits in asked if bits is not None and bits < 8]
 
+    def range_rule(self, tensor: str) -> RangeRule:
+        """How the range of one tensor is read from its statistics."""
+        return self.ranges.get(tensor, self.calibration)
+
     def rule_for(self, name: str, choice: str) -> LayerRule | None:
         """The first rule for an output that makes a choice, the name of one of its attributes."""
         found = (r for r in self.rules if getattr(r, choice) is not None)
@@ -270,4 +277,9 @@ class Config:
             "allow_float": list(self.allow_float),
             "split_output": list(self.split_output),
             "rules": [dataclasses.asdict(r) for r in self.rules],
+            **(
+                {"ranges": {n: r.get_config() for n, r in self.ranges.items()}}
+                if self.ranges
+                else {}
+            ),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -31,6 +32,7 @@ class Prepared:
       left: (tensor, reason) of loops and recurrent ops that could not be unrolled.
       single_steps: outputs of fused recurrent ops of one step; their state starts at zero in every
         run now.
+      equalization: factors that channels of some activations were scaled by since, by tensor name.
     """
 
     model: Model
@@ -40,6 +42,7 @@ class Prepared:
     applied: tuple[Applied, ...]
     left: tuple[tuple[str, str], ...]
     single_steps: tuple[str, ...] = ()
+    equalization: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
 def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -> Prepared:

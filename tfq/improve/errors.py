@@ -16,19 +16,21 @@ from tfq.graph.model import Model, Tensor
 from tfq.graph.numerics import Grid, dequantize
 from tfq.graph.optable import MOVES, op_names
 from tfq.graph.origin import has_fixed_range, last_grid
+from tfq.improve.judge import PartError
 from tfq.observe.loop import observe
 from tfq.observe.observer import INTEGER, Observer, Read
 from tfq.observe.values import ValuesObserver
 from tfq.parts import Slice, channel_axis, find_slices, spreads
+from tfq.quantize.candidate import Candidate
 from tfq.quantize.emit import Emitted
-from tfq.trial import PartError
 
 Inputs = Mapping[str, np.ndarray]
 
 _SQUASHING = op_names(lambda row: row.squashes)
 
-# What is kept of the float model's outputs.
+# What is kept of the float model's outputs, but of no fewer samples than so many.
 _MOST_BYTES = 256 << 20
+_FEWEST = 4
 
 
 @dataclasses.dataclass
@@ -140,7 +142,7 @@ class OutputErrors(Observer):
                 " ".join(filter(None, (w.argument, "" if part is None else str(part)))),
                 np.array(self._errors[k][i]),
                 np.array(self._powers[k][i]),
-                1.0 if w.counts else self._sizes[k][i] * w.step**2 / 12,
+                1.0 if w.counts else self._sizes[k][i] * w.step**2 * (1 if w.whole else 1 / 12),
             )
             for k, w in enumerate(self.targets)
             for i, part in enumerate(self.slices[k])
@@ -161,29 +163,44 @@ def _slices(w: Watched, expected: Sequence[np.ndarray]) -> list[Slice | None]:
     return [None, *find_slices(spreads(low, high), axis, len(shape))]
 
 
-def affordable_checks(targets: Sequence[Watched], model: Model, check: Sequence[Inputs]) -> int:
-    """How many samples' outputs of the float model are kept: no more than 256 MB, at least 4."""
-    tensors = list(model.main.tensors())
-    size = 4 * sum(tensors[w.float_index].size for w in targets)
-    return min(len(check), max(_MOST_BYTES // max(size, 1), 4))
-
-
-def output_errors(
-    float_model: Model, float_bytes: bytes, emitted: Emitted, samples: Sequence[Inputs]
-) -> tuple[PartError, ...]:
-    """Runs both models on `samples` (tensor name -> float values) and compares their outputs.
+class OutputJudge:
+    """Measures candidates on samples of its own; the float model has run them once.
 
     Args:
-      float_model, float_bytes: the prepared float model.
-      emitted: the quantized one.
+      first: any candidate: its float model gives the expected outputs, its emitted one says what
+        can be compared. Candidates of a rescaled float model compute the same outputs.
+      samples: tensor name -> float values; as many are used as outputs may be kept of
+        (`_MOST_BYTES`, but at least 4).
     """
-    targets = watched(float_model, emitted)
-    samples = samples[: affordable_checks(targets, float_model, samples)]
-    kept = ValuesObserver([Read(w.float_tensor) for w in targets])
-    observe(float_bytes, samples, [kept])
-    expected = [
-        [w.read(values) for w, values in zip(targets, each, strict=True)] for each in kept.result()
-    ]
-    errors = OutputErrors(targets, expected)
-    observe({INTEGER: emitted.model.to_bytes()}, samples, [errors])
-    return errors.result()
+
+    def __init__(self, first: Candidate, samples: Sequence[Inputs]):
+        self._first = first
+        prepared = first.prepared
+        targets = watched(prepared.model, first.emitted)
+        sizes = {t.name: t.size for t in prepared.model.main.tensors()}
+        size = 4 * sum(sizes[w.float_tensor] for w in targets)
+        self.samples = samples[: max(_MOST_BYTES // max(size, 1), _FEWEST)]
+        kept = ValuesObserver([Read(w.float_tensor) for w in targets])
+        observe(prepared.bytes, self.samples, [kept])
+        self._expected = {
+            _key(w): [w.read(values[k]) for values in kept.result()] for k, w in enumerate(targets)
+        }
+
+    def errors(self, candidate: Candidate) -> dict[tuple[str, str], PartError]:
+        """The errors of a candidate, by output and part.
+
+        Raises:
+          ModelError: LiteRT refuses its model.
+        """
+        emitted = candidate.emitted
+        targets = [
+            w for w in watched(self._first.prepared.model, emitted) if _key(w) in self._expected
+        ]
+        expected = [[self._expected[_key(w)][n] for w in targets] for n in range(len(self.samples))]
+        errors = OutputErrors(targets, expected)
+        observe({INTEGER: candidate.bytes}, self.samples, [errors])
+        return {(e.output, e.part): e for e in errors.result()}
+
+
+def _key(w: Watched) -> tuple[str, str]:
+    return w.output, w.argument

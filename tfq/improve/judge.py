@@ -19,7 +19,7 @@ over outputs does not do: one output may be ruined while four gain a little.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from tfq.parts import decibel
 _NOTICED = 0.1
 
 # Standard errors that a mean is away from zero.
-_SURE_OF_LOSS, _SURE_OF_GAIN = 1.0, 2.0
+_SURE_OF_LOSS, _SURE_OF_GAIN = 0.9, 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +91,21 @@ class Verdict:
         return max(losers, key=lambda c: c.loss_db, default=None)
 
 
-def judge_change(before: Sequence[PartError], after: Sequence[PartError]) -> Verdict:
+Errors = Mapping[tuple[str, str], PartError]
+
+
+def judge_change(before: Errors, after: Errors) -> Verdict:
     """Whether a change is kept.
 
     Args:
-      before, after: errors of the same parts on the same samples, in the same order.
+      before, after: errors by output and part, on the same samples. What only one of them has (the
+        argument of a softmax that became part of a table) is not compared.
     """
     changes, scores = [], []
-    for b, a in zip(before, after, strict=True):
+    for key, b in before.items():
+        a = after.get(key)
+        if a is None:
+            continue
         change, score = _change(b, a)
         changes.append(change)
         scores.append(score)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tfq.trial import PartError, judge_change
+from tfq.improve import PartError
+from tfq.improve.judge import judge_change as judge_parts
 
 N = 16
 
@@ -11,6 +12,10 @@ N = 16
 def part(errors, output="y", name="", floor=0.0):
     errors = np.broadcast_to(np.asarray(errors, float), (N,))
     return PartError(output, name, errors, np.full(N, 100.0), floor)
+
+
+def judge_change(before, after):
+    return judge_parts(*({(p.output, p.part): p for p in parts} for parts in (before, after)))
 
 
 def noisy(mean, spread=0.2, seed=0):

@@ -1,0 +1,184 @@
+"""The loop that all improvements go through, and what each of them proposes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_models import ACT, Net, draw, plan_of
+
+from tfq.errors import TfqError
+from tfq.improve import Context, Proposal, improve
+from tfq.improve.bias import CorrectBiases
+from tfq.improve.errors import OutputJudge
+from tfq.improve.ranges import ChooseRanges
+from tfq.improve.trials import NothingToDoError, affordable
+
+
+def several(seed):
+    """Layers one behind the other, each with an output of its own; some squashed, one joined."""
+    net = Net(seed)
+    size = float(2.0 ** net.rng.integers(-2, 4))
+    x = net.input(1, 16, name="x")
+    y = net.dense(x, 24, act=ACT.RELU, out="a")
+    outputs = [net.op("LOGISTIC", net.dense(y, 3, out="arg"), out="score")]
+    for i in range(3):
+        y = net.dense(y, 24, act=ACT.RELU if i % 2 else 0, out=f"b{i}")
+        outputs.append(net.dense(y, 5, out=f"y{i}"))
+    wide = net.dense(y, 4, weights=net.rng.normal(0, 5 * size, (4, 24)), out="wide")
+    outputs.append(net.concat(wide, net.dense(y, 4, out="narrow"), out="joint"))
+    return net.bytes(*outputs)
+
+
+def context(fit, check, **options):
+    def never(prepared):
+        raise AssertionError("nothing is calibrated again")
+
+    given = {"recalibrate": never, "budget": 1e10, "progress": lambda what, done, total: None}
+    return Context(fit, check, **{**given, **options})
+
+
+def shifted(start, layer, steps):
+    """The candidate with one layer's biases moved by so many steps of its output."""
+    out = start.plan.tensors[layer].grid.scale[0]
+    scale = np.array(start.plan.ops[layer].edges[2].scale)
+    bias = start.emitted.biases[layer].values()
+    moved = (bias + np.rint(steps * out / scale)).astype(bias.dtype)
+    return start.replanned(dataclasses.replace(start.plan, biases={layer: moved}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Proposes what it is given, and remembers what it was told."""
+
+    proposals: tuple
+    told: list = dataclasses.field(default_factory=list)
+    name: str = "given"
+
+    def propose(self, start, context):
+        for proposal in self.proposals:
+            self.told.append((yield proposal))
+
+
+@pytest.fixture(scope="module")
+def planned():
+    return plan_of(several(0), draw(several(0), 60))
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return draw(several(0), 40, seed=7)
+
+
+def test_the_best_of_what_gains_is_kept_and_what_harms_is_not(planned, samples):
+    good = planned.candidate()
+    start = shifted(good, "y1", 20)
+    tried = Given(
+        (
+            Proposal("worse", lambda: shifted(good, "y1", 30)),
+            Proposal("half", lambda: shifted(good, "y1", 10)),
+            Proposal("all", lambda: good),
+            Proposal("other", lambda: shifted(good, "y2", 20)),
+        )
+    )
+    best, (outcome,) = improve(start, [tried], context([], samples))
+    assert best is good
+    assert [a.best for a in tried.told] == [False, True, True, False]
+    assert [a.losers for a in tried.told] == [{"y1"}, set(), set(), {"y2"}]
+    assert (outcome.name, outcome.kept) == ("given", "all")
+    assert [a.kept for a in outcome.attempts] == [False, True, True, False]
+    changes = {(c.output, c.part): c for c in outcome.changes}
+    assert changes["y1", ""].gains
+    assert changes["y1", ""].after_db > changes["y1", ""].before_db + 10
+
+
+def test_small_losses_do_not_add_up(planned, samples):
+    """Each step is judged against the model before any improvement, too."""
+    good = planned.candidate()
+    start = shifted(good, "y1", 20)
+    first = Given((Proposal("y1", lambda: good),))
+    # Better than what the first kept in no output, worse than the start in one.
+    second = Given((Proposal("y0", lambda: shifted(good, "y0", 20)),))
+    best, outcomes = improve(start, [first, second], context([], samples))
+    assert best is good
+    assert [o.kept for o in outcomes] == ["y1", ""]
+    assert "y0" in second.told[0].losers
+
+
+def test_what_cannot_be_built_is_on_record_and_an_error_where_it_was_asked_for(planned, samples):
+    def fails():
+        raise TfqError("Tensor 't' has no statistics.")
+
+    start = planned.candidate()
+    best, (outcome,) = improve(start, [Given((Proposal("x", fails),))], context([], samples))
+    assert best is start
+    assert outcome.attempts[0].why == "Tensor 't' has no statistics."
+    with pytest.raises(TfqError, match="no statistics"):
+        improve(start, [Given((Proposal("x", fails, asked=True),))], context([], samples))
+
+
+def test_what_was_asked_for_is_kept_though_it_harms(planned, samples):
+    good = planned.candidate()
+    asked = Given((Proposal("x", lambda: shifted(good, "y1", 20), asked=True),))
+    best, (outcome,) = improve(good, [asked], context([], samples))
+    assert best is not good
+    assert any(c.loses for c in outcome.changes)
+    best, (outcome,) = improve(good, [asked], context([], []))
+    assert best is not good
+    assert "too few samples" in outcome.note
+
+
+def test_nothing_to_do_is_said_or_left_out(planned, samples):
+    class Declines:
+        name = "declines"
+
+        def propose(self, start, context):
+            raise NothingToDoError("for a reason")
+            yield
+
+    start = planned.candidate()
+    best, outcomes = improve(start, [Declines(), Given(())], context([], samples))
+    assert best is start
+    assert [(o.name, o.note) for o in outcomes] == [("declines", "for a reason")]
+
+
+def test_range_rules_are_tried_on_the_network_and_on_parts_of_it(planned, samples):
+    start = planned.candidate()
+    _, (outcome,) = improve(start, [ChooseRanges()], context([], samples))
+    names = [a.what for a in outcome.attempts]
+    assert names[:4] == ["percentile:99.99", "percentile:99.999", "octav", "moving_average"]
+    assert any(" of " in n for n in names[4:])
+    _, (few,) = improve(start, [ChooseRanges()], context([], samples, budget=0.0))
+    assert len(few.attempts) == 1
+
+
+@pytest.mark.slow
+def test_nothing_kept_makes_an_output_worse_on_samples_held_back():
+    """Small random networks with several outputs; biases are off, so that there is something to
+    correct."""
+    kept = 0
+    for seed in range(10):
+        planned = plan_of(several(seed), draw(several(seed), 60))
+        good = planned.candidate()
+        rng = np.random.default_rng(seed)
+        layer = str(rng.choice(["a", "b0", "b1", "y1"]))
+        start = shifted(good, layer, rng.normal(0, 3))
+        samples = draw(several(seed), 120, seed=seed + 100)
+        held_back = OutputJudge(start, samples[80:])
+        tried = [CorrectBiases(), ChooseRanges()]
+        best, outcomes = improve(start, tried, context(samples[:30], samples[50:80]))
+        kept += any(o.kept for o in outcomes)
+        before, after = held_back.errors(start), held_back.errors(best)
+        for key, b in before.items():
+            off = after[key].errors - b.errors
+            # In 100 comparisons three standard errors leave room for no more than luck.
+            luck = 3 * off.std(ddof=1) / len(off) ** 0.5
+            assert off.mean() <= max(luck, b.floor), (seed, key)
+    assert kept >= 5
+
+
+def test_large_models_are_improved_with_fewer_samples():
+    planned = plan_of(several(0))
+    fit, check = affordable(planned.graph, range(75), range(25), 1e12)
+    assert (len(fit), len(check)) == (75, 25)
+    fit, check = affordable(planned.graph, range(75), range(25), 1.0)
+    assert (len(fit), len(check)) == (24, 8)

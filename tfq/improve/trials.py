@@ -1,0 +1,328 @@
+"""Proposes, builds, judges, keeps: the one loop that all improvements go through.
+
+A proposal is kept if, on samples that it was not made from, something gains and nothing loses
+(`tfq.improve.judge`), both against what its improvement started from and against the model without
+any improvement: small losses must not add up. Of several such the one with the best mean over all
+parts is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tfq.calibrate.statistics import Statistics
+from tfq.errors import TfqError
+from tfq.graph.check import run_in_child
+from tfq.graph.model import Graph
+from tfq.graph.optable import Kind, spec
+from tfq.improve.errors import OutputJudge
+from tfq.improve.judge import Change, Errors, Verdict, judge_change
+from tfq.quantize.candidate import Candidate
+from tfq.rewrite.prepare import Prepared
+
+Inputs = Mapping[str, np.ndarray]
+
+TOO_FEW = "too few samples to keep one to judge it by"
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A candidate to be judged.
+
+    Attributes:
+      what: what is different, for people ("percentile:99.99", "12 layers").
+      build: makes the candidate.
+      asked: the user asked for it, so it is kept whatever the judge says.
+    """
+
+    what: str
+    build: Callable[[], Candidate]
+    asked: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """What became of a proposal.
+
+    Attributes:
+      what: of the proposal.
+      changes: what it does to each part of each output; empty if it could not be judged.
+      kept: whether the judge would keep it (a better one may have been).
+      why: why it could not be built, or "".
+    """
+
+    what: str
+    changes: tuple[Change, ...]
+    kept: bool
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What an improvement did.
+
+    Attributes:
+      name: of the improvement.
+      kept: what was kept, or "".
+      attempts: all that was tried, in order.
+      changes: what is kept does to each part of each output, against the model before it; where
+        nothing is, what the best of the attempts would do.
+      note: why nothing was tried or judged, or "".
+      seconds: what it took.
+    """
+
+    name: str
+    kept: str
+    attempts: tuple[Attempt, ...]
+    changes: tuple[Change, ...]
+    note: str
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What improvements have at hand.
+
+    Attributes:
+      fit: samples to compute from: tensor name -> float values.
+      check: others, to judge by.
+      recalibrate: statistics of another float model, of the tensors that the first ones are of.
+      budget: multiplications that an improvement may spend on being judged.
+      progress: called with (what is done, done, total or None).
+    """
+
+    fit: Sequence[Inputs]
+    check: Sequence[Inputs]
+    recalibrate: Callable[[Prepared], Statistics]
+    budget: float
+    progress: Callable[[str, int, int | None], None]
+
+    def affordable_trials(self, graph: Graph) -> int:
+        """How many candidates of this size may be judged."""
+        each = multiplications(graph) * max(len(self.check), 1) + len(graph.ops) * _OP
+        return max(int(self.budget / each), 1)
+
+
+# What it costs to plan, emit and load an op, in multiplications that the same time would do.
+_OP = 2e7
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What an improvement is told of its proposal.
+
+    Attributes:
+      best: whether it is the best so far of those that are kept.
+      gains: whether some part of an output gains.
+      losers: outputs that lose.
+    """
+
+    best: bool
+    gains: bool = False
+    losers: frozenset[str] = frozenset()
+
+
+Proposals = Generator[Proposal, Answer, None]
+
+
+class Improvement(Protocol):
+    """Proposes candidates."""
+
+    @property
+    def name(self) -> str:
+        """As users read it."""
+
+    def propose(self, start: Candidate, context: Context) -> Proposals:
+        """Yields proposals, and is sent an `Answer` to each.
+
+        Args:
+          start: the candidate to improve.
+          context: samples, and what else there is.
+        """
+
+
+class NothingToDoError(Exception):
+    """Raised by an improvement before its first proposal: the reason why there is none."""
+
+
+def improve(
+    first: Candidate, improvements: Sequence[Improvement], context: Context
+) -> tuple[Candidate, tuple[Outcome, ...]]:
+    """Goes through the improvements in order.
+
+    Args:
+      first: what the improvements begin with.
+      improvements: each starts from what the one before kept.
+      context: with no samples to judge by, only what the user asked for is kept.
+
+    Returns:
+      The best candidate, and what each improvement did; those with nothing to do are left out.
+
+    Raises:
+      TfqError: what the user asked for cannot be built.
+    """
+    best, outcomes = first, []
+    trials: _Trials | None = None
+    for improvement in improvements:
+        began = time.perf_counter()
+        # The float model runs the samples only if something is proposed.
+        trials = trials or _Trials(first, context)
+        trials.start(best)
+        try:
+            found, note = _run(improvement, best, trials, context), ""
+        except NothingToDoError as e:
+            found, note = None, str(e)
+        if found is None and not trials.attempts and not note:
+            continue
+        best = found[1] if found is not None else best
+        outcomes.append(
+            Outcome(
+                improvement.name,
+                found[0] if found is not None else "",
+                tuple(trials.attempts),
+                trials.changes,
+                note or ("" if context.check else f"its effect not measured: {TOO_FEW}"),
+                time.perf_counter() - began,
+            )
+        )
+    return best, tuple(outcomes)
+
+
+def _run(
+    improvement: Improvement, start: Candidate, trials: _Trials, context: Context
+) -> tuple[str, Candidate] | None:
+    """What is kept of one improvement's proposals."""
+    proposals = improvement.propose(start, context)
+    best: tuple[str, Candidate] | None = None
+    answer: Answer | None = None
+    while True:
+        try:
+            proposal = proposals.send(answer)  # type: ignore[arg-type]
+        except StopIteration:
+            return best
+        context.progress(f"Trying {improvement.name}", len(trials.attempts), None)
+        candidate = trials.judge(proposal)
+        changes = trials.attempts[-1].changes
+        losers = frozenset(c.output for c in changes if c.loses)
+        answer = Answer(candidate is not None, any(c.gains for c in changes), losers)
+        if candidate is not None:
+            best = proposal.what, candidate
+
+
+class _Trials:
+    """The judge's bench: the samples, and the errors of what there is to beat."""
+
+    def __init__(self, first: Candidate, context: Context):
+        self.check = context.check
+        self._first = first
+        self._judge: OutputJudge | None = None
+
+    def start(self, candidate: Candidate) -> None:
+        """Begins with an improvement of `candidate`."""
+        self._start = candidate
+        self._start_errors: Errors | None = None
+        self.attempts: list[Attempt] = []
+        self.changes: tuple[Change, ...] = ()
+        self._score: float | None = None  # Of the best so far.
+        self._tried: float | None = None  # Of the best that was not kept.
+
+    def judge(self, proposal: Proposal) -> Candidate | None:
+        """Builds and judges; the candidate if it is the best so far."""
+        try:
+            candidate = proposal.build()
+            if candidate.layout is not self._start.layout:
+                # Other kernels, or another float model: in a process that may die of them.
+                run_in_child(candidate.bytes, where="the candidate", kernels=("xnnpack",))
+            verdict = self._verdict(candidate)
+        except TfqError as e:
+            if proposal.asked:
+                raise
+            self.attempts.append(Attempt(proposal.what, (), False, str(e)))
+            return None
+        if verdict is None:
+            self.attempts.append(Attempt(proposal.what, (), proposal.asked))
+            return candidate if proposal.asked else None
+        kept = verdict.kept or proposal.asked
+        self.attempts.append(Attempt(proposal.what, verdict.changes, kept))
+        if not kept:
+            if self._score is None and (self._tried is None or verdict.score < self._tried):
+                self._tried, self.changes = verdict.score, verdict.changes
+            return None
+        if self._score is not None and verdict.score > self._score - _BETTER:
+            return None
+        self._score, self.changes = verdict.score, verdict.changes
+        return candidate
+
+    def _verdict(self, candidate: Candidate) -> Verdict | None:
+        if not self.check:
+            return None
+        if self._judge is None:
+            self._judge = OutputJudge(self._first, self.check)
+            self._first_errors = self._judge.errors(self._first)
+        if self._start_errors is None:
+            self._start_errors = (
+                self._first_errors
+                if self._start is self._first
+                else self._judge.errors(self._start)
+            )
+        errors = self._judge.errors(candidate)
+        verdict = judge_change(self._start_errors, errors)
+        if self._start is self._first or not verdict.kept:
+            return verdict
+        whole = judge_change(self._first_errors, errors)
+        return dataclasses.replace(verdict, kept=whole.worst is None)
+
+
+# dB in the mean over all parts that a proposal must be better by than the best so far.
+_BETTER = 0.05
+
+
+def multiplications(graph: Graph) -> int:
+    """Those of all layers with weights, in one run."""
+    total = 0
+    for op in graph.ops:
+        s = spec(op.name)
+        if s is not None and s.kind is Kind.WEIGHTED and s.weights is not None:
+            w = op.input(s.weights)
+            channels = w.shape[s.axis] if s.axis is not None else 1
+            total += op.outputs[0].size * (w.size // max(channels, 1))
+    return total
+
+
+def affordable(
+    graph: Graph, fit: Sequence[Inputs], check: Sequence[Inputs], budget: float
+) -> tuple[Sequence[Inputs], Sequence[Inputs]]:
+    """As many samples of both kinds as a model of this size is improved with.
+
+    Large models have many positions in each sample, so that few samples give means as good.
+
+    Args:
+      budget: multiplications in one run over all samples of both kinds.
+    """
+    count = max(int(budget / max(multiplications(graph), 1)), _FEWEST)
+    share = len(check) / max(len(fit) + len(check), 1)
+    checks = max(round(count * share), 1)
+    return fit[: max(count - checks, 1)], check[:checks]
+
+
+_FEWEST = 32
+
+__all__ = [
+    "TOO_FEW",
+    "Answer",
+    "Attempt",
+    "Context",
+    "Improvement",
+    "NothingToDoError",
+    "Outcome",
+    "Proposal",
+    "Proposals",
+    "affordable",
+    "improve",
+    "multiplications",
+]
