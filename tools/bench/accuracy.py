@@ -168,22 +168,22 @@ def main() -> None:
     carried = [*network_accuracy.BUILT, *(n for names in networks.WHEELS.values() for n in names)]
     parser.add_argument(
         "--only",
-        help=f"tasks, separated by commas (of {', '.join([*TASKS, *carried])}; with --vision also "
-        "the names of its networks)",
+        help=f"tasks, separated by commas (of {', '.join(dict.fromkeys([*TASKS, *carried]))}; "
+        "with --vision also the names of its networks)",
     )
     parser.add_argument("--vision", type=pathlib.Path, metavar="DIR", help="networks and photos")
     parser.add_argument("--settings", default="{}", help="JSON of convert_model's keywords for tfq")
     flags = harness.start(parser)
     own = [n.name for n in networks.of_folder(flags.vision)] if flags.vision else []
     carried = [n for n in carried if n not in own]
-    tasks = flags.only.split(",") if flags.only else [*TASKS, *own, *carried]
+    tasks = flags.only.split(",") if flags.only else list(dict.fromkeys([*TASKS, *own, *carried]))
     unknown = set(tasks) - {*TASKS, *own, *carried}
     if unknown:
         parser.error(f"unknown tasks: {', '.join(sorted(unknown))}")
     cases = QUICK_CASES if flags.quick else None
     settings = json.loads(flags.settings)
     figures = run_tasks([t for t in tasks if t in TASKS], flags.converters, cases, settings)
-    chosen = [t for t in tasks if t not in TASKS]
+    chosen = [t for t in tasks if t not in TASKS or t in network_accuracy.BUILT]
     figures |= network_accuracy.run(chosen, flags.vision, flags.converters, cases, settings)
     harness.write_json(flags, figures)
 

