@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from small_models import ACT, Net, draw, plan_of
 
+from tests.improve.contexts import context
 from tfq.errors import TfqError
-from tfq.improve import Context, Proposal, improve
+from tfq.improve import Proposal, improve
 from tfq.improve.bias import CorrectBiases
 from tfq.improve.errors import OutputJudge
 from tfq.improve.ranges import ChooseRanges
@@ -27,14 +28,6 @@ def several(seed):
     wide = net.dense(y, 4, weights=net.rng.normal(0, 5 * size, (4, 24)), out="wide")
     outputs.append(net.concat(wide, net.dense(y, 4, out="narrow"), out="joint"))
     return net.bytes(*outputs)
-
-
-def context(fit, check, **options):
-    def never(prepared):
-        raise AssertionError("nothing is calibrated again")
-
-    given = {"recalibrate": never, "budget": 1e10, "progress": lambda what, done, total: None}
-    return Context(fit, check, **{**given, **options})
 
 
 def shifted(start, layer, steps):

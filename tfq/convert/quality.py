@@ -8,6 +8,7 @@ from tfq.errors import unknown_option
 from tfq.improve import Improvement
 from tfq.improve.bias import CorrectBiases
 from tfq.improve.equalization import Equalize
+from tfq.improve.own_grids import OwnGrids
 from tfq.improve.ranges import ALL, QUICK, ChooseRanges
 
 # The option that lets the judge choose the range rules, beginning with this one.
@@ -107,6 +108,8 @@ def choose_improvements(
         found.append(Equalize(always, fresh))
     if synthetic:
         return found
+    if quality.budget and not trained:
+        found.append(OwnGrids())
     if calibration == AUTO:
         found.append(ChooseRanges(quality.rules, quality.depth))
     if bias_correction != "none" and not trained:

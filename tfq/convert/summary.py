@@ -358,6 +358,7 @@ _JUDGED_ON = "on other samples"
 _WORDS = {
     "calibration": ("ranges", "", "as first read"),
     "equalization": ("equalized", " rescaled", "not rescaled"),
+    "own_grids": ("own grids", "", "none kept"),
     "bias_correction": ("bias", " corrected", "not corrected"),
 }
 

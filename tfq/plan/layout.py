@@ -195,21 +195,26 @@ def _observed(graph: Graph, sources: Collection[Tensor]) -> frozenset[str]:
     return frozenset(unmoved(t, producers).name for t in read if t.dtype == "float32" and t.size)
 
 
-def joined_outputs(graph: Graph, layout: Layout) -> list[Tensor]:
-    """Outputs that share a grid with other tensors since a concatenation, say, reads them too."""
-    found = []
-    consumers = graph.consumers()
-    for t in graph.outputs:
-        if layout.dtypes.get(t) not in ("int8", "int16"):
+def joined_tensors(graph: Graph, layout: Layout) -> list[Tensor]:
+    """Tensors that share a grid with others since a concatenation, say, reads them too."""
+    found: dict[Tensor, None] = {}
+    groups = layout.groups
+    for op in graph.ops:
+        if not _joins(op, layout.choices[op]) or not (outs := float_outputs(op)):
             continue
-        if layout.groups.find(t) in layout.groups.pinned:
+        root = groups.find(outs[0])
+        if root in groups.pinned:
             continue
-        for op, _ in consumers.get(t, []):
-            s, mode = spec(op.name), layout.choices[op].mode
-            if mode == INTEGER and s is not None and s.kind is Kind.SAME and len(op.inputs) > 1:
-                found.append(t)
-                break
-    return found
+        for t in op.inputs:
+            if t in layout.dtypes and t is not None and groups.find(t) is root:
+                found[t] = None
+    return list(found)
+
+
+def _joins(op: Op, choice: Choice) -> bool:
+    """Whether what an op reads shares the grid of its result, and need not."""
+    s = spec(op.name)
+    return choice.mode == INTEGER and s is not None and s.kind is Kind.SAME and len(op.inputs) > 1
 
 
 def set_apart(
@@ -219,7 +224,10 @@ def set_apart(
     trained: Mapping[str, Grid],
     tensors: Collection[Tensor],
 ) -> Layout:
-    """The same with grids of their own for some `joined_outputs`: what joins them requantizes."""
+    """The same with grids of their own for some `joined_tensors`: what joins them requantizes.
+
+    Those of `Config.own_grids` have them already.
+    """
     groups = _tie(graph, config, layout.choices, layout.dtypes, trained, layout.integers, tensors)
     return dataclasses.replace(layout, groups=groups)
 
@@ -399,7 +407,7 @@ def _tie(
         alike = len({p[0] for p in pins if p is not None}) == 1 and None not in pins
         alike &= all(_holds(p[0], c) for p in pins if p is not None for c in consts)
         for t, pin in zip(data, pins, strict=True):
-            if t in apart and len(op.inputs) > 1:
+            if (t in apart or t.name in config.own_grids) and _joins(op, choice):
                 continue
             # A sigmoid's fixed grid would cut off what it is concatenated with: it is requantized.
             if pin is None or alike or len(op.inputs) == 1:

@@ -316,7 +316,7 @@ def read_config(model: Model) -> dict[str, Any]:
 
 def _config_in(body: Mapping[str, Any]) -> dict[str, Any]:
     known = [f.name for f in dataclasses.fields(LayerRule)]
-    for key in ("allow_float", "split_output"):
+    for key in ("allow_float", "split_output", "own_grids"):
         names = body.get(key) or []
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise ValueError(f"{key!r} is not a list of names: {names!r}")

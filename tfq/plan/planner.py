@@ -17,7 +17,7 @@ from tfq.plan.layout import (
     Layout,
     data_inputs,
     float_outputs,
-    joined_outputs,
+    joined_tensors,
     set_apart,
 )
 from tfq.plan.lookup import is_mask, never_negative
@@ -45,7 +45,7 @@ from tfq.plan.weight_grids import (
 )
 
 # An output whose values span less of a shared grid than one in so many gets its own.
-_NARROW = 8.0
+NARROW = 8.0
 
 
 def make_plan(
@@ -71,10 +71,10 @@ def make_plan(
       TfqError: a tensor lacks statistics.
     """
     maker = _PlanMaker(graph, layout, statistics, config, trained)
-    if joined := joined_outputs(graph, layout):
+    if joined := [t for t in joined_tensors(graph, layout) if t in graph.outputs]:
         free = set_apart(layout, graph, config, trained, joined)
         own = _PlanMaker(graph, free, statistics, config, trained)
-        narrow = [t for t in joined if _NARROW * own.span(t) < maker.span(t) and not own.is_zero(t)]
+        narrow = [t for t in joined if NARROW * own.span(t) < maker.span(t) and not own.is_zero(t)]
         if narrow:
             free = set_apart(layout, graph, config, trained, narrow)
             maker = _PlanMaker(graph, free, statistics, config, trained)

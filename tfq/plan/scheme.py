@@ -166,6 +166,8 @@ class Config:
       split_output: outputs whose parts are outputs of their own, by name.
       rules: choices for some layers; for each choice the first match that makes it wins.
       ranges: how the ranges of single tensors are read, by name, where not by `calibration`.
+      own_grids: names of tensors that have grids of their own though a concatenation, say, joins
+        them with others: it requantizes them.
     """
 
     scheme: Scheme = SCHEMES["int8"]
@@ -182,6 +184,7 @@ class Config:
     split_output: tuple[str, ...] = ()
     rules: tuple[LayerRule, ...] = ()
     ranges: Mapping[str, RangeRule] = dataclasses.field(default_factory=dict)
+    own_grids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for what, value in (("input_type", self.input_type), ("output_type", self.output_type)):
@@ -282,4 +285,5 @@ class Config:
                 if self.ranges
                 else {}
             ),
+            **({"own_grids": list(self.own_grids)} if self.own_grids else {}),
         }

@@ -1,0 +1,92 @@
+"""Gives tensors grids of their own where sharing one with what they are joined with costs too much.
+
+The parts of a concatenation share its grid, so that no integer has to be computed anew. One that
+spans little of it is then coarse for everything else that reads it, too: of 255 steps a tensor in
+[-1, 1] has one or two left beside a tensor in [-200, 200]. On a grid of its own it is requantized
+where it is joined, which costs a pass over its values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+from tfq.graph.model import Op, Tensor
+from tfq.graph.optable import Kind, spec
+from tfq.improve.trials import Context, Proposal, Proposals
+from tfq.plan.layout import joined_tensors, unmoved
+from tfq.plan.plan import INTEGER
+from tfq.plan.planner import NARROW
+from tfq.quantize.candidate import Candidate
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnGrids:
+    """Sets apart what spans less than one part in eight of a grid that it shares."""
+
+    name: str = "own_grids"
+
+    def propose(self, start: Candidate, context: Context) -> Proposals:
+        names = _narrow(start)
+        if not names:
+            return
+        count = len(names)
+        everything = f"{count} tensor{'s' * (count != 1)}"
+        answer = yield Proposal(everything, functools.partial(_with, start, names))
+        if count == 1 or answer.best:
+            return
+        chosen: list[str] = []
+        for name in names[: context.affordable_trials(start.prepared.model.main) - 1]:
+            tried = [*chosen, name]
+            text = f"{len(tried)} of {everything}"
+            answer = yield Proposal(text, functools.partial(_with, start, tried))
+            if answer.best:
+                chosen = tried
+
+
+def _with(start: Candidate, names: Sequence[str]) -> Candidate:
+    own = (*start.config.own_grids, *names)
+    return start.reconfigured(dataclasses.replace(start.config, own_grids=own))
+
+
+def _narrow(start: Candidate) -> list[str]:
+    """Tensors that would have much finer grids of their own, the finest first."""
+    assert start.layout is not None
+    assert start.statistics is not None
+    graph = start.prepared.model.main
+    producers = graph.producers()
+    joined = joined_tensors(graph, start.layout)
+    if not joined:
+        return []
+    free = _with(start, [t.name for t in joined])
+    finer = {}
+    for t in joined:
+        shared, own = start.plan.tensors[t.name].grid, free.plan.tensors[t.name].grid
+        seen = start.statistics.get(t.name) or start.statistics.get(unmoved(t, producers).name)
+        # What was zero on every sample says nothing of its range.
+        if shared.dtype != own.dtype or (seen is not None and seen.min == seen.max == 0.0):
+            continue
+        ratio = shared.scale[0] / own.scale[0]
+        if ratio > NARROW and _is_read(free, t):
+            finer[t.name] = ratio
+    return sorted(finer, key=lambda n: -finer[n])
+
+
+def _is_read(free: Candidate, t: Tensor) -> bool:
+    """Whether anything but what joins `t` sees the finer grid."""
+    assert free.layout is not None
+    graph, groups = free.prepared.model.main, free.layout.groups
+    consumers = graph.consumers()
+    group = [other for other in free.layout.dtypes if groups.find(other) is groups.find(t)]
+    outputs = set(graph.outputs)
+    return any(
+        other in outputs or any(not _passes_on(free, op) for op, _ in consumers.get(other, []))
+        for other in group
+    )
+
+
+def _passes_on(free: Candidate, op: Op) -> bool:
+    assert free.layout is not None
+    s = spec(op.name)
+    return free.layout.choices[op].mode == INTEGER and s is not None and s.kind is Kind.SAME
