@@ -27,7 +27,7 @@ def test_calibration_does_not_see_what_the_result_is_proven_with():
     assert len(seen) == data.calibrated == data.runs == 600 - PROOF
     assert len(unseen) == data.proven == PROOF
     assert not set(map(bytes, seen)) & set(map(bytes, unseen))
-    assert len(data.fit) == 3 * len(data.check) == 192
+    assert len(data.fit) == len(data.check) == 128
     assert {bytes(s["x"]) for s in data.fit + data.check} <= set(map(bytes, seen))
 
 

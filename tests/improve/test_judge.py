@@ -73,6 +73,15 @@ def test_one_terrible_sample_is_a_loss_though_most_gain():
     assert verdict.changes[0].loses
 
 
+def test_small_losses_within_noise_are_none_and_large_ones_need_less_proof():
+    """Of 16 samples, one of which differs, the mean is about its standard error."""
+    one = np.ones(N)
+    one[3] = 9.0  # 1.8 dB of the sum
+    assert not judge_change([part(1.0)], [part(one)]).changes[0].loses
+    one[3] = 20.0  # 3.4 dB
+    assert judge_change([part(1.0)], [part(one)]).changes[0].loses
+
+
 def test_below_a_grids_own_rounding_nothing_is_lost():
     assert not judge_change([part(0.0, floor=1.0)], [part(0.9, floor=1.0)]).changes[0].loses
     assert judge_change([part(0.0)], [part(0.9)]).changes[0].loses

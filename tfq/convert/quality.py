@@ -24,6 +24,7 @@ class Quality:
       name: what the user writes.
       calibration, equalization, bias_correction: the options' defaults.
       rules, depth: what "auto" calibration tries.
+      again: whether biases are solved again on the ranges that were chosen.
       budget: multiplications spent on judging the proposals of each improvement.
     """
 
@@ -33,6 +34,7 @@ class Quality:
     bias_correction: str
     rules: tuple[str, ...]
     depth: int
+    again: bool
     budget: float
     help: str
 
@@ -47,6 +49,7 @@ QUALITIES = {
             bias_correction="none",
             rules=(),
             depth=0,
+            again=False,
             budget=0.0,
             help="minimum and maximum, nothing else",
         ),
@@ -57,6 +60,7 @@ QUALITIES = {
             bias_correction="sequential",
             rules=QUICK,
             depth=2,
+            again=False,
             budget=6e10,
             help="what costs seconds",
         ),
@@ -67,6 +71,7 @@ QUALITIES = {
             bias_correction="sequential",
             rules=ALL,
             depth=5,
+            again=True,
             budget=1e12,
             help="everything",
         ),
@@ -110,8 +115,12 @@ def choose_improvements(
         return found
     if quality.budget and not trained:
         found.append(OwnGrids())
+    # Which ranges are best shows behind corrected biases; which biases, on the ranges.
+    corrected = bias_correction != "none" and not trained
+    if corrected:
+        found.append(CorrectBiases())
     if calibration == AUTO:
         found.append(ChooseRanges(quality.rules, quality.depth))
-    if bias_correction != "none" and not trained:
-        found.append(CorrectBiases())
+        if corrected and quality.again:
+            found.append(CorrectBiases(again=True))
     return found

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _RETAINED = 256
 PROOF = 32
 
+# Of fewer none are set apart to judge by: what three samples say of a gain is chance.
+_JUDGED = 8
+
 
 @dataclasses.dataclass
 class Samples:
@@ -77,11 +80,14 @@ class Samples:
             if few and len(kept) >= _RETAINED and len(unseen) >= PROOF:
                 break
         samples = [self.by_tensor(s) for s in kept.samples]
-        # One in four decides what is kept of the corrections computed from the others.
-        self.check = samples[3::4]
-        self.fit = [s for i, s in enumerate(samples) if i % 4 != 3]
+        # One in two judges what was computed from the others: few samples give a mean as good, but
+        # an output that is seldom far from zero takes many to compare.
+        self.fit, self.check = samples, []
+        if len(samples) >= _JUDGED:
+            self.fit, self.check = samples[::2], samples[1::2]
         self.unseen = [self.by_tensor(s) for s in unseen.samples]
-        self.proven = sum(s.real for s in unseen.samples or kept.samples[3::4] or kept.samples)
+        judged = kept.samples[1::2] if self.check else kept.samples
+        self.proven = sum(s.real for s in unseen.samples or judged)
 
     def _check_label(self, sample: Sample, labelled: dict[tuple[str, ...], int]) -> None:
         """Labels by output are of outputs that there are, and of the same ones in all samples.

@@ -229,7 +229,11 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     trained = data["description"].startswith(TRAINED)
     if data["calibration_samples"] or trained or not summary["proof"]["random"]:
         rows.append(("data", data["description"] + used))
-    rows += [_improvement(name, i) for name, i in summary["improvements"].items()]
+    rows += [
+        _improvement(name, i)
+        for name, i in summary["improvements"].items()
+        if i["kept"] or _WORDS[name][2]
+    ]
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
     accuracy = summary["accuracy"]
@@ -360,6 +364,7 @@ _WORDS = {
     "equalization": ("equalized", " rescaled", "not rescaled"),
     "own_grids": ("own grids", "", "none kept"),
     "bias_correction": ("bias", " corrected", "not corrected"),
+    "bias_refinement": ("bias", " corrected again", ""),
 }
 
 

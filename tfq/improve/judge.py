@@ -9,11 +9,13 @@ rounding to the part's grid makes (step^2 / 12 a value): below that a difference
 
 and m the mean, s the standard error of the mean over samples, the part
 
-    loses   if m(r) > 0.1 dB and m(r) > s(r), or the same of d
+    loses   if m(r) > 0.1 dB and m(r) > 2 s(r), or m(r) > 2 dB and m(r) > 0.9 s(r), or the same of d
     gains   if it does not lose, and m(r) < -0.1 dB and m(r) < -2 s(r), or the same of d
 
-(of d, 0.1 dB is asked of 10 log10(sum e' / sum e)). So a loss needs less proof than a gain. A mean
-over outputs does not do: one output may be ruined while four gain a little.
+(of d, 0.1 and 2 dB are asked of 10 log10(sum e' / sum e)). So a large loss needs less proof: one
+sample that is ruined, of many that stay as they are, gives m(d) = s(d). For small ones that would
+not do: of ten parts that do not change at all, some part is above its standard error nearly always.
+A mean over outputs does not do either: one may be ruined while four gain a little.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ from tfq.parts import decibel
 # What nobody would notice, in dB.
 _NOTICED = 0.1
 
-# Standard errors that a mean is away from zero.
-_SURE_OF_LOSS, _SURE_OF_GAIN = 0.9, 2.0
+# Standard errors that a mean is away from zero; fewer for what is lost beyond so many dB.
+_SURE = 2.0
+_LARGE, _SURE_OF_LARGE = 2.0, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,8 +128,11 @@ def _change(before: PartError, after: PartError) -> tuple[Change, float]:
         (float(ratios.mean()), float(ratios.mean()), _standard_error(ratios)),
         (summed, float(differences.mean()), _standard_error(differences)),
     ]
-    loses = any(db > _NOTICED and mean > _SURE_OF_LOSS * s for db, mean, s in signs)
-    gains = any(db < -_NOTICED and mean < -_SURE_OF_GAIN * s for db, mean, s in signs)
+    loses = any(
+        (db > _NOTICED and mean > _SURE * s) or (db > _LARGE and mean > _SURE_OF_LARGE * s)
+        for db, mean, s in signs
+    )
+    gains = any(db < -_NOTICED and mean < -_SURE * s for db, mean, s in signs)
     change = Change(
         before.output,
         before.part,

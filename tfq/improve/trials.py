@@ -27,7 +27,7 @@ from tfq.rewrite.prepare import Prepared
 
 Inputs = Mapping[str, np.ndarray]
 
-TOO_FEW = "too few samples to keep one to judge it by"
+TOO_FEW = "too few samples to keep some to judge it by"
 
 
 @dataclasses.dataclass(frozen=True)
