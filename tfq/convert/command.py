@@ -40,7 +40,9 @@ _CALIBRATION = _string(
     "auto (default), robust, minmax, moving_average, percentile[:P], mse, entropy, octav, "
     "mean_std[:L]",
 )
-_WEIGHTS = _string("weights", "minmax", "scales of weights; or mse")
+_WEIGHTS = _string(
+    "weights", None, "scales: minmax (default), mse, output_mse, auto (default below 8 bits)"
+)
 _WEIGHT_BITS = _list("weight_bits", "8 (default), 4 or 2; REGEX=BITS for some layers")
 _GRANULARITY = _string("granularity", "per_channel", "of weights; or per_tensor")
 _DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU: per_tensor")

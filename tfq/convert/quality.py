@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from tfq.errors import unknown_option
+from tfq.calibrate.weight_rules import WEIGHT_RULES
+from tfq.errors import UsageError, unknown_option
 from tfq.improve import Improvement
 from tfq.improve.bias import CorrectBiases
 from tfq.improve.equalization import Equalize
 from tfq.improve.own_grids import OwnGrids
 from tfq.improve.ranges import ALL, QUICK, ChooseRanges
+from tfq.improve.weight_scales import OUTPUT_MSE, ChooseWeightScales
+from tfq.plan.scheme import LayerRule, Scheme
 
-# The option that lets the judge choose the range rules, beginning with this one.
+# The options that let the judge choose the rules of ranges and of weights; the first of ranges.
 AUTO = "auto"
 FIRST_RULE = "robust"
 
@@ -22,7 +26,8 @@ class Quality:
 
     Attributes:
       name: what the user writes.
-      calibration, equalization, bias_correction: the options' defaults.
+      calibration, weights, equalization, bias_correction: the options' defaults.
+      narrow_weights: the default of `weights` where some have fewer than 8 bits.
       rules, depth: what "auto" calibration tries.
       again: whether biases are solved again on the ranges that were chosen.
       budget: multiplications spent on judging the proposals of each improvement.
@@ -30,6 +35,8 @@ class Quality:
 
     name: str
     calibration: str
+    weights: str
+    narrow_weights: str
     equalization: str
     bias_correction: str
     rules: tuple[str, ...]
@@ -45,6 +52,8 @@ QUALITIES = {
         Quality(
             name="fast",
             calibration="minmax",
+            weights="minmax",
+            narrow_weights="minmax",
             equalization="none",
             bias_correction="none",
             rules=(),
@@ -56,6 +65,8 @@ QUALITIES = {
         Quality(
             name="default",
             calibration=AUTO,
+            weights="minmax",
+            narrow_weights=AUTO,
             equalization="auto",
             bias_correction="sequential",
             rules=QUICK,
@@ -67,6 +78,8 @@ QUALITIES = {
         Quality(
             name="best",
             calibration=AUTO,
+            weights=AUTO,
+            narrow_weights=AUTO,
             equalization="auto",
             bias_correction="sequential",
             rules=ALL,
@@ -86,10 +99,47 @@ def get_quality(name: str) -> Quality:
     return QUALITIES[name]
 
 
+def choose_weights(
+    weights: str | None,
+    quality: Quality,
+    scheme: Scheme,
+    weight_bits: int,
+    rules: Sequence[LayerRule],
+) -> str:
+    """How the scales of weights are found: a rule, `OUTPUT_MSE` or `AUTO`.
+
+    Args:
+      weights: what the user says, or None.
+      quality, scheme, weight_bits, rules: what the default depends on.
+
+    Raises:
+      UsageError: there is no such way, or not with this scheme.
+    """
+    integer = scheme.compute == "integer"
+    if weights is None:
+        narrow = any((bits or 8) < 8 for bits in (weight_bits, *(r.weight_bits for r in rules)))
+        weights = quality.narrow_weights if narrow else quality.weights
+        return weights if integer else "minmax"
+    if weights not in (*WEIGHT_RULES, OUTPUT_MSE, AUTO):
+        raise unknown_option("weights rule", weights, (*WEIGHT_RULES, OUTPUT_MSE, AUTO))
+    if not integer and weights not in WEIGHT_RULES:
+        raise UsageError(
+            f"weights={weights} needs an integer scheme, but scheme={scheme.name} computes in "
+            "float. Use --scheme=int8, or --weights=mse."
+        )
+    return weights
+
+
+def first_weights(weights: str) -> str:
+    """The rule that weights begin with."""
+    return weights if weights in WEIGHT_RULES else "mse" if weights == OUTPUT_MSE else "minmax"
+
+
 def choose_improvements(
     quality: Quality,
     *,
     calibration: object,
+    weights: str,
     equalization: str,
     bias_correction: str,
     fresh: bool,
@@ -101,6 +151,7 @@ def choose_improvements(
     Args:
       quality: decides how much.
       calibration: a rule (its name, or an object), or `AUTO`.
+      weights: a rule, `OUTPUT_MSE` or `AUTO`.
       equalization, bias_correction: checked options.
       fresh: whether all statistics are of this run's samples, so that there can be others.
       synthetic: whether samples are random numbers, of which nothing can be learned.
@@ -108,6 +159,13 @@ def choose_improvements(
         no layer is changed, and only what training gave no range can be calibrated differently.
     """
     found: list[Improvement] = []
+    if weights == OUTPUT_MSE and (synthetic or trained):
+        why = (
+            "the model was trained with its quantizers, and keeps their scales"
+            if trained
+            else "there are no samples that say what layers read"
+        )
+        raise UsageError(f"weights=output_mse: {why}. Leave it out, or say --weights=mse.")
     always = equalization == "cross_layer"
     if equalization != "none" and not trained and (always or not synthetic or not fresh):
         found.append(Equalize(always, fresh))
@@ -115,6 +173,8 @@ def choose_improvements(
         return found
     if quality.budget and not trained:
         found.append(OwnGrids())
+    if weights in (AUTO, OUTPUT_MSE) and not trained:
+        found.append(ChooseWeightScales(asked=weights == OUTPUT_MSE))
     # Which ranges are best shows behind corrected biases; which biases, on the ranges.
     corrected = bias_correction != "none" and not trained
     if corrected:

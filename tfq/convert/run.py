@@ -58,7 +58,7 @@ def convert_model(
     scheme: str = "int8",
     quality: str = "default",
     calibration: str | RangeRule | None = None,
-    weights: str = "minmax",
+    weights: str | None = None,
     weight_bits: int = 8,
     granularity: str = "per_channel",
     dense_granularity: str = "per_channel",
@@ -97,7 +97,9 @@ def convert_model(
         (everything): what is done where the next options do not say otherwise.
       calibration: "auto" (rules are tried on the network and on parts of it), or one range rule or
         its name: "robust", "minmax", "percentile:99.99", "mse", ...
-      weights: "minmax" or "mse" scales of weights.
+      weights: scales of weights: "minmax", "mse", "output_mse" (the least error at each layer's
+        output) or "auto" (tried, and kept where it lowers the error); by default "auto" where some
+        have fewer than 8 bits, else "minmax".
       weight_bits: 8, 4 or 2. Weights are stored in the narrowest type whose kernel is right; what
         is stored in a wider one has a reason in the plan.
       granularity: "per_channel" or "per_tensor" weights.
@@ -143,7 +145,14 @@ def convert_model(
         check_types,
         load_plan,
     )
-    from tfq.convert.quality import AUTO, FIRST_RULE, choose_improvements, get_quality
+    from tfq.convert.quality import (
+        AUTO,
+        FIRST_RULE,
+        choose_improvements,
+        choose_weights,
+        first_weights,
+        get_quality,
+    )
     from tfq.convert.stages import Run
     from tfq.data import check_signature
     from tfq.executors import open_workers
@@ -163,10 +172,11 @@ def convert_model(
     patterns.check_regexes("allow_float", allowed)
     patterns.check_regexes("exclude", excluded)
     check_types(rules, input_range, samples, data_options, statistics, plan, progress)
+    scales = choose_weights(weights, level, get_scheme(scheme), weight_bits, rules)
     config = Config(
         scheme=get_scheme(scheme),
         calibration=get_rule(FIRST_RULE if rule == AUTO else rule),
-        weights=weights,
+        weights=first_weights(scales),
         weight_bits=weight_bits,
         granularity=granularity,
         dense_granularity=dense_granularity,
@@ -194,6 +204,7 @@ def convert_model(
         asked = {
             "quality": None if quality == "default" else quality,
             "calibration": calibration if calibration == AUTO else None,
+            "weights": None if weights in (None, first_weights(scales)) else weights,
             "bias_correction": bias_correction,
         }
         check_plan_options(given, config, excluded, asked)
@@ -220,6 +231,7 @@ def convert_model(
                 tried = choose_improvements(
                     level,
                     calibration=rule,
+                    weights=scales,
                     equalization=config.equalization,
                     bias_correction=corrected,
                     fresh=statistics is None,

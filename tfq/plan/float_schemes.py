@@ -6,18 +6,24 @@ float16 put a DEQUANTIZE before every use.
 
 from __future__ import annotations
 
-from tfq.calibrate.weight_rules import weight_scales
 from tfq.graph.model import Graph, Op
 from tfq.graph.numerics import FLOAT, Grid, weight_grid
 from tfq.graph.optable import Kind, spec
 from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
 from tfq.plan.scheme import Config
-from tfq.plan.weight_grids import WEIGHT_WIDTHS, stored_type, weights_are_narrow
+from tfq.plan.weight_grids import (
+    WEIGHT_WIDTHS,
+    check_weight_scales,
+    scales_of,
+    stored_type,
+    weights_are_narrow,
+)
 
 
 def plan_float(graph: Graph, config: Config, *, model_sha256: str) -> Plan:
     """Plans `graph` for a scheme whose `compute` is "dynamic" or "stored"; no data is needed."""
     scheme = config.scheme
+    check_weight_scales(graph, config)
     ops: dict[str, OpPlan] = {}
     for op in graph.ops:
         name = op.key
@@ -82,5 +88,5 @@ def _stored_weight_edges(op: Op, config: Config) -> tuple[dict[int, Grid], str]:
     axis = axis if always or granularity == "per_channel" else None
     bits = config.weight_bits_of(op.key)
     dtype, why = stored_type(op.name, types, "float", bits)
-    scales = weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
+    scales = scales_of(op, w, axis, bits, config)
     return {i: weight_grid(scales, dtype, axis, bits)}, why

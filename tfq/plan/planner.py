@@ -40,6 +40,7 @@ from tfq.plan.scheme import Config
 from tfq.plan.weight_grids import (
     WEIGHT_WIDTHS,
     KernelContext,
+    check_weight_scales,
     largest_scale,
     plan_weights,
 )
@@ -70,6 +71,7 @@ def make_plan(
     Raises:
       TfqError: a tensor lacks statistics.
     """
+    check_weight_scales(graph, config)
     maker = _PlanMaker(graph, layout, statistics, config, trained)
     if joined := [t for t in joined_tensors(graph, layout) if t in graph.outputs]:
         free = set_apart(layout, graph, config, trained, joined)

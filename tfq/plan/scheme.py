@@ -168,6 +168,9 @@ class Config:
       ranges: how the ranges of single tensors are read, by name, where not by `calibration`.
       own_grids: names of tensors that have grids of their own though a concatenation, say, joins
         them with others: it requantizes them.
+      weight_scales: of the constant weights of single ops, by the name of their first output,
+        where not by `weights`: one for each channel, or one alone where the granularity is
+        "per_tensor". Kernels that need larger ones get them, and the plan says so.
     """
 
     scheme: Scheme = SCHEMES["int8"]
@@ -185,6 +188,7 @@ class Config:
     rules: tuple[LayerRule, ...] = ()
     ranges: Mapping[str, RangeRule] = dataclasses.field(default_factory=dict)
     own_grids: tuple[str, ...] = ()
+    weight_scales: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, value in (("input_type", self.input_type), ("output_type", self.output_type)):
@@ -206,6 +210,9 @@ class Config:
             if value not in options:
                 raise unknown_option(what, value, options)
         check_weight_bits(self.weight_bits)
+        for name, scales in self.weight_scales.items():
+            if not scales or not all(math.isfinite(s) and s > 0 for s in scales):
+                raise UsageError(f"Scales of weights are positive numbers. At {name!r}: {scales}.")
         if self.scheme.weights != "int8" and self._narrow_weights:
             raise UsageError(
                 f"weight_bits={self._narrow_weights[0]} needs a scheme with integer weights, but "
@@ -286,4 +293,6 @@ class Config:
                 else {}
             ),
             **({"own_grids": list(self.own_grids)} if self.own_grids else {}),
+            # The scales themselves are in the plan's grids.
+            **({"weight_scales": list(self.weight_scales)} if self.weight_scales else {}),
         }

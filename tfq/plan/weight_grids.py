@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfq.calibrate.weight_rules import SCALE_FLOOR, weight_scales
-from tfq.graph.model import Op, Tensor
+from tfq.errors import UsageError
+from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.scheme import Config
@@ -120,7 +121,8 @@ def plan_weights(
     """The grid of the constant weights of an integer op, and what is unusual about it."""
     types = row.weight_types[context.activations]
     reason = ""
-    if w.name in trained:
+    given = op.key in config.weight_scales
+    if w.name in trained and not given:
         if not any(trained[w.name].zero_point):
             return _trained(op, types, w, context, trained[w.name])
         reason = "training's weights have a zero point, which no kernel takes: rounded anew"
@@ -128,9 +130,49 @@ def plan_weights(
     axis = row.axis if granularity == "per_channel" else None
     bits = config.weight_bits_of(op.key)
     dtype, wider = stored_type(op.name, types, context.activations, bits)
-    scales = weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
-    scales = np.maximum(scales, context.floor(dtype, scales.size > 1))
-    return weight_grid(scales, dtype, axis, bits), wider or reason
+    scales = scales_of(op, w, axis, bits, config)
+    wanted, scales = scales, np.maximum(scales, context.floor(dtype, scales.size > 1))
+    raised = int(np.sum(scales > wanted))
+    if given and raised:
+        reason = f"{raised} given scale(s) widened: finer ones are more than the kernel holds"
+    return weight_grid(scales, dtype, axis, bits), "; ".join(filter(None, (wider, reason)))
+
+
+def scales_of(op: Op, w: Tensor, axis: int | None, bits: int, config: Config) -> np.ndarray:
+    """Scales of the constant weights `w` of an op, float32 [channels] or [1]: given ones, or those
+    of the rule.
+
+    Raises:
+      UsageError: another number of scales is given.
+    """
+    given = config.weight_scales.get(op.key)
+    if given is None:
+        return weight_scales(w.values(), axis=axis, bits=bits, rule=config.weights)
+    count = 1 if axis is None else w.shape[axis]
+    if len(given) != count:
+        raise UsageError(
+            f"The weights of {op.name} at {op.key!r} have {count} scale(s). "
+            f"Received: {len(given)} in weight_scales."
+        )
+    return np.array(given, np.float32)
+
+
+def check_weight_scales(graph: Graph, config: Config) -> None:
+    """Raises UsageError for scales of weights that are not there."""
+    keys = set(config.weight_scales)
+    integer = config.scheme.compute == "integer"
+    for op in graph.ops if keys else ():
+        i = weights_input(op)
+        if integer and not weights_are_narrow(op):
+            continue  # Read on the grid of its activations.
+        w = op.inputs[i] if i is not None and i < len(op.inputs) else None
+        if w is not None and w.is_const and w.dtype == "float32":
+            keys.discard(op.key)
+    if keys:
+        raise UsageError(
+            f"weight_scales: the model has no op with constant weights at {min(keys)!r}. "
+            "Ops are named after their first output, as in the plan (--plan_out)."
+        )
 
 
 def _trained(
@@ -170,6 +212,8 @@ def _trained(
 
 def largest_scale(op: Op, w: Tensor, config: Config, trained: Mapping[str, Grid]) -> float:
     """An upper bound of the scales that the weights of an op will have."""
+    if op.key in config.weight_scales:
+        return max(config.weight_scales[op.key])
     if w.name in trained:
         return max(trained[w.name].scale)
     top = LIMITS[f"int{config.weight_bits_of(op.key)}"][1]
