@@ -65,7 +65,7 @@ def test_what_to_do_about_a_collapse_with_narrow_weights():
     tensor = net.input(1, 8, 8, 2, name="x")
     for i in range(6):
         tensor = net.conv(tensor, 4, size=1, out=f"c{i}")
-    summary = convert_model(net.bytes(tensor), x, weight_bits=2).summary
+    summary = convert_model(net.bytes(tensor), x, weight_bits=2, weights="minmax").summary
     (warning,) = summary["warnings"]
     assert "--weight_bits=REGEX=8" in warning
     assert "int16x8" not in warning
