@@ -71,6 +71,40 @@ def _wrong_grid(grid: Grid, *, free: bool) -> str:
     return f"the zero point {bad[0]}, outside of {grid.dtype}" if bad else ""
 
 
+# The share of operations that `int16=auto` widens at most.
+_SHARE = 10.0
+
+
+def int16_share(option: object, scheme: str) -> float:
+    """The share of operations, 0 to 1, that an `int16` option lets compute in 16 bits; 0: none.
+
+    Args:
+      option: "none", "auto", or "auto:PERCENT".
+      scheme: the scheme's name.
+
+    Raises:
+      UsageError: it is none of these, or the scheme does not compute in 8 bits.
+    """
+    if option == "none":
+        return 0.0
+    word, colon, percent = str(option).partition(":")
+    try:
+        share = float(percent) if colon else _SHARE
+    except ValueError:
+        share = 0.0
+    if word != "auto" or not 0.0 < share <= 100.0:
+        raise UsageError(
+            "int16 is auto, auto:PERCENT (of the operations, above 0 and up to 100) or none. "
+            f"Layers by name: --int16=REGEX, or rules in Python. Received: int16={option!r}."
+        )
+    if scheme != "int8":
+        raise UsageError(
+            f"int16={option} widens layers of 8 bits, but scheme={scheme} has none. Use "
+            "--scheme=int8, or leave int16 out."
+        )
+    return share / 100.0
+
+
 def check_types(
     rules: object,
     input_range: object,

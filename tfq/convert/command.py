@@ -55,7 +55,7 @@ _INPUT_RANGE = flags.DEFINE_list(
 )
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
-_INT16 = _list("int16", "regexes of layers to compute in 16 bits")
+_INT16 = _list("int16", "auto[:PERCENT], none, or regexes of layers to compute in 16 bits")
 _SPLIT = _list("split_output", "outputs to give as the parts that they are joined of")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)
@@ -108,6 +108,18 @@ def _weight_bits() -> tuple[int, list[LayerRule]]:
     return 8 if overall is None else overall, rules
 
 
+def _int16() -> tuple[str | None, tuple[str, ...]]:
+    """What `--int16` says: how layers are found, and regexes of some."""
+    from tfq.plan import patterns
+
+    values = _values(_INT16)
+    words = [v for v in values if v == "none" or v.partition(":")[0] == "auto"]
+    if len(words) > 1:
+        raise UsageError(f"--int16 says {words[0]} and {words[1]}. Leave one out.")
+    regexes = [v for v in values if v not in words]
+    return next(iter(words), None), patterns.strings("int16", regexes)
+
+
 def default_output(source: str, scheme: str, weight_bits: int = 8) -> str:
     """`models/saved_model/` in int8 -> `saved_model_int8.tflite` in the current folder.
 
@@ -148,7 +160,7 @@ def _run(args: list[str]) -> int:
     _check_outputs(source, output)
     input_range = numbers(_INPUT_RANGE, (2,))
     options = _IMAGES.options()
-    wide = patterns.strings("int16", _values(_INT16))
+    int16, wide = _int16()
     patterns.check_regexes("int16", wide)
     with cli.Progress() as progress:
         result = convert_model(
@@ -163,6 +175,7 @@ def _run(args: list[str]) -> int:
             dense_granularity=_DENSE.value,
             equalization=_EQUALIZATION.value,
             bias_correction=_BIAS.value,
+            int16=int16,
             input_type=_INPUT_TYPE.value,
             output_type=_OUTPUT_TYPE.value,
             input_range=None if input_range is None else (input_range[0], input_range[1]),

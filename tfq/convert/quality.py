@@ -10,6 +10,7 @@ from tfq.errors import UsageError, unknown_option
 from tfq.improve import Improvement
 from tfq.improve.bias import CorrectBiases
 from tfq.improve.equalization import Equalize
+from tfq.improve.int16 import WidenLayers
 from tfq.improve.own_grids import OwnGrids
 from tfq.improve.ranges import ALL, QUICK, ChooseRanges
 from tfq.improve.weight_scales import OUTPUT_MSE, ChooseWeightScales
@@ -26,7 +27,8 @@ class Quality:
 
     Attributes:
       name: what the user writes.
-      calibration, weights, equalization, bias_correction: the options' defaults.
+      calibration, weights, equalization, bias_correction, int16: the options'
+        defaults.
       narrow_weights: the default of `weights` where some have fewer than 8 bits.
       rules, depth: what "auto" calibration tries.
       again: whether biases are solved again on the ranges that were chosen.
@@ -39,6 +41,7 @@ class Quality:
     narrow_weights: str
     equalization: str
     bias_correction: str
+    int16: str
     rules: tuple[str, ...]
     depth: int
     again: bool
@@ -56,6 +59,7 @@ QUALITIES = {
             narrow_weights="minmax",
             equalization="none",
             bias_correction="none",
+            int16="none",
             rules=(),
             depth=0,
             again=False,
@@ -69,6 +73,7 @@ QUALITIES = {
             narrow_weights=AUTO,
             equalization="auto",
             bias_correction="sequential",
+            int16="none",
             rules=QUICK,
             depth=2,
             again=False,
@@ -82,6 +87,7 @@ QUALITIES = {
             narrow_weights=AUTO,
             equalization="auto",
             bias_correction="sequential",
+            int16="auto",
             rules=ALL,
             depth=5,
             again=True,
@@ -142,6 +148,7 @@ def choose_improvements(
     weights: str,
     equalization: str,
     bias_correction: str,
+    int16: float,
     fresh: bool,
     synthetic: bool,
     trained: bool,
@@ -153,6 +160,7 @@ def choose_improvements(
       calibration: a rule (its name, or an object), or `AUTO`.
       weights: a rule, `OUTPUT_MSE` or `AUTO`.
       equalization, bias_correction: checked options.
+      int16: the share of operations that may be widened; 0 for none.
       fresh: whether all statistics are of this run's samples, so that there can be others.
       synthetic: whether samples are random numbers, of which nothing can be learned.
       trained: whether the model was trained with its quantizers. It has learned to live with them:
@@ -173,6 +181,8 @@ def choose_improvements(
         return found
     if quality.budget and not trained:
         found.append(OwnGrids())
+    if int16 and not trained:
+        found.append(WidenLayers(int16))
     if weights in (AUTO, OUTPUT_MSE) and not trained:
         found.append(ChooseWeightScales(asked=weights == OUTPUT_MSE))
     # Which ranges are best shows behind corrected biases; which biases, on the ranges.

@@ -64,6 +64,7 @@ def convert_model(
     dense_granularity: str = "per_channel",
     equalization: str | None = None,
     bias_correction: str | None = None,
+    int16: str | None = None,
     input_type: str | None = None,
     output_type: str | None = None,
     input_range: tuple[float, float] | None = None,
@@ -107,6 +108,9 @@ def convert_model(
       equalization: of channels that differ in range: "auto" (tried where they do, kept where it
         lowers the error), "cross_layer" (wherever it is possible) or "none".
       bias_correction: "sequential" or "none".
+      int16: "auto" lets the few layers whose error dominates compute in 16 bits, up to 10 % of the
+        operations ("auto:PERCENT" for another share); or "none". By default only quality "best"
+        does. Layers by name: `rules`.
       input_type, output_type: "int8", "uint8", "int16" or "float32"; by default the scheme's own.
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
       allow_float: op names, or regexes of layer or output names, that may stay float.
@@ -143,6 +147,7 @@ def convert_model(
         check_plan_options,
         check_samples,
         check_types,
+        int16_share,
         load_plan,
     )
     from tfq.convert.quality import (
@@ -165,6 +170,9 @@ def convert_model(
     corrected = level.bias_correction if bias_correction is None else bias_correction
     if corrected not in BIAS_CORRECTION:
         raise unknown_option("bias_correction", corrected, BIAS_CORRECTION)
+    share = int16_share(
+        (level.int16 if scheme == "int8" else "none") if int16 is None else int16, scheme
+    )
     rule = level.calibration if calibration is None else calibration
     allowed = patterns.strings("allow_float", allow_float)
     excluded = patterns.strings("exclude", exclude)
@@ -206,6 +214,7 @@ def convert_model(
             "calibration": calibration if calibration == AUTO else None,
             "weights": None if weights in (None, first_weights(scales)) else weights,
             "bias_correction": bias_correction,
+            "int16": int16,
         }
         check_plan_options(given, config, excluded, asked)
     with open_workers(workers, scheduler, executor) as crew:
@@ -234,6 +243,7 @@ def convert_model(
                     weights=scales,
                     equalization=config.equalization,
                     bias_correction=corrected,
+                    int16=share,
                     fresh=statistics is None,
                     synthetic=stream.stream.synthetic,
                     trained=bool(prepared.trained.grids),

@@ -363,6 +363,7 @@ _WORDS = {
     "calibration": ("ranges", "", "as first read"),
     "equalization": ("equalized", " rescaled", "not rescaled"),
     "own_grids": ("own grids", "", "none kept"),
+    "int16": ("int16", "", "none"),
     "weight_scales": ("weights", " scales", "minmax scales"),
     "bias_correction": ("bias", " corrected", "not corrected"),
     "bias_refinement": ("bias", " corrected again", ""),

@@ -18,7 +18,7 @@ import numpy as np
 from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
 from tfq.graph.check import run_in_child
-from tfq.graph.model import Graph
+from tfq.graph.model import Graph, Op
 from tfq.graph.optable import Kind, spec
 from tfq.improve.errors import OutputJudge
 from tfq.improve.judge import Change, Errors, Verdict, judge_change
@@ -120,11 +120,13 @@ class Answer:
       best: whether it is the best so far of those that are kept.
       gains: whether some part of an output gains.
       losers: outputs that lose.
+      score: mean change of the error over all parts, in dB; lower is better. 0 if not judged.
     """
 
     best: bool
     gains: bool = False
     losers: frozenset[str] = frozenset()
+    score: float = 0.0
 
 
 Proposals = Generator[Proposal, Answer, None]
@@ -209,7 +211,7 @@ def _run(
         candidate = trials.judge(proposal)
         changes = trials.attempts[-1].changes
         losers = frozenset(c.output for c in changes if c.loses)
-        answer = Answer(candidate is not None, any(c.gains for c in changes), losers)
+        answer = Answer(candidate is not None, any(c.gains for c in changes), losers, trials.score)
         if candidate is not None:
             best = proposal.what, candidate
 
@@ -228,11 +230,13 @@ class _Trials:
         self._start_errors: Errors | None = None
         self.attempts: list[Attempt] = []
         self.changes: tuple[Change, ...] = ()
+        self.score = 0.0  # Of the last one judged.
         self._score: float | None = None  # Of the best so far.
         self._tried: float | None = None  # Of the best that was not kept.
 
     def judge(self, proposal: Proposal) -> Candidate | None:
         """Builds and judges; the candidate if it is the best so far."""
+        self.score = 0.0
         try:
             candidate = proposal.build()
             if candidate.layout is not self._start.layout:
@@ -247,6 +251,7 @@ class _Trials:
         if verdict is None:
             self.attempts.append(Attempt(proposal.what, (), proposal.asked))
             return candidate if proposal.asked else None
+        self.score = verdict.score
         kept = verdict.kept or proposal.asked
         self.attempts.append(Attempt(proposal.what, verdict.changes, kept))
         if not kept:
@@ -284,14 +289,17 @@ _BETTER = 0.05
 
 def multiplications(graph: Graph) -> int:
     """Those of all layers with weights, in one run."""
-    total = 0
-    for op in graph.ops:
-        s = spec(op.name)
-        if s is not None and s.kind is Kind.WEIGHTED and s.weights is not None:
-            w = op.input(s.weights)
-            channels = w.shape[s.axis] if s.axis is not None else 1
-            total += op.outputs[0].size * (w.size // max(channels, 1))
-    return total
+    return sum(map(layer_multiplications, graph.ops))
+
+
+def layer_multiplications(op: Op) -> int:
+    """Those of one op, 0 for one without weights."""
+    s = spec(op.name)
+    if s is None or s.kind is not Kind.WEIGHTED or s.weights is None:
+        return 0
+    w = op.input(s.weights)
+    channels = w.shape[s.axis] if s.axis is not None else 1
+    return op.outputs[0].size * (w.size // max(channels, 1))
 
 
 def affordable(
@@ -324,5 +332,6 @@ __all__ = [
     "Proposals",
     "affordable",
     "improve",
+    "layer_multiplications",
     "multiplications",
 ]

@@ -142,9 +142,8 @@ def make_layout(
         if t.dtype == "float32":
             widths = {choices[op].activations for op, _ in consumers.get(t, [])}
             # What the user gives in full precision is not narrowed before wide ops read it.
-            finer = config.input_type == "int16" or (
-                config.input_type == "float32" and widths == {"int16"}
-            )
+            given = config.input_type_of(t.name)
+            finer = given == "int16" or (given == "float32" and widths == {"int16"})
             dtypes[t] = "int16" if base == "int8" and finer else base
     integers: set[Tensor] = set()
     known = {t for t in graph.tensors() if t.name in trained}
@@ -282,9 +281,10 @@ def _choose(
         # An op of the chain that others read too may have a table of its own: that is no obstacle.
         if any(op in choices and choices[op].mode != LOOKUP for op in chain.ops):
             continue
+        rule = config.rule_for(end.key, "activations")
         choices[end] = Choice(
             LOOKUP,
-            "int16" if end in wide else base,
+            "int16" if end in wide or (rule and rule.activations == "int16") else base,
             f"a table over {chain.root.name!r} for {', '.join(o.label for o in chain.ops)}",
             chain,
         )

@@ -87,8 +87,8 @@ def make_plan(
         config.as_dict(),
         tensors,
         ops,
-        {t.name: maker.boundary(t, config.input_type) for t in graph.inputs},
-        {t.name: maker.boundary(t, config.output_type) for t in graph.outputs},
+        {t.name: maker.boundary(t, config.input_type_of(t.name)) for t in graph.inputs},
+        {t.name: maker.boundary(t, config.output_type_of(t.name)) for t in graph.outputs},
         detours=maker.detours(),
     )
 
@@ -196,7 +196,9 @@ class _PlanMaker:
             trained = self.trained[t.name]
             if trained.dtype == dtype:
                 return trained
-        return activation_grid(*self._ranges.held(t), dtype)
+        narrower = own.dtype == "int16" and dtype == "int8"
+        ends = self._ranges.alone(t) if narrower else self._ranges.held(t)
+        return activation_grid(*ends, dtype)
 
     def boundary(self, t: Tensor, wanted: str | None) -> Grid:
         """The grid of a graph input or output as the user sees it."""
@@ -222,7 +224,7 @@ class _PlanMaker:
         for t in self.graph.outputs:
             if t.dtype != "float32" or t.is_const or self.tensor(t).grid.dtype != "int16":
                 continue
-            given = self.boundary(t, self.config.output_type)
+            given = self.boundary(t, self.config.output_type_of(t.name))
             if given.dtype == "uint8":
                 # The same 256 values.
                 found[t.name] = Grid("int8", given.scale, (given.zero_point[0] - 128,))
@@ -371,7 +373,7 @@ class _PlanMaker:
         else:
             # Computed weights: the kernel wants them symmetric.
             own = self.tensor(w).grid
-            lo, hi = own.range() if own.dtype == "int8" else self._ranges.held(w)
+            lo, hi = own.range() if own.dtype == "int8" else self._ranges.alone(w)
             grid = symmetric_grid(max(-lo, hi), "int8")
         if w.is_const or grid != self.tensor(w).grid:
             edges[s.weights] = grid

@@ -210,7 +210,7 @@ class Ranges:
                 continue
             if not t.is_const:
                 own = self._dtype(t) == dtype
-                ends = self.spanned(t, dtype) if own else self.held(t)
+                ends = self.spanned(t, dtype) if own else self.alone(t)
             else:
                 ends = self.masks.consts.get((op, i)) or _extremes(t)
             scales.append(activation_grid(*ends, dtype).scale[0])
@@ -221,7 +221,7 @@ class Ranges:
                 context = KernelContext(dtype, scales[0], 1.0, bias)
                 scales.append(max(self.weight_scale(op, w), context.largest_needed))
             else:
-                lo, hi = self.held(w)
+                lo, hi = self.alone(w)
                 scales.append(symmetric_grid(max(-lo, hi), "int8").scale[0])
         return scales
 
@@ -319,6 +319,21 @@ class Ranges:
         That of the grid of `t`, but for integers as they are: those are a few of all integers.
         """
         return self._held[t] if t in self._held else self.real(t)
+
+    def alone(self, t: Tensor) -> tuple[float, float]:
+        """As `held`, without what of a 16-bit grid only others that share it need.
+
+        16 bits have room for tensors of different sizes; what then reads one of them in 8 bits has
+        a grid for that one.
+        """
+        lo, hi = self.held(t)
+        root = self.layout.groups.find(t)
+        if t in self._held or root in self.layout.groups.pinned or root in self.widened:
+            return lo, hi
+        if self._dtype(t) != "int16" or self._sketch(t) is None:
+            return lo, hi
+        own = self.observed(t, "int8")
+        return (max(lo, own[0]), min(hi, own[1])) if own[0] < own[1] else (lo, hi)
 
     def _integers_held(self) -> dict[Tensor, tuple[float, float]]:
         """What the tensors on the grid of integers hold, followed from the CAST on."""

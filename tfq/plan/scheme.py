@@ -166,6 +166,8 @@ class Config:
       split_output: outputs whose parts are outputs of their own, by name.
       rules: choices for some layers; for each choice the first match that makes it wins.
       ranges: how the ranges of single tensors are read, by name, where not by `calibration`.
+      io_types: types of single inputs and outputs, by tensor name, where not `input_type` and
+        `output_type`.
       own_grids: names of tensors that have grids of their own though a concatenation, say, joins
         them with others: it requantizes them.
       weight_scales: of the constant weights of single ops, by the name of their first output,
@@ -187,11 +189,13 @@ class Config:
     split_output: tuple[str, ...] = ()
     rules: tuple[LayerRule, ...] = ()
     ranges: Mapping[str, RangeRule] = dataclasses.field(default_factory=dict)
+    io_types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     own_grids: tuple[str, ...] = ()
     weight_scales: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for what, value in (("input_type", self.input_type), ("output_type", self.output_type)):
+        given = [("input_type", self.input_type), ("output_type", self.output_type)]
+        for what, value in [*given, *((f"type of {n}", v) for n, v in self.io_types.items())]:
             if value is not None and value not in IO_TYPES:
                 raise unknown_option(what, value, IO_TYPES)
         if self.scheme.compute != "integer":
@@ -252,6 +256,14 @@ class Config:
         """How the range of one tensor is read from its statistics."""
         return self.ranges.get(tensor, self.calibration)
 
+    def input_type_of(self, tensor: str) -> str | None:
+        """The dtype of one input at the model's boundary; None for the scheme's own."""
+        return self.io_types.get(tensor, self.input_type)
+
+    def output_type_of(self, tensor: str) -> str | None:
+        """The same of one output."""
+        return self.io_types.get(tensor, self.output_type)
+
     def rule_for(self, name: str, choice: str) -> LayerRule | None:
         """The first rule for an output that makes a choice, the name of one of its attributes."""
         found = (r for r in self.rules if getattr(r, choice) is not None)
@@ -292,6 +304,7 @@ class Config:
                 if self.ranges
                 else {}
             ),
+            **({"io_types": dict(self.io_types)} if self.io_types else {}),
             **({"own_grids": list(self.own_grids)} if self.own_grids else {}),
             # The scales themselves are in the plan's grids.
             **({"weight_scales": list(self.weight_scales)} if self.weight_scales else {}),

@@ -1,0 +1,165 @@
+"""The few layers whose error dominates compute in 16 bits.
+
+An int16 kernel rounds 256 times finer, and takes some 13 times as long as an int8 one on x86. So
+only a share of the operations may be wider. What goes together is an island
+(`tfq.improve.islands`). Islands are ranked by a cheap measure: how large rounding its tensors to
+their 8-bit grids is beside their own variation,
+
+    max over tensors of  mean((x - q(x))^2) / var(x)      on a few samples of the float model.
+
+The first are tried alone; then, beginning with the one that lowers the error at the outputs most,
+each next is tried together with what was kept, until the share or the trials are used up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from tfq.graph.model import Tensor
+from tfq.graph.numerics import Grid, dequantize, quantize
+from tfq.improve.islands import Inputs, Island, find_islands, operations
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
+from tfq.observe.loop import observe
+from tfq.observe.observer import Observer, Read
+from tfq.plan.scheme import LayerRule
+from tfq.quantize.candidate import Candidate
+
+# How many times as long an int16 kernel takes on x86, measured on convolutions and dense layers.
+_SLOWER = 13.0
+
+# Enough to rank by.
+_SAMPLES = 16
+
+_MOST_ALONE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class WidenLayers:
+    """Lets islands compute in int16.
+
+    Attributes:
+      limit: the share of the operations that may, 0 to 1.
+    """
+
+    limit: float = 0.1
+    name: str = "int16"
+
+    def propose(self, start: Candidate, context: Context) -> Proposals:
+        if not context.check:
+            raise NothingToDoError(TOO_FEW)
+        cost = {op.key: operations(op) for op in start.prepared.model.main.ops}
+        total = max(sum(cost.values()), 1)
+
+        def share(island: Island) -> float:
+            return sum(cost[name] for name in island.ops) / total
+
+        samples = context.fit[:_SAMPLES]
+        found = find_islands(start, samples)
+        islands = [i for i in found if share(i) <= self.limit]
+        if not islands:
+            least = min(map(share, found), default=None)
+            raise NothingToDoError(
+                "no layer has a wider kernel"
+                if least is None
+                else f"{least:.0%} of the operations at least, more than {self.limit:.0%}"
+            )
+        islands = _ranked(start, islands, samples)
+        left = context.affordable_trials(start.prepared.model.main)
+        context.progress(
+            f"Trying int16 in at most {self.limit:.0%} of the operations, "
+            f"each some {_SLOWER:.0f} times as slow",
+            0,
+            None,
+        )
+
+        def proposal(island: Island) -> Proposal:
+            text = _text(island, share(island))
+            return Proposal(text, functools.partial(_with, start, island))
+
+        scores: dict[int, float] = {}
+        chosen: Island | None = None
+        for i, island in enumerate(islands[: min(_MOST_ALONE, max(left // 2, 1))]):
+            answer = yield proposal(island)
+            left -= 1
+            if answer.gains:
+                scores[i] = answer.score
+            if answer.best:
+                chosen = island
+        for i in sorted(scores, key=lambda n: scores[n]):
+            wider = islands[i] if chosen is None else chosen.joined(islands[i])
+            new = chosen is None or (wider.ops, wider.io) != (chosen.ops, chosen.io)
+            if left <= 0 or not new or share(wider) > self.limit:
+                continue
+            answer = yield proposal(wider)
+            left -= 1
+            if answer.best:
+                chosen = wider
+
+
+def _with(start: Candidate, island: Island) -> Candidate:
+    names = "|".join(re.escape(name) for name in sorted(island.ops))
+    rule = LayerRule(regex=f"^(?:{names})$", activations="int16")
+    config = start.config
+    io = {**config.io_types, **dict.fromkeys(sorted(island.io), "int16")}
+    return start.reconfigured(dataclasses.replace(config, rules=(*config.rules, rule), io_types=io))
+
+
+def _text(island: Island, share: float) -> str:
+    count = len(island.ops)
+    state = f" with {' and '.join(sorted(island.io))}" if island.io else ""
+    return (
+        f"{count} op{'s' * (count != 1)}{state}: {share:.1%} of the operations, "
+        f"some {1 + (_SLOWER - 1) * share:.1f} times the time"
+    )
+
+
+def _ranked(start: Candidate, islands: Sequence[Island], samples: Sequence[Inputs]) -> list[Island]:
+    """The islands, those of the coarsest tensors first; states before all."""
+    noise = _rounding(start, {t for i in islands for t in i.tensors}, samples)
+
+    def coarseness(island: Island) -> float:
+        return max((noise.get(t, 0.0) for t in island.tensors), default=0.0)
+
+    return sorted(islands, key=lambda i: (not i.io, -coarseness(i), len(i.ops)))
+
+
+def _rounding(
+    start: Candidate, tensors: Iterable[Tensor], samples: Sequence[Inputs]
+) -> dict[Tensor, float]:
+    """The noise of rounding each tensor to its grid, relative to its variance."""
+    assert start.layout is not None
+    graph = start.prepared.model.main
+    consumers, outputs = graph.consumers(), set(graph.outputs)
+    read = [
+        t
+        for t in tensors
+        if t.name in start.plan.tensors and (t in consumers or t in outputs) and t.size
+    ]
+    read.sort(key=lambda t: t.name)
+    observers = [_RoundingObserver(t.name, start.plan.tensors[t.name].grid) for t in read]
+    observe(start.prepared.bytes, samples, observers)
+    return {t: o.result() for t, o in zip(read, observers, strict=True)}
+
+
+class _RoundingObserver(Observer):
+    """Adds up x, x^2 and (x - q(x))^2 of a tensor that has a grid."""
+
+    def __init__(self, tensor: str, grid: Grid):
+        self.tensors = (Read(tensor),)
+        self._grid = grid
+        self._sums = np.zeros(4)
+
+    def update(self, number: int, values: Sequence[np.ndarray]) -> None:
+        x = values[0].astype(np.float64)
+        off = x - dequantize(quantize(x, self._grid), self._grid)
+        self._sums += [x.size, x.sum(), np.sum(x * x), np.sum(off * off)]
+
+    def result(self) -> float:
+        count, total, squares, off = self._sums
+        variance = squares / max(count, 1) - (total / max(count, 1)) ** 2
+        return float(off / max(count, 1) / max(variance, 1e-30))
