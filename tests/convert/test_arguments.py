@@ -9,6 +9,7 @@ import pytest
 from small_models import cnn
 
 from tfq.convert import convert_model
+from tfq.convert.arguments import int16_share
 from tfq.data import DataOptions
 from tfq.errors import DataError, TfqError, UsageError
 from tfq.evaluate.run import evaluate_model
@@ -131,3 +132,18 @@ def test_what_says_that_nothing_was_trained(tmp_path):
         assert not certainly_untrained(undecided)
     with pytest.raises(UsageError, match="There is no model"):
         certainly_untrained(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize("wrong", ["auto:0", "auto:101", "auto:much", "some", "auto:nan", "", 16])
+def test_int16_is_none_or_auto_with_a_share(wrong):
+    with pytest.raises(UsageError, match="int16 is auto, auto:PERCENT"):
+        convert_model(cnn(), int16=wrong)
+
+
+def test_int16_widens_layers_of_8_bits():
+    with pytest.raises(UsageError, match="int16=auto widens layers of 8 bits"):
+        convert_model(cnn(), int16="auto", scheme="int16x8")
+    assert int16_share(None, "auto", "int16x8") == 0.0
+    assert int16_share(None, "auto", "int8") == 0.1
+    assert int16_share("auto:25", "none", "int8") == 0.25
+    assert int16_share("none", "auto", "int8") == 0.0

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from small_models import ACT, Net, config_of, plan_of
+from small_models import ACT, Net, config_of, distance, draw, plan_of
 
-from tfq.errors import TfqError
+from tfq.errors import TfqError, UsageError
 from tfq.graph.model import Tensor
 from tfq.graph.numerics import Grid
 from tfq.plan.layout import Groups, make_layout
@@ -292,3 +292,45 @@ def test_fused_activations_do_not_change_the_group():
     b = net.op("MAX_POOL_2D", a, shape=(1, 2, 2, 4), out="b", **options)
     layout, _ = layout_of(net, b)
     assert shared(layout, a, b)
+
+
+def test_a_table_computes_in_16_bits_where_a_rule_says_so():
+    net = Net(1)
+    a = net.dense(net.input(1, 16, name="x"), 16, out="a")
+    y = net.op("LOG", net.op("ADD", net.op("EXP", a), 1.0), out="table")
+    rules = (LayerRule(regex="^(a|table)$", activations="int16"),)
+    planned = plan_of(net.bytes(y), config=config_of(rules=rules))
+    assert planned.plan.ops["table"].mode == "lookup"
+    assert planned.grid("table").dtype == "int16"
+    assert distance(net, y, draw(net.bytes(y), 20), rules=rules)[0] <= 1.0
+
+
+def test_what_reads_one_of_several_16_bit_tensors_in_8_bits_has_a_grid_for_that_one():
+    net = Net(3)
+    x = net.input(1, 12, name="x")
+    small = net.op("TANH", net.dense(x, 8), out="small")
+    small = net.op("MUL", small, 0.5, out="half")
+    large = net.dense(x, 8, weights=net.rng.normal(0, 50, (8, 12)), out="large")
+    joined = net.concat(small, large, out="joined")
+    source = net.bytes(net.dense(small, 4, out="y"), joined)
+    rules = (LayerRule(regex="^(half|large|joined)$", activations="int16"),)
+    planned = plan_of(source, config=config_of(rules=rules))
+    assert planned.grid("half") == planned.grid("large") == planned.grid("joined")
+    read = planned.plan.ops["y"].edges[0]
+    assert read.dtype == "int8"
+    # Twice 0.5 in 255 steps, and not of the hundreds that the 16-bit grid spans.
+    assert read.scale[0] <= 1.01 / 255
+
+
+def test_single_inputs_and_outputs_have_types_of_their_own():
+    net = Net(3)
+    x, z = net.input(1, 12, name="x"), net.input(1, 12, name="z")
+    y = net.op("ADD", x, z, out="y")
+    w = net.op("MUL", x, z, out="w")
+    planned = plan_of(net.bytes(y, w), config=config_of(io_types={"z": "int16", "w": "float32"}))
+    plan = planned.plan
+    assert {n: g.dtype for n, g in plan.inputs.items()} == {"x": "int8", "z": "int16"}
+    assert {n: g.dtype for n, g in plan.outputs.items()} == {"y": "int8", "w": "float32"}
+    assert plan.config["io_types"] == {"z": "int16", "w": "float32"}
+    with pytest.raises(UsageError, match="type of z"):
+        config_of(io_types={"z": "int4"})

@@ -75,16 +75,19 @@ def _wrong_grid(grid: Grid, *, free: bool) -> str:
 _SHARE = 10.0
 
 
-def int16_share(option: object, scheme: str) -> float:
+def int16_share(option: object, default: str, scheme: str) -> float:
     """The share of operations, 0 to 1, that an `int16` option lets compute in 16 bits; 0: none.
 
     Args:
-      option: "none", "auto", or "auto:PERCENT".
+      option: "none", "auto", or "auto:PERCENT"; None for the default.
+      default: what is done where the scheme computes in 8 bits.
       scheme: the scheme's name.
 
     Raises:
       UsageError: it is none of these, or the scheme does not compute in 8 bits.
     """
+    if option is None:
+        option = default if scheme == "int8" else "none"
     if option == "none":
         return 0.0
     word, colon, percent = str(option).partition(":")

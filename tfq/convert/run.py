@@ -170,9 +170,7 @@ def convert_model(
     corrected = level.bias_correction if bias_correction is None else bias_correction
     if corrected not in BIAS_CORRECTION:
         raise unknown_option("bias_correction", corrected, BIAS_CORRECTION)
-    share = int16_share(
-        (level.int16 if scheme == "int8" else "none") if int16 is None else int16, scheme
-    )
+    share = int16_share(int16, level.int16, get_scheme(scheme).name)
     rule = level.calibration if calibration is None else calibration
     allowed = patterns.strings("allow_float", allow_float)
     excluded = patterns.strings("exclude", exclude)
