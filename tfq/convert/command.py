@@ -28,9 +28,7 @@ def _list(name: str, text: str) -> flags.FlagHolder:
     return flags.DEFINE_multi_string(name, [], text, flag_values=FLAGS)
 
 
-_DATA = _string(
-    "data", None, ".npz, .npy, .csv, .tfrecord, image folder, module:callable, synthetic"
-)
+_DATA = _string("data", None, "file, image folder, module:callable or synthetic")
 _OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite here")
 _SCHEME = _string("scheme", "int8", "or int16x8, dynamic, weight_only, float16, float32")
 _QUALITY = _string("quality", "default", "what is done for accuracy; or fast, best")
@@ -40,9 +38,7 @@ _CALIBRATION = _string(
     "auto (default), robust, minmax, moving_average, percentile[:P], mse, entropy, octav, "
     "mean_std[:L]",
 )
-_WEIGHTS = _string(
-    "weights", None, "scales: minmax (default), mse, output_mse, auto (default below 8 bits)"
-)
+_WEIGHTS = _string("weights", None, "minmax, mse, output_mse, auto (below 8 bits)")
 _WEIGHT_BITS = _list("weight_bits", "8 (default), 4 or 2; REGEX=BITS for some layers")
 _GRANULARITY = _string("granularity", "per_channel", "of weights; or per_tensor")
 _DENSE = _string("dense_granularity", "per_channel", "of dense layers; EdgeTPU: per_tensor")
@@ -55,7 +51,7 @@ _INPUT_RANGE = flags.DEFINE_list(
 )
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
-_INT16 = _list("int16", "auto[:PERCENT], none, or regexes of layers to compute in 16 bits")
+_INT16 = _list("int16", "auto[:PERCENT], or regexes of layers in 16 bits")
 _SPLIT = _list("split_output", "outputs to give as the parts that they are joined of")
 _SIGNATURE = _string("signature", None, "default: serving_default, or the only one")
 _BATCH = flags.DEFINE_integer("batch", 1, "batch size of the result", flag_values=FLAGS)

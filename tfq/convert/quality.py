@@ -148,7 +148,7 @@ def choose_improvements(
     weights: str,
     equalization: str,
     bias_correction: str,
-    int16: float,
+    int16: float = 0.0,
     fresh: bool,
     synthetic: bool,
     trained: bool,
