@@ -247,7 +247,7 @@ def convert_model(
                     trained=bool(prepared.trained.grids),
                 )
                 candidate = run.build(prepared, layout, stats)
-                candidate = run.improve(candidate, tried, stream, level.budget)
+                candidate = run.improve(candidate, tried, stream, level)
             model = run.write(candidate)
         proof = run.prove(loaded, candidate.prepared, model, stream)
         accuracy = run.accuracy(candidate.prepared, model, stream)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfq.calibrate.run import calibrate
 from tfq.calibrate.statistics import Statistics
+from tfq.convert.quality import Quality
 from tfq.convert.refusals import check_trained, refused, untrained, without_samples
 from tfq.convert.samples import PROOF, Samples
 from tfq.convert.summary import make_summary
@@ -276,7 +277,7 @@ class Run:
         candidate: Candidate,
         improvements: Sequence[Improvement],
         data: Samples,
-        budget: float,
+        quality: Quality,
     ) -> Candidate:
         """Goes through the improvements; what became of them is in `outcomes`."""
         if not improvements or candidate.statistics is None:
@@ -285,7 +286,7 @@ class Run:
             [s for s in samples if candidate.plan.spans(s)] for samples in (data.fit, data.check)
         ]
         graph, statistics = candidate.prepared.model.main, candidate.statistics
-        fit, check = affordable(graph, ordinary[0], ordinary[1], budget)
+        fit, check = affordable(graph, ordinary[0], ordinary[1], quality.pass_budget)
         kept = [*data.fit, *data.check]
 
         def recalibrate(prepared: Prepared) -> Statistics:
@@ -299,7 +300,7 @@ class Run:
                 progress=lambda done: self.progress("Calibrating again", done, data.runs),
             )
 
-        context = Context(fit, check, recalibrate, budget, self.progress)
+        context = Context(fit, check, recalibrate, quality.budget, self.progress)
         candidate, self.outcomes = improve(candidate, improvements, context)
         for outcome in self.outcomes:
             self.seconds[outcome.name] = outcome.seconds

@@ -229,11 +229,7 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     trained = data["description"].startswith(TRAINED)
     if data["calibration_samples"] or trained or not summary["proof"]["random"]:
         rows.append(("data", data["description"] + used))
-    rows += [
-        _improvement(name, i)
-        for name, i in summary["improvements"].items()
-        if i["kept"] or _WORDS[name][2]
-    ]
+    rows += [_improvement(name, i) for name, i in summary["improvements"].items()]
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
     accuracy = summary["accuracy"]
@@ -366,7 +362,6 @@ _WORDS = {
     "int16": ("int16", "", "none"),
     "weight_scales": ("weights", " scales", "minmax scales"),
     "bias_correction": ("bias", " corrected", "not corrected"),
-    "bias_refinement": ("bias", " corrected again", ""),
 }
 
 

@@ -28,21 +28,11 @@ _SAMPLES = 100
 
 @dataclasses.dataclass(frozen=True)
 class CorrectBiases:
-    """Corrects the biases of layers, as far along the network as it helps.
+    """Corrects the biases of layers, as far along the network as it helps."""
 
-    Attributes:
-      again: only where ranges were chosen since the biases were solved.
-    """
-
-    again: bool = False
-
-    @property
-    def name(self) -> str:
-        return "bias_refinement" if self.again else "bias_correction"
+    name: str = "bias_correction"
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
-        if self.again and not start.config.ranges:
-            return
         if not context.check:
             raise NothingToDoError(TOO_FEW)
         emitted = emit(start.prepared.model, start.plan, spare_biases=True)
