@@ -1,5 +1,7 @@
 """The layers whose error dominates in 16 bits, and what they may cost."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from small_models import ACT, Net, config_of, draw, plan_of
@@ -12,6 +14,8 @@ from tfq.improve import improve
 from tfq.improve.int16 import WidenLayers
 from tfq.improve.islands import find_islands, operations
 from tfq.plan.plan import Plan
+
+DATA = Path(__file__).parents[1] / "unroll" / "data"
 
 
 def cancelling():
@@ -96,6 +100,24 @@ def test_a_layer_with_weights_is_widened_with_what_reads_it():
     islands = {i.ops for i in find_islands(start, draw(source, 4))}
     assert {"both", "y"} in islands
     assert {"small", "both"} in islands
+
+
+@pytest.mark.slow
+def test_all_steps_of_an_unrolled_loop_are_widened_together():
+    """One step alone hardly shows."""
+    source = (DATA / "lstm.tflite").read_bytes()
+    _, best, outcome = tried(source)
+    assert outcome.changes[0].after_db > outcome.changes[0].before_db + 2
+    steps = {}
+    for op in best.prepared.model.main.ops:
+        step = op.outputs[0].step
+        if step is not None and op.key in widened(best):
+            steps.setdefault(step.tensor, []).append(step.number)
+    assert steps
+    # The last or the first step may differ from the others in what reads it.
+    assert all(len(numbers) >= 9 for numbers in steps.values())
+    wide = sum(operations(op) for op in best.prepared.model.main.ops if op.key in widened(best))
+    assert wide <= 0.1 * sum(map(operations, best.prepared.model.main.ops))
 
 
 # --- states ---------------------------------------------------------------------------------------

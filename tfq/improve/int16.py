@@ -8,7 +8,9 @@ their 8-bit grids is beside their own variation,
     max over tensors of  mean((x - q(x))^2) / var(x)      on a few samples of the float model.
 
 The first are tried alone; then, beginning with the one that lowers the error at the outputs most,
-each next is tried together with what was kept, until the share or the trials are used up.
+each next is tried together with what was kept, until the share or the trials are used up. Where
+many tensors are equally coarse, one of them hardly shows: at last as many as the share allows are
+tried at once.
 """
 
 from __future__ import annotations
@@ -92,13 +94,19 @@ class WidenLayers:
                 chosen = island
         for i in sorted(scores, key=lambda n: scores[n]):
             wider = islands[i] if chosen is None else chosen.joined(islands[i])
-            new = chosen is None or (wider.ops, wider.io) != (chosen.ops, chosen.io)
-            if left <= 0 or not new or share(wider) > self.limit:
+            if left <= 1 or wider.same(chosen) or share(wider) > self.limit:
                 continue
             answer = yield proposal(wider)
             left -= 1
             if answer.best:
                 chosen = wider
+        most = chosen
+        for island in islands:
+            wider = island if most is None else most.joined(island)
+            if share(wider) <= self.limit:
+                most = wider
+        if most is not None and not most.same(chosen):
+            yield proposal(most)
 
 
 def _with(start: Candidate, island: Island) -> Candidate:

@@ -2,10 +2,11 @@
 
 An error is gone only if all that makes a tensor, and all that reads it, is wider: one op alone
 rounds its result to 8 bits again for the next. So an island is made of what computes and reads the
-tensors of one grid; without the layers with weights that read them, which cost most and whose own
-grids of 8 bits suffice, or with them. Where the model has a state, an input that an output of the
-run before comes back as, all but the layers with weights on the way from one to the other is an
-island, and both are given in 16 bits: what is rounded in a state stays in it.
+tensors of one grid, in all steps of an unrolled loop; without the layers with weights that read
+them, which cost most and whose own grids of 8 bits suffice, or with them. Where the model has a
+state, an input that an output of the run before comes back as, all but the layers with weights on
+the way from one to the other is an island, and both are given in 16 bits: what is rounded in a
+state stays in it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class Island:
     tensors: tuple[Tensor, ...]
     io: frozenset[str] = frozenset()
 
+    def same(self, other: Island | None) -> bool:
+        """Whether the same is wider."""
+        return other is not None and (self.ops, self.io) == (other.ops, other.io)
+
     def joined(self, other: Island) -> Island:
         return Island(self.ops | other.ops, self.tensors + other.tensors, self.io | other.io)
 
@@ -65,7 +70,7 @@ def find_islands(start: Candidate, samples: Sequence[Inputs]) -> list[Island]:
     for t, dtype in layout.dtypes.items():
         if dtype == "int8":
             grids.setdefault(layout.groups.find(t), []).append(t)
-    for members in grids.values():
+    for members in _by_loop(grids.values()):
         makers = [producers[t] for t in members if t in producers]
         readers = [op for t in members for op, _ in consumers.get(t, [])]
         for weights in (False, True):
@@ -77,6 +82,15 @@ def find_islands(start: Candidate, samples: Sequence[Inputs]) -> list[Island]:
     for island in found:
         first.setdefault((island.ops, island.io), island)
     return list(first.values())
+
+
+def _by_loop(grids: Iterable[list[Tensor]]) -> list[list[Tensor]]:
+    """The same with what steps of one unrolled loop do alike put together."""
+    found: dict[Tensor | str, list[Tensor]] = {}
+    for members in grids:
+        step = next((t.step for t in members if t.step is not None), None)
+        found.setdefault(members[0] if step is None else step.tensor, []).extend(members)
+    return list(found.values())
 
 
 def _widens(op: Op, layout: Layout, weights: bool) -> bool:
