@@ -119,7 +119,7 @@ def _with(start: Candidate, island: Island) -> Candidate:
 
 def _text(island: Island, share: float) -> str:
     count = len(island.ops)
-    state = f" with {' and '.join(sorted(island.io))}" if island.io else ""
+    state = f", {len(island.io)} inputs and outputs" if len(island.io) > 1 else ""
     return (
         f"{count} op{'s' * (count != 1)}{state}: {share:.1%} of the operations, "
         f"some {1 + (_SLOWER - 1) * share:.1f} times the time"

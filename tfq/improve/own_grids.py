@@ -12,13 +12,13 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-from tfq.graph.model import Op, Tensor
+from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.improve.trials import Context, Proposal, Proposals
-from tfq.plan.layout import joined_tensors, unmoved
+from tfq.plan.layout import Layout, joined_tensors, unmoved
 from tfq.plan.plan import INTEGER
-from tfq.plan.planner import NARROW
-from tfq.quantize.candidate import Candidate
+from tfq.plan.planner import NARROW, make_plan
+from tfq.quantize.candidate import Candidate, lay_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,34 +59,34 @@ def _narrow(start: Candidate) -> list[str]:
     joined = joined_tensors(graph, start.layout)
     if not joined:
         return []
-    free = _with(start, [t.name for t in joined])
+    config = dataclasses.replace(
+        start.config, own_grids=(*start.config.own_grids, *(t.name for t in joined))
+    )
+    layout, trained = lay_out(start.prepared, config), start.prepared.trained.grids
+    free = make_plan(graph, layout, start.statistics, config, trained, model_sha256="")
     finer = {}
     for t in joined:
-        shared, own = start.plan.tensors[t.name].grid, free.plan.tensors[t.name].grid
+        shared, own = start.plan.tensors[t.name].grid, free.tensors[t.name].grid
         seen = start.statistics.get(t.name) or start.statistics.get(unmoved(t, producers).name)
         # What was zero on every sample says nothing of its range.
         if shared.dtype != own.dtype or (seen is not None and seen.min == seen.max == 0.0):
             continue
         ratio = shared.scale[0] / own.scale[0]
-        if ratio > NARROW and _is_read(free, t):
+        if ratio > NARROW and _is_read(graph, layout, t):
             finer[t.name] = ratio
     return sorted(finer, key=lambda n: -finer[n])
 
 
-def _is_read(free: Candidate, t: Tensor) -> bool:
+def _is_read(graph: Graph, free: Layout, t: Tensor) -> bool:
     """Whether anything but what joins `t` sees the finer grid."""
-    assert free.layout is not None
-    graph, groups = free.prepared.model.main, free.layout.groups
-    consumers = graph.consumers()
-    group = [other for other in free.layout.dtypes if groups.find(other) is groups.find(t)]
-    outputs = set(graph.outputs)
+    groups, consumers, outputs = free.groups, graph.consumers(), set(graph.outputs)
+    group = [other for other in free.dtypes if groups.find(other) is groups.find(t)]
     return any(
         other in outputs or any(not _passes_on(free, op) for op, _ in consumers.get(other, []))
         for other in group
     )
 
 
-def _passes_on(free: Candidate, op: Op) -> bool:
-    assert free.layout is not None
+def _passes_on(free: Layout, op: Op) -> bool:
     s = spec(op.name)
-    return free.layout.choices[op].mode == INTEGER and s is not None and s.kind is Kind.SAME
+    return free.choices[op].mode == INTEGER and s is not None and s.kind is Kind.SAME
