@@ -10,6 +10,7 @@ from small_models import cnn
 
 from tfq.convert import convert_model
 from tfq.convert.arguments import int16_share
+from tfq.convert.quality import choose_improvements, get_quality
 from tfq.data import DataOptions
 from tfq.errors import DataError, TfqError, UsageError
 from tfq.evaluate.run import evaluate_model
@@ -147,3 +148,15 @@ def test_int16_widens_layers_of_8_bits():
     assert int16_share(None, "auto", "int8") == 0.1
     assert int16_share("auto:25", "none", "int8") == 0.25
     assert int16_share("none", "auto", "int8") == 0.0
+
+
+def test_int16_needs_samples_and_a_model_that_was_not_trained_for_its_types():
+    with pytest.raises(UsageError, match="int16=auto: there are no samples"):
+        convert_model(cnn(), "synthetic", int16="auto")
+    result = convert_model(cnn(), "synthetic", quality="best")
+    assert "int16" not in result.summary["improvements"]
+    options = {"calibration": "minmax", "weights": "minmax", "equalization": "none"}
+    options |= {"bias_correction": "none", "fresh": True, "synthetic": False, "trained": True}
+    with pytest.raises(UsageError, match="trained with its quantizers"):
+        choose_improvements(get_quality("best"), int16=0.1, int16_asked=True, **options)
+    assert choose_improvements(get_quality("best"), int16=0.1, **options) == []

@@ -11,6 +11,8 @@ from tfq.errors import TfqError
 from tfq.improve import Proposal, improve
 from tfq.improve.bias import CorrectBiases
 from tfq.improve.errors import OutputJudge
+from tfq.improve.int16 import WidenLayers
+from tfq.improve.own_grids import OwnGrids
 from tfq.improve.ranges import ChooseRanges
 from tfq.improve.trials import NothingToDoError, affordable
 
@@ -157,7 +159,7 @@ def test_nothing_kept_makes_an_output_worse_on_samples_held_back():
         start = shifted(good, layer, rng.normal(0, 3))
         samples = draw(several(seed), 120, seed=seed + 100)
         held_back = OutputJudge(start, samples[80:])
-        tried = [CorrectBiases(), ChooseRanges()]
+        tried = [OwnGrids(), WidenLayers(), CorrectBiases(), ChooseRanges()]
         best, outcomes = improve(start, tried, context(samples[:30], samples[50:80]))
         kept += any(o.kept for o in outcomes)
         before, after = held_back.errors(start), held_back.errors(best)

@@ -149,6 +149,7 @@ def choose_improvements(
     equalization: str,
     bias_correction: str,
     int16: float = 0.0,
+    int16_asked: bool = False,
     fresh: bool,
     synthetic: bool,
     trained: bool,
@@ -161,6 +162,7 @@ def choose_improvements(
       weights: a rule, `OUTPUT_MSE` or `AUTO`.
       equalization, bias_correction: checked options.
       int16: the share of operations that may be widened; 0 for none.
+      int16_asked: whether the user asked for that, and not the quality.
       fresh: whether all statistics are of this run's samples, so that there can be others.
       synthetic: whether samples are random numbers, of which nothing can be learned.
       trained: whether the model was trained with its quantizers. It has learned to live with them:
@@ -174,6 +176,13 @@ def choose_improvements(
             else "there are no samples that say what layers read"
         )
         raise UsageError(f"weights=output_mse: {why}. Leave it out, or say --weights=mse.")
+    if int16 and int16_asked and (synthetic or trained):
+        why = (
+            "the model was trained with its quantizers, and keeps their types"
+            if trained
+            else "there are no samples that say which layers matter"
+        )
+        raise UsageError(f"int16=auto: {why}. Leave it out, or name layers: --int16=REGEX.")
     always = equalization == "cross_layer"
     if equalization != "none" and not trained and (always or not synthetic or not fresh):
         found.append(Equalize(always, fresh))

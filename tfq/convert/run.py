@@ -242,6 +242,7 @@ def convert_model(
                     equalization=config.equalization,
                     bias_correction=corrected,
                     int16=share,
+                    int16_asked=int16 is not None,
                     fresh=statistics is None,
                     synthetic=stream.stream.synthetic,
                     trained=bool(prepared.trained.grids),
