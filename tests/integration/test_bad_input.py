@@ -277,6 +277,7 @@ def test_no_labels_no_accuracy(folder):
         ("--scheme=int9", "int8"),
         ("--calibration=minmx", "minmax"),
         ("--weights=mes", "mse"),
+        ("--quality=bets", "best"),
         ("--granularity=channel", "per_channel"),
         ("--dense_granularity=tensor", "per_tensor"),
         ("--bias_correction=sequentia", "sequential"),
@@ -328,6 +329,9 @@ def test_an_unknown_value_gets_the_nearest_right_one(folder, flag, nearest):
         ("--weight_bits=point=3", "Weights have 8, 4 or 2 bits"),
         ("--weight_bits==8", "empty entry"),
         ("--weight_bits=no_such=4", "of those that have weights"),
+        ("--int16=auto:0", "int16 is auto, auto:PERCENT"),
+        ("--int16=auto,none", "says auto and none"),
+        ("--int16=auto --scheme=int16x8", "scheme=int16x8 has none"),
         ("--output=model.tflite", "is the source itself"),
         ("--output=./data.npz", "is the data itself"),
         ("--output=o.tflite --summary_json=o.tflite", "is also --output"),
@@ -353,13 +357,13 @@ def test_no_source(folder):
 def test_every_enumerated_flag_was_tried():
     texts = {f.name: f.help for group in FLAGS.flags_by_module_dict().values() for f in group}
     enumerated = {"scheme", "calibration", "weights", "granularity", "dense_granularity"}
-    enumerated |= {"weight_bits"}
+    enumerated |= {"weight_bits", "quality", "int16"}
     enumerated |= {"equalization", "bias_correction", "input_type", "output_type", "crop"}
     assert enumerated <= set(texts)
     free = set(texts) - enumerated
     assert free == {
         *("data", "output", "input_range", "allow_float", "exclude", "signature", "batch"),
-        *("int16", "workers", "scheduler", "cache", "split_output", "allow_code"),
+        *("workers", "scheduler", "cache", "split_output", "allow_code"),
         *("samples", "resize", "scale", "mean", "statistics", "statistics_out", "plan"),
         *("plan_out", "summary_json"),
     }
@@ -605,7 +609,8 @@ def test_a_saved_model_without_such_a_signature(folder):
         ({"data": []}, DataError, "no samples"),
         ({"scheme": 8}, UsageError, "Unknown scheme 8"),
         ({"calibration": 99.9}, UsageError, "Received: 99.9"),
-        ({"weights": None}, UsageError, "None"),
+        ({"weights": 3}, UsageError, "3"),
+        ({"int16": True}, UsageError, "True"),
         ({"granularity": True}, UsageError, "True"),
         ({"bias_correction": False}, UsageError, "False"),
         ({"input_type": np.int8}, UsageError, "int8"),
