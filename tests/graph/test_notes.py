@@ -5,7 +5,7 @@ import json
 import pytest
 from small_models import cnn
 
-from tfq.equalize import read_scales
+from tfq.equalize import read_changes
 from tfq.errors import ModelError
 from tfq.graph.model import Model
 from tfq.plan.plan import read_config
@@ -13,9 +13,17 @@ from tfq.rewrite.trained_weights import take_records
 from tfq.sources.trained_grids import METADATA
 
 RECORD = {"name": "w", "bits": 8, "axis": 0, "scales": [0.1], "shape": [1, 2], "integers": "AQI="}
+
+
+def changes(what):
+    return lambda model: getattr(read_changes(model), what)
+
+
 READERS = {
     "tfq_config": (read_config, {"scheme": "int8", "rules": [{"regex": "a", "activations": None}]}),
-    "tfq_equalization": (read_scales, {"a": [1.0, 2.0]}),
+    "tfq_equalization": (changes("equalization"), {"a": [1.0, 2.0]}),
+    "tfq_relaxed": (changes("relaxed"), ["a"]),
+    "tfq_absorbed": (changes("absorbed"), {"a": [1.0, 0.0]}),
     METADATA: (take_records, [RECORD]),
 }
 
@@ -47,6 +55,8 @@ def test_notes_that_are_none(name, content):
         *(("tfq_config", {"rules": rules}) for rules in (3, "x", [3], {"a": 1}, [{"regex": "("}])),
         ("tfq_config", b'{"scheme": NaN}'),
         *(("tfq_equalization", {"a": f}) for f in ([0.0], [-1.0], ["x"], 3, [None], [10**400])),
+        *(("tfq_absorbed", {"a": f}) for f in ([-1.0], ["x"], 3, [None], [10**400])),
+        *(("tfq_relaxed", names) for names in (3, {"a": 1}, [1], [None], b"[")),
         *(
             (METADATA, [{**RECORD, k: v}])
             for k, v in (("bits", 3), ("axis", 5), ("scales", [1, 2]))

@@ -70,6 +70,8 @@ PLANS = st.builds(
     outputs=st.dictionaries(NAMES, grids(), max_size=2),
     detours=st.dictionaries(NAMES, grids(), max_size=2),
     equalization=st.dictionaries(NAMES, st.lists(SCALES, max_size=4).map(tuple), max_size=2),
+    relaxed=st.lists(NAMES, max_size=2).map(tuple),
+    absorbed=st.dictionaries(NAMES, st.lists(SCALES, max_size=4).map(tuple), max_size=2),
     biases=st.dictionaries(NAMES, ARRAYS, max_size=2),
     weights=st.dictionaries(NAMES, ARRAYS, max_size=2),
 )
@@ -198,6 +200,8 @@ def put(value, *path):
         put(["int32"], "ops", "t", "cast"),
         put([], "ops", "t", "table"),
         put({"y": {"dtype": 3}}, "detours"),
+        *(put(v, "absorbed") for v in ({"t": [-1.0]}, {"t": [True]}, {"t": 1.0}, [1.0])),
+        *(put(v, "relaxed") for v in ({"t": 1}, [1], "t", [None])),
         *(put(v, "equalization") for v in ({"t": [0.0]}, {"t": [True]}, {"t": [[1.0]]}, [1.0])),
         put(3, "model_sha256"),
         *(put(v, "config", "split_output") for v in (True, 3, "y", [3], {"y": 1})),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tfq.calibrate.weight_rules import WEIGHT_RULES
 from tfq.errors import UsageError, unknown_option
 from tfq.improve import Improvement
+from tfq.improve.absorb_bias import AbsorbBiases
 from tfq.improve.bias import CorrectBiases
 from tfq.improve.equalization import Equalize
 from tfq.improve.int16 import WidenLayers
@@ -188,6 +189,8 @@ def choose_improvements(
         found.append(Equalize(always, fresh))
     if synthetic:
         return found
+    if equalization != "none" and not trained and fresh:
+        found.append(AbsorbBiases())
     if quality.budget and not trained:
         found.append(OwnGrids())
     if int16 and not trained:

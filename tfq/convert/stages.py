@@ -19,7 +19,7 @@ from tfq.convert.samples import PROOF, Samples
 from tfq.convert.summary import make_summary
 from tfq.data import DataOptions, open_data, split
 from tfq.data.synthetic import TRAINED, UNCALIBRATED
-from tfq.equalize import rescale_prepared
+from tfq.equalize import has_changes, unchanged, with_changes
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
 from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
@@ -243,9 +243,9 @@ class Run:
         start = time.perf_counter()
         self.progress("Emitting", 0, None)
         names = {op.key for op in prepared.model.main.ops}
-        if plan.equalization:
+        if has_changes(plan):
             check_replay(plan, "", names)
-            prepared = rescale_prepared(prepared, plan.equalization)
+            prepared = with_changes(prepared, plan)
         check_replay(plan, prepared.sha256, names)
         try:
             emitted = emit(prepared.model, plan)
@@ -321,9 +321,9 @@ class Run:
             raise DataError("There is no sample to prove the model with. Give at least one.")
         if not prepared.trained.grids:
             # Trained quantizers were taken out: the source rounds where the prepared one does not.
-            same_model(loaded.model, prepared.bytes, samples[:2])
+            same_model(loaded.model, unchanged(prepared), samples[:2])
         proof = prove(
-            with_clamps(prepared.bytes, prepared.trained.grids),
+            with_clamps(unchanged(prepared), prepared.trained.grids),
             model,
             samples,
             held_back=bool(data.unseen),
@@ -349,7 +349,7 @@ class Run:
         start = time.perf_counter()
         total = data.stream.count
         accuracy = measure_accuracy(
-            with_clamps(prepared.bytes, prepared.trained.grids),
+            with_clamps(unchanged(prepared), prepared.trained.grids),
             model,
             ((data.by_tensor(s), s) for s in data.stream),
             data.interface.outputs,

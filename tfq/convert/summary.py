@@ -358,6 +358,7 @@ _JUDGED_ON = "on other samples"
 _WORDS = {
     "calibration": ("ranges", "", "as first read"),
     "equalization": ("equalized", " rescaled", "not rescaled"),
+    "bias_absorption": ("absorbed", "", "no biases"),
     "own_grids": ("own grids", "", "none kept"),
     "int16": ("int16", "", "none"),
     "weight_scales": ("weights", " scales", "minmax scales"),

@@ -7,25 +7,43 @@ well one 8-bit grid for the whole activation fits each of its channels (Nagel et
 2023, "SmoothQuant", for the balance between activations and the weights behind them).
 """
 
+from tfq.equalize.absorb import absorb, absorb_prepared, find_amounts
+from tfq.equalize.changes import (
+    Changes,
+    has_changes,
+    read_changes,
+    unchanged,
+    with_changes,
+    write_changes,
+)
 from tfq.equalize.channels import ChannelGroup, find_groups
+from tfq.equalize.relax import never_capped, relax, relax_prepared
 from tfq.equalize.rescale import (
-    read_scales,
     rescale,
     rescale_prepared,
     shown_tensors,
-    write_scales,
 )
 from tfq.equalize.scales import Choice, choose_scales, imbalances
 
 __all__ = [
+    "Changes",
     "ChannelGroup",
     "Choice",
+    "absorb",
+    "absorb_prepared",
     "choose_scales",
+    "find_amounts",
     "find_groups",
+    "has_changes",
     "imbalances",
-    "read_scales",
+    "never_capped",
+    "read_changes",
+    "relax",
+    "relax_prepared",
     "rescale",
     "rescale_prepared",
     "shown_tensors",
-    "write_scales",
+    "unchanged",
+    "with_changes",
+    "write_changes",
 ]

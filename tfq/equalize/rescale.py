@@ -10,48 +10,18 @@ so every tensor of the group is t_c times what it was, and everything else is th
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from tfq.equalize.channels import find_groups, input_channels
 from tfq.errors import UsageError
 from tfq.graph.model import Model, Op, Tensor
-from tfq.graph.notes import read_note
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared, written
 
 Scales = Mapping[str, tuple[float, ...]]
-
-# Where an emitted file keeps the scales: without them its tensors cannot be compared with those of
-# the model that it was made from.
-_METADATA = "tfq_equalization"
-
-
-def write_scales(model: Model, scales: Scales) -> None:
-    """Writes the scales into a model's metadata; without any, nothing."""
-    if scales:
-        body = {name: list(factors) for name, factors in scales.items()}
-        model.metadata[_METADATA] = json.dumps(body).encode()
-
-
-def read_scales(model: Model) -> dict[str, tuple[float, ...]]:
-    """What `write_scales` wrote; empty for models that were not equalized.
-
-    Raises:
-      ModelError: the metadata is damaged.
-    """
-    return read_note(model, _METADATA, _scales_in) or {}
-
-
-def _scales_in(body: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    scales = {name: tuple(float(f) for f in factors) for name, factors in body.items()}
-    if not all(math.isfinite(f) and f > 0 for factors in scales.values() for f in factors):
-        raise ValueError("a factor is not positive")
-    return scales
 
 
 def rescale_prepared(prepared: Prepared, scales: Scales) -> Prepared:
@@ -113,8 +83,20 @@ def _scale_outputs(op: Op, factors: np.ndarray, uses: dict[Tensor, int], names: 
     bias = op.inputs[bi] if bi < len(op.inputs) else None
     if bias is None or not bias.values().any():
         return
+    _multiply(own_bias(op, uses, names), factors, len(bias.shape) - 1)
+
+
+def own_bias(op: Op, uses: dict[Tensor, int], names: set[str]) -> Tensor:
+    """The bias of a layer, which no other op reads: if others do, the op gets one of its own.
+
+    Args:
+      op: one with a bias.
+      uses: how many read each tensor; kept up to date.
+      names: of all tensors; the same.
+    """
+    bi = WEIGHTED[op.name][2]
+    bias = op.input(bi)
     if uses[bias] > 1:
-        # Others read it too: this op gets one of its own.
         name, n = f"{op.outputs[0].name}/bias", 0
         while name in names:
             n += 1
@@ -123,7 +105,7 @@ def _scale_outputs(op: Op, factors: np.ndarray, uses: dict[Tensor, int], names: 
         uses[bias] -= 1
         bias = op.inputs[bi] = Tensor(name, bias.shape, bias.dtype, bias.values())
         uses[bias] = 1
-    _multiply(bias, factors, len(bias.shape) - 1)
+    return bias
 
 
 def _scale_inputs(op: Op, factors: np.ndarray) -> None:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
-from tfq.equalize import imbalances, rescale_prepared
+from tfq.equalize import (
+    find_groups,
+    imbalances,
+    never_capped,
+    relax_prepared,
+    rescale_prepared,
+    shown_tensors,
+)
 from tfq.improve.trials import Context, NothingToDoError, Proposal, Proposals
+from tfq.plan.layout import Layout
+from tfq.plan.scheme import Config
 from tfq.quantize.candidate import Candidate, build, lay_out
+from tfq.rewrite.prepare import Prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,25 +36,58 @@ class Equalize:
     def propose(self, start: Candidate, context: Context) -> Proposals:
         if not self.fresh:
             raise NothingToDoError("not tried: the statistics given are of the model as it is")
-        assert start.layout is not None
-        assert start.statistics is not None
         config = start.config
-        scales = imbalances(
-            start.prepared,
+        if scales := self._scales(start.prepared, start.layout, config, context):
+            yield Proposal(
+                _channels(scales),
+                lambda: _built(rescale_prepared(start.prepared, scales), config, context),
+                self.always,
+            )
+        yield from self._through_caps(start, context)
+
+    def _through_caps(self, start: Candidate, context: Context) -> Proposals:
+        """Groups that there are only without the caps of RELU6, where samples never reach these."""
+        seen = start.statistics
+        assert seen is not None
+        free = never_capped(
+            start.prepared.model.main, lambda name: seen[name].max if name in seen else None
+        )
+        if not free:
+            return
+        config = start.config
+        relaxed = relax_prepared(start.prepared, free)
+        scales = self._scales(relaxed, lay_out(relaxed, config), config, context)
+        groups = find_groups(relaxed.model.main, shown_tensors(relaxed.model))
+        scaled = {t.name for g in groups if g.name in scales for t in g.tensors}
+        names = [n for n in free if n in scaled]
+        if not names:
+            return
+        count = len(names)
+        yield Proposal(
+            f"{_channels(scales)}, through {count} RELU6 that no sample reached",
+            lambda: _built(
+                rescale_prepared(relax_prepared(start.prepared, names), scales), config, context
+            ),
+        )
+
+    def _scales(
+        self, prepared: Prepared, layout: Layout | None, config: Config, context: Context
+    ) -> dict[str, tuple[float, ...]]:
+        assert layout is not None
+        return imbalances(
+            prepared,
             context.fit,
-            dtypes=start.layout.dtypes,
+            dtypes=layout.dtypes,
             per_tensor=lambda op: config.granularity_of(op.name, op.key) == "per_tensor",
             weight_bits=lambda op: config.weight_bits_of(op.key),
             every=self.always,
             progress=lambda done, total: context.progress("Measuring channels", done, total),
         )
-        if not scales:
-            return
 
-        def rescaled() -> Candidate:
-            prepared = rescale_prepared(start.prepared, scales)
-            statistics = context.recalibrate(prepared)
-            return build(prepared, lay_out(prepared, config), statistics, config)
 
-        count = len(scales)
-        yield Proposal(f"channels of {count} layer{'s' * (count != 1)}", rescaled, self.always)
+def _built(prepared: Prepared, config: Config, context: Context) -> Candidate:
+    return build(prepared, lay_out(prepared, config), context.recalibrate(prepared), config)
+
+
+def _channels(scales: Mapping[str, Sequence[float]]) -> str:
+    return f"channels of {len(scales)} layer{'s' * (len(scales) != 1)}"

@@ -114,7 +114,10 @@ class Plan:
       ops: name of an op's first output -> how the op is emitted.
       inputs, outputs: grid at the model's boundary by tensor name.
       equalization: factors for the channels of some activations, by tensor name, that the prepared
-        model was rescaled with before all else; `model_sha256` is that of the rescaled model.
+        model was rescaled with; `model_sha256` is that of the rescaled model.
+      relaxed: first outputs of ops whose RELU6 became RELU before that.
+      absorbed: what was moved from biases into the layers behind after that, by the name of a
+        layer's output.
       detours: output name -> the grid between its own and the one at the boundary, where no kernel
         goes straight from one to the other.
       biases: name of an op's first output -> integers that take the place of its quantized float
@@ -130,6 +133,8 @@ class Plan:
     inputs: Mapping[str, Grid]
     outputs: Mapping[str, Grid]
     equalization: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    relaxed: tuple[str, ...] = ()
+    absorbed: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     detours: Mapping[str, Grid] = dataclasses.field(default_factory=dict)
     biases: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -222,7 +227,9 @@ class Plan:
             "version": VERSION,
             "model_sha256": self.model_sha256,
             "config": dict(self.config),
-            **({"equalization": scales} if (scales := self._scales_out()) else {}),
+            **({"relaxed": list(self.relaxed)} if self.relaxed else {}),
+            **({"equalization": scales} if (scales := _lists(self.equalization)) else {}),
+            **({"absorbed": moved} if (moved := _lists(self.absorbed)) else {}),
             "inputs": {n: _grid_out(g) for n, g in self.inputs.items()},
             "outputs": {n: _grid_out(g) for n, g in self.outputs.items()},
             **({"detours": detours} if (detours := self._detours_out()) else {}),
@@ -233,9 +240,6 @@ class Plan:
             **extra,
         }
         return json.dumps(body, indent=1, allow_nan=False)
-
-    def _scales_out(self) -> dict[str, list[float]]:
-        return {name: list(factors) for name, factors in self.equalization.items()}
 
     def _detours_out(self) -> dict[str, Any]:
         return {name: _grid_out(grid) for name, grid in self.detours.items()}
@@ -285,6 +289,8 @@ def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
             _each(body, "inputs", _grid_in),
             _each(body, "outputs", _grid_in),
             _each(body, "equalization", _scales_in, optional=True),
+            tuple(_names_in(body.get("relaxed", []))),
+            _each(body, "absorbed", _moved_in, optional=True),
             _each(body, "detours", _grid_in, optional=True),
             _each(body, "biases", arrays.from_json, optional=True),
             _each(body, "weights", arrays.from_json, optional=True),
@@ -421,6 +427,23 @@ def _grid_in(body: Mapping[str, Any]) -> Grid:
     if axis is not None and not 0 <= axis < _MOST_DIMENSIONS:
         raise ValueError(f"bad axis: {axis}")
     return Grid(dtype, scale, tuple(zeros), axis, _optional(int, body, "bits"))
+
+
+def _lists(values: Mapping[str, tuple[float, ...]]) -> dict[str, list[float]]:
+    return {name: list(v) for name, v in values.items()}
+
+
+def _names_in(body: Any) -> list[str]:
+    if not isinstance(body, list) or not all(isinstance(n, str) for n in body):
+        raise ValueError(f"'relaxed' is not a list of names: {body!r}")
+    return body
+
+
+def _moved_in(body: list[float]) -> tuple[float, ...]:
+    moved = tuple(float(v) for v in _numbers(body, (int, float)))
+    if not isinstance(body, list) or not all(math.isfinite(v) and v >= 0 for v in moved):
+        raise ValueError(f"bad parts of biases: {body}")
+    return moved
 
 
 def _scales_in(body: list[float]) -> tuple[float, ...]:

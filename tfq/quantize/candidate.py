@@ -95,7 +95,12 @@ def build(
     else:
         grids = prepared.trained.grids
         plan = make_plan(graph, layout, statistics, config, grids, model_sha256=sha)
-    plan = dataclasses.replace(plan, equalization=prepared.equalization)
+    plan = dataclasses.replace(
+        plan,
+        relaxed=prepared.relaxed,
+        equalization=prepared.equalization,
+        absorbed=prepared.absorbed,
+    )
     return Candidate(prepared, layout, statistics, config, plan, emit(prepared.model, plan))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfq.equalize import write_scales
+from tfq.equalize import write_changes
 from tfq.errors import TfqError, UsageError
 from tfq.graph.model import (
     DTYPE_CODES,
@@ -143,7 +143,7 @@ class _Emitter:
             for op in g.ops:
                 op.version = op_version(op)
         write_config(result, self.plan.config)
-        write_scales(result, self.plan.equalization)
+        write_changes(result, self.plan)
         version = min_runtime_version(result)
         result.metadata["min_runtime_version"] = version.encode().ljust(16, b"\0")
         named = {t.name: e for t, e in self.tensors.items() if not t.is_const}

@@ -33,6 +33,9 @@ class Prepared:
       single_steps: outputs of fused recurrent ops of one step; their state starts at zero in every
         run now.
       equalization: factors that channels of some activations were scaled by since, by tensor name.
+      relaxed: first outputs of ops whose RELU6 became RELU before that.
+      absorbed: what was moved from biases into the layers behind after it, by the name of a layer's
+        output.
     """
 
     model: Model
@@ -43,6 +46,8 @@ class Prepared:
     left: tuple[tuple[str, str], ...]
     single_steps: tuple[str, ...] = ()
     equalization: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    relaxed: tuple[str, ...] = ()
+    absorbed: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
 
 
 def prepare(source: bytes, *, integer: bool = True, activations: str = "int8") -> Prepared:

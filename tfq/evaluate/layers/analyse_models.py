@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from tfq.data.fit import Fitter
-from tfq.equalize import read_scales, rescale_prepared
+from tfq.equalize import read_changes, unchanged, with_changes
 from tfq.errors import ModelError
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.layers import Pairing, analyse_pairing, pair, stored_weights, to_batch
@@ -152,7 +152,7 @@ def _counterpart(reference: ComparedModel, m: ComparedModel) -> bytes:
     wanted = {t.name for t in read.main.tensors() if not t.is_const}
     wide = "int16" if 2 * types.count("int16") > len(types) else "int8"
     plain = prepare(reference.model, integer=True, activations=wide)
-    prepared = rescale_prepared(plain, read_scales(read)).bytes
+    prepared = unchanged(with_changes(plain, read_changes(read)))
 
     def common(model: bytes) -> int:
         return sum(
