@@ -19,7 +19,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.equalize.channels import input_channels
-from tfq.equalize.rescale import own_bias, shown_tensors
+from tfq.equalize.rescale import count_uses, own_bias, shown_tensors
 from tfq.errors import UsageError
 from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.observe.channels import ChannelObserver, ChannelStatistics
@@ -147,12 +147,7 @@ def absorb(model: Model, moved: Mapping[str, Sequence[float]]) -> Model:
     result = copy_model(model)
     graph = result.main
     found = find_absorptions(graph, shown_tensors(result))
-    uses: dict[Tensor, int] = {}
-    for op in graph.ops:
-        for t in op.inputs:
-            if t is not None:
-                uses[t] = uses.get(t, 0) + 1
-    names = {t.name for t in graph.tensors()}
+    uses, names = count_uses(graph), {t.name for t in graph.tensors()}
     for name, values in moved.items():
         where = found.get(name)
         if where is None or where.op.outputs[0].shape[-1] != len(values):

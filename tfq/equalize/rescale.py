@@ -16,7 +16,7 @@ import numpy as np
 
 from tfq.equalize.channels import find_groups, input_channels
 from tfq.errors import UsageError
-from tfq.graph.model import Model, Op, Tensor
+from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.rewrite.core import copy_model
 from tfq.rewrite.match import WEIGHTED
 from tfq.rewrite.prepare import Prepared, written
@@ -45,12 +45,7 @@ def rescale(model: Model, scales: Scales) -> Model:
     result = copy_model(model)
     graph = result.main
     groups = {g.name: g for g in find_groups(graph, shown_tensors(result))}
-    uses: dict[Tensor, int] = {}
-    for op in graph.ops:
-        for t in op.inputs:
-            if t is not None:
-                uses[t] = uses.get(t, 0) + 1
-    names = {t.name for t in graph.tensors()}
+    uses, names = count_uses(graph), {t.name for t in graph.tensors()}
     for name, factors in scales.items():
         group = groups.get(name)
         if group is None or group.size != len(factors):
@@ -84,6 +79,16 @@ def _scale_outputs(op: Op, factors: np.ndarray, uses: dict[Tensor, int], names: 
     if bias is None or not bias.values().any():
         return
     _multiply(own_bias(op, uses, names), factors, len(bias.shape) - 1)
+
+
+def count_uses(graph: Graph) -> dict[Tensor, int]:
+    """How many inputs of ops each tensor is."""
+    uses: dict[Tensor, int] = {}
+    for op in graph.ops:
+        for t in op.inputs:
+            if t is not None:
+                uses[t] = uses.get(t, 0) + 1
+    return uses
 
 
 def own_bias(op: Op, uses: dict[Tensor, int], names: set[str]) -> Tensor:
