@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from tfq.errors import TfqError, UsageError
 from tfq.temporary import temporary_file
+
+# What zipfile, zlib and numpy raise on damaged `.npz` and `.npy` files.
+ARRAY_DAMAGE = (
+    *(ValueError, EOFError, struct.error, zipfile.BadZipFile, zlib.error),
+    RuntimeError,  # zipfile: encrypted, or compressed by an unknown method.
+    *(SyntaxError, tokenize.TokenError),  # numpy: a header that is no Python literal.
+)
 
 
 @contextmanager

@@ -25,9 +25,24 @@ import time
 import uuid
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+
+from tfq.errors import TfqError  # noqa: E402
+from tfq.plan import arrays  # noqa: E402
+from tfq.plan.plan import Plan  # noqa: E402
+
 _DIGITS = _ROOT / "examples" / "digits" / "saved_model"
+_PLAN = "plan.json"
 _OLD = b"what was there before"
 _ENDS_WITHIN_SECONDS = 20.0
+
+# Plans of one run and of another, each with a file of arrays, in turn in one place.
+_PLANS = (
+    "import sys, numpy as np; from tfq.plan.plan import Plan\n"
+    "for i in range(41):\n"
+    "    b = {'a': np.full(300_000, i % 2, np.int32)}\n"
+    "    Plan('', {}, {}, {}, {}, {}, biases=b).save(sys.argv[1])"
+)
 
 _WRITER = (
     "import sys; from tfq.files import write_atomic\n"
@@ -37,7 +52,10 @@ _WRITER = (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A command, and the files that it writes into the folder it runs in."""
+    """A command, and the files that it writes into the folder it runs in.
+
+    Beside a plan there is the file of arrays that it names, if it names one.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -53,6 +71,7 @@ def cases(model: str, data: str) -> list[Case]:
     evaluate = (*tfq, "evaluate", model, f"--data={data}", "--report=page.html", "--json=page.json")
     return [
         Case("writer", (sys.executable, "-c", _WRITER, "out.bin"), ("out.bin",)),
+        Case("plans", (sys.executable, "-c", _PLANS, "plan.json"), ("plan.json",)),
         Case("convert", (*convert, *side), ("out.tflite", "plan.json", "statistics.npz")),
         Case("convert_workers", (*convert, "--workers=2"), ("out.tflite",)),
         Case("evaluate_workers", (*evaluate, "--workers=2"), ("page.html", "page.json")),
@@ -113,9 +132,25 @@ class Place:
                 continue
         return found
 
+    def beside(self) -> str | None:
+        """The file of arrays that the plan names."""
+        path = arrays.written_beside(str(self.outputs / _PLAN))
+        return None if path is None else os.path.basename(path)
+
+    def torn(self) -> str:
+        """What is wrong with a plan that is there, and the file beside it."""
+        path = self.outputs / _PLAN
+        try:
+            if path.exists() and path.read_bytes() != _OLD:
+                Plan.load(path)
+        except TfqError as e:
+            return str(e)
+        return ""
+
     def left(self) -> list[str]:
         """What is there beside the outputs and the entries of the cache."""
-        beside = [p for p in self.outputs.iterdir() if p.name not in self.case.outputs]
+        own = {*self.case.outputs, self.beside()}
+        beside = [p for p in self.outputs.iterdir() if p.name not in own]
         cached = [p for p in self.cache.rglob("*") if p.is_file() and p.suffix == ".tfq-tmp"]
         return [str(p) for p in (*beside, *self.temporary.iterdir(), *cached)]
 
@@ -149,7 +184,9 @@ def kill_once(place: Place, delay: float, *, replacing: bool) -> list[str]:
             os.kill(pid, signal.SIGKILL)
     for name in place.case.outputs:
         path = place.outputs / name
-        if path.exists() and path.read_bytes() != _OLD and not _same(path, expected[name]):
+        if name == _PLAN and (torn := place.torn()):
+            wrong.append(torn)
+        elif name != _PLAN and path.exists() and not _same(path, expected[name], _OLD):
             wrong.append(f"{name} is damaged")
     place.run()
     for name in place.case.outputs:
@@ -159,11 +196,11 @@ def kill_once(place: Place, delay: float, *, replacing: bool) -> list[str]:
     return [f"{place.case.name}, {delay:.3f} s: {text}" for text in wrong]
 
 
-def _same(path: pathlib.Path, expected: bytes) -> bool:
+def _same(path: pathlib.Path, *expected: bytes) -> bool:
     """Whether a file is the whole one: every command gives the same bytes each time, and the writer
     files of as many bytes that are all one."""
     content = path.read_bytes()
-    return content == expected or (len(content) == len(expected) and len(set(content)) == 1)
+    return content in expected or (len(content) == len(expected[0]) and len(set(content)) == 1)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -112,15 +112,16 @@ def test_a_pair_of_two_plans_is_one_clear_error(tmp_path):
         Plan.from_json(path.read_text())
 
 
-def member(array, header=None, name="0.npy") -> bytes:
+def member(array, header=None, name="0.npy", edit=None) -> bytes:
     stream, inner = io.BytesIO(), io.BytesIO()
     if header is None:
         np.lib.format.write_array(inner, array)
     else:
         np.lib.format.write_array_header_1_0(inner, header)
         inner.write(array.tobytes())
+    content = inner.getvalue() if edit is None else inner.getvalue().replace(*edit)
     with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr(name, inner.getvalue())
+        archive.writestr(name, content)
     return stream.getvalue()
 
 
@@ -145,8 +146,11 @@ def headed(shape, descr="<i4") -> dict:
         member(np.arange(2, dtype=np.int32), headed((-1, -2))),
         member(np.arange(2, dtype=np.int32), headed((1,))),
         member(np.arange(2, dtype=np.int32), headed((1,) * 30 + (2,))),
+        member(np.arange(2, dtype=np.int32), edit=(b"}", b" ")),
+        member(np.arange(2, dtype=np.int32), edit=(b"{", b" ")),
+        member(np.arange(2, dtype=np.int32), edit=(b"\x01\x00", b"\x02\x00")),
     ],
-    ids=[str(i) for i in range(14)],
+    ids=[str(i) for i in range(17)],
 )
 def test_a_file_that_holds_something_else_is_one_clear_error(tmp_path, content):
     path = tmp_path / "p.json"

@@ -19,8 +19,13 @@ def test_a_killed_conversion_leaves_no_process_no_half_file_and_nothing_after_th
     model = net.model(y)
     (tmp_path / "net.tflite").write_bytes(model.to_bytes())
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(64, 8)).astype("f4"))
-    command = [sys.executable, str(TOOL), "--points=6", "--cases=writer,convert,convert_workers"]
+    command = [
+        sys.executable,
+        str(TOOL),
+        "--points=8",
+        "--cases=writer,plans,convert,convert_workers",
+    ]
     files = [f"--source={tmp_path / 'net.tflite'}", f"--data={tmp_path / 'data.npz'}"]
     done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1] == "6 points, 0 faults"
+    assert done.stdout.splitlines()[-1] == "8 points, 0 faults"

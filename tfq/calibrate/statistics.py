@@ -7,35 +7,18 @@ import hashlib
 import io
 import json
 import os
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from tfq.errors import DataError
-from tfq.files import atomic_writer, read_bytes
+from tfq.files import ARRAY_DAMAGE, atomic_writer, read_bytes
 from tfq.observe.sketch import MODES, Sketch
 
 _FORMAT = "tfq-statistics"
 _VERSION = 1
 _LISTS = ("bins", "counts", "minima_bins", "minima_counts", "maxima_bins", "maxima_counts")
-# What zipfile, zlib and numpy raise on damaged archives.
-_DAMAGE = (
-    ValueError,
-    EOFError,
-    KeyError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    MemoryError,
-    tokenize.TokenError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_DAMAGE = (*ARRAY_DAMAGE, KeyError, TypeError, MemoryError)
 
 
 def fingerprint(model: bytes) -> str:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -22,13 +20,9 @@ from tfq.data.columns import Blocks, Column, columns_reading
 from tfq.data.fit import Fitter
 from tfq.data.source import Reading
 from tfq.errors import DataError
-from tfq.files import explain
+from tfq.files import ARRAY_DAMAGE, explain
 
-_DAMAGE = (
-    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error),
-    RuntimeError,  # zipfile: encrypted, or compressed by an unknown method.
-    tokenize.TokenError,  # numpy: a header that is no Python literal.
-)
+_DAMAGE = (OSError, *ARRAY_DAMAGE)
 
 
 def open_npz(path: Path, fitter: Fitter) -> Reading:

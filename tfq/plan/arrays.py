@@ -13,14 +13,13 @@ import json
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tfq.errors import UsageError
-from tfq.files import read_bytes
+from tfq.files import ARRAY_DAMAGE, read_bytes
 from tfq.graph.notes import GARBLED
 
 Arrays = Mapping[str, np.ndarray]
@@ -29,7 +28,7 @@ _DTYPES = ("int8", "int16", "int32", "int64")
 _MOST_DIMENSIONS = 8
 # A .tflite holds no more.
 _MOST_BYTES = 2**31
-_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_DAMAGE = (OSError, *ARRAY_DAMAGE)
 
 
 def equal(a: Arrays, b: Arrays) -> bool:

@@ -14,12 +14,15 @@ the readers, and `run.py` at the commands.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 import atheris
+import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
@@ -29,12 +32,18 @@ with atheris.instrument_imports(include=["tfq.graph", "tfq.plan", "tfq.calibrate
     from tfq.errors import TfqError
     from tfq.graph.describe import describe
     from tfq.inspect import render
+    from tfq.plan import arrays
 
 _FILE = Path(tempfile.mkdtemp(prefix="tfq_guided_")) / "input"
+# A plan that says nothing but which file is beside it.
+_PLAN = {"version": 1, "model_sha256": "", "config": {"scheme": "int8"}} | {
+    section: {} for section in ("tensors", "ops", "inputs", "outputs")
+}
+_ARRAYS = {"file": "input.npz", "biases": ["a", "b"], "weights": ["a"]}
 
 
 def try_one(data: bytes) -> None:
-    """Reads an input as what its first byte says: a model, a plan or statistics."""
+    """Reads an input as what its first byte says: a model, a plan, its arrays, or statistics."""
     kind, body = data[:1], data[1:]
     with contextlib.suppress(TfqError):
         if kind == b"m":
@@ -42,6 +51,11 @@ def try_one(data: bytes) -> None:
             return
         _FILE.write_bytes(body)
         if kind == b"p":
+            load_plan(_FILE)
+        elif kind == b"a":
+            _FILE.with_suffix(".npz").write_bytes(body)
+            section = {**_ARRAYS, "sha256": hashlib.sha256(body).hexdigest()}
+            _FILE.write_text(json.dumps({**_PLAN, "arrays": section}))
             load_plan(_FILE)
         else:
             Statistics.load(_FILE)
@@ -55,6 +69,8 @@ def _fill(folder: Path) -> None:
     for target, kind in kinds.items():
         for i, seed in enumerate(seeds.seeds(target)[::7]):
             (folder / f"{target}{i}").write_bytes(kind + seed.files[seed.subject])
+    packed = arrays.pack([np.arange(3), np.zeros((2, 1), np.int32), np.ones((2, 2), np.int8)])
+    (folder / "arrays").write_bytes(b"a" + packed)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,13 @@ from small_models import ACT, Net, cnn  # noqa: E402
 from tfrecord_files import example, record  # noqa: E402
 
 from tfq.convert import convert_model  # noqa: E402
+from tfq.equalize import rescale_prepared  # noqa: E402
 from tfq.graph.interface import read_interface  # noqa: E402
 from tfq.graph.model import Model, Op, Tensor  # noqa: E402
-from tfq.graph.optable import spec  # noqa: E402
+from tfq.graph.numerics import quantize  # noqa: E402
+from tfq.graph.optable import Kind, spec  # noqa: E402
+from tfq.plan.plan import Plan  # noqa: E402
+from tfq.rewrite.prepare import prepare  # noqa: E402
 
 SAMPLES = 6
 
@@ -52,6 +56,8 @@ class Seed:
       files: name -> content.
       subject: the file that is damaged.
       outputs: files that the command writes when it is done.
+      digest: the JSON file that has the SHA-256 of the subject in it, or "". It follows the damage
+        mostly, so that what reads the subject comes to see it.
     """
 
     target: str
@@ -60,6 +66,7 @@ class Seed:
     files: Mapping[str, bytes]
     subject: str
     outputs: tuple[str, ...] = ()
+    digest: str = ""
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -302,6 +309,42 @@ def _plan() -> Iterator[Seed]:
         scheme = f"--scheme={plan['config']['scheme']}"
         body = {**files, "p.json": json.dumps(plan).encode()}
         yield Seed("plan", "convert", (*argv, scheme), body, "p.json", ("o.tflite",))
+    for plan in plans:
+        scheme = f"--scheme={plan['config']['scheme']}"
+        given = with_integers(plan)
+        body = {**files, "p.json": given.to_json().encode()}
+        yield Seed("plan", "convert", (*argv, scheme), body, "p.json", ("o.tflite",))
+        pair = saved(given)
+        (beside,) = (name for name in pair if name != "p.json")
+        for subject, digest in (("p.json", ""), (beside, "p.json"), (beside, "p.json")):
+            body = {**files, **pair}
+            outputs = ("o.tflite",)
+            yield Seed("plan", "convert", (*argv, scheme), body, subject, outputs, digest)
+
+
+def with_integers(body: dict[str, Any]) -> Plan:
+    """A plan of the first model with biases and weights of its own."""
+    plan = Plan.from_json(json.dumps(body))
+    graph = prepare(float_models()["cnn"], integer=True).model.main
+    if plan.equalization:
+        prepared = prepare(float_models()["cnn"], integer=True)
+        graph = rescale_prepared(prepared, plan.equalization).model.main
+    weights, biases = {}, {}
+    for op in graph.ops:
+        row, entry = spec(op.name), plan.ops[op.key]
+        if row is None or row.kind is not Kind.WEIGHTED:
+            continue
+        for given, i in ((weights, row.weights), (biases, row.bias)):
+            if i in entry.edges and entry.edges[i].is_integer:
+                given[op.key] = quantize(op.input(i).values(), entry.edges[i], narrow=True)
+    return dataclasses.replace(plan, weights=weights, biases=biases)
+
+
+def saved(plan: Plan) -> dict[str, bytes]:
+    """The files that a plan is written to: `p.json`, and what is beside it."""
+    with tempfile.TemporaryDirectory() as name:
+        plan.save(os.path.join(name, "p.json"))
+        return {path.name: path.read_bytes() for path in Path(name).iterdir()}
 
 
 def _statistics() -> Iterator[Seed]:

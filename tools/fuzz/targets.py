@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -33,6 +34,8 @@ from tfq.errors import ModelError, TfqError
 from tfq.graph import check
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
+from tfq.plan import arrays
+from tfq.plan.plan import Plan
 from tfq.runtime import Runner
 from tfq.sources import certainly_untrained
 from tfq.sources.scan_keras import refuse_keras_file
@@ -149,7 +152,12 @@ def make(number: int, seed: int, targets: tuple[str, ...] = MIXTURE) -> seeds.Se
     how = rng.choice(_MUTATORS.get(suffix, (mutate.damage_bytes,)))
     others = [rng.choice(own).files.get(chosen.subject, b"")]
     damaged = how(chosen.files[chosen.subject], rng, others)
-    return dataclasses.replace(chosen, files={**chosen.files, chosen.subject: damaged})
+    files = {**chosen.files, chosen.subject: damaged}
+    if chosen.digest and rng.random() < 0.9:
+        before = hashlib.sha256(chosen.files[chosen.subject]).hexdigest().encode()
+        after = hashlib.sha256(damaged).hexdigest().encode()
+        files[chosen.digest] = files[chosen.digest].replace(before, after)
+    return dataclasses.replace(chosen, files=files)
 
 
 def run(case: seeds.Seed, number: int = 0) -> forks.Verdict:
@@ -197,7 +205,8 @@ def _judged(case: seeds.Seed, number: int, place: Path) -> forks.Verdict:
     if code not in (0, 1, 2) or (code and (out.getvalue() or not said.startswith("error: "))):
         return forks.Verdict(number, "garbled", f"exit {code}\n{out.getvalue()}\n{said}", "said")
     left = _listing(place) ^ before
-    wanted = {f"here/{f}" for f in case.outputs} if code == 0 else set()
+    outputs = [*case.outputs, *_beside(case.outputs)] if code == 0 else []
+    wanted = {f"here/{f}" for f in outputs}
     if left != wanted:
         return forks.Verdict(number, "leftover", f"exit {code}: {sorted(left ^ wanted)}", "left")
     if code:
@@ -208,6 +217,12 @@ def _judged(case: seeds.Seed, number: int, place: Path) -> forks.Verdict:
         except Exception as e:
             return forks.Verdict(number, "unusable", f"{file}: {e}", f"unusable {file}")
     return forks.Verdict(number, "ok")
+
+
+def _beside(outputs: tuple[str, ...]) -> list[str]:
+    """Files of arrays beside the plans that were written."""
+    found = [arrays.written_beside(f) for f in outputs if f.endswith(".json")]
+    return [os.path.basename(f) for f in found if f is not None]
 
 
 def _listing(place: Path) -> set[str]:
@@ -223,7 +238,9 @@ def _place(error: BaseException) -> str:
 
 def _check_sound(path: Path) -> None:
     if path.suffix == ".json":
-        json.loads(path.read_text(), parse_constant=_no_constant)
+        body = json.loads(path.read_text(), parse_constant=_no_constant)
+        if isinstance(body, dict) and "model_sha256" in body:
+            Plan.load(path)
         return
     content = path.read_bytes()
     Model.from_bytes(content)
