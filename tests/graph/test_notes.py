@@ -8,11 +8,19 @@ from small_models import cnn
 from tfq.equalize import read_changes
 from tfq.errors import ModelError
 from tfq.graph.model import Model
+from tfq.plan.evidence import read_evidence
 from tfq.plan.plan import read_config
 from tfq.rewrite.trained_weights import take_records
 from tfq.sources.trained_grids import METADATA
 
 RECORD = {"name": "w", "bits": 8, "axis": 0, "scales": [0.1], "shape": [1, 2], "integers": "AQI="}
+TRIED = {
+    "name": "calibration",
+    "kept": "mse",
+    "tried": 3,
+    "outputs": [["y", "", 20.5, None]],
+    "refused": {"what": "octav", "output": "y", "part": "[0:3]", "loss_db": 1.5},
+}
 
 
 def changes(what):
@@ -25,6 +33,7 @@ READERS = {
     "tfq_relaxed": (changes("relaxed"), ["a"]),
     "tfq_absorbed": (changes("absorbed"), {"a": [1.0, 0.0]}),
     METADATA: (take_records, [RECORD]),
+    "tfq_improvements": (read_evidence, [TRIED]),
 }
 
 
@@ -66,6 +75,22 @@ def test_notes_that_are_none(name, content):
             for k, v in (("shape", [3]), ("integers", "?"), ("axis", "0"))
         ),
         (METADATA, [{}]),
+        *(
+            ("tfq_improvements", [{**TRIED, **change}])
+            for change in (
+                {"name": 3},
+                {"tried": -1},
+                {"tried": True},
+                {"outputs": {}},
+                {"outputs": [["y", "", 1.0]]},
+                {"outputs": [["y", "", "1", 2.0]]},
+                {"refused": "octav"},
+                {"refused": {**TRIED["refused"], "loss_db": None}},
+                {"note": "\ud800"},
+            )
+        ),
+        ("tfq_improvements", [{}]),
+        ("tfq_improvements", b'[{"name": "a", "kept": "", "tried": 1e999}]'),
     ],
 )
 def test_notes_with_values_that_cannot_be(name, content):

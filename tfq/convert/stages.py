@@ -26,6 +26,7 @@ from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Model
 from tfq.improve import Context, Improvement, Outcome, improve
+from tfq.improve.evidence import record
 from tfq.improve.trials import affordable
 from tfq.plan import patterns
 from tfq.plan.layout import Layout
@@ -304,7 +305,10 @@ class Run:
         candidate, self.outcomes = improve(candidate, improvements, context)
         for outcome in self.outcomes:
             self.seconds[outcome.name] = outcome.seconds
-        return candidate
+        if not self.outcomes:
+            return candidate
+        plan = dataclasses.replace(candidate.plan, improvements=record(self.outcomes))
+        return candidate.replanned(plan)
 
     def write(self, candidate: Candidate) -> bytes:
         start = time.perf_counter()

@@ -21,7 +21,8 @@ from tfq.files import read_bytes, write_atomic
 from tfq.graph.model import Model
 from tfq.graph.notes import GARBLED, no_number, read_note
 from tfq.graph.numerics import Grid
-from tfq.plan import arrays
+from tfq.plan import arrays, evidence
+from tfq.plan.evidence import Evidence
 from tfq.plan.scheme import LayerRule
 
 VERSION = 1
@@ -124,6 +125,7 @@ class Plan:
         bias, int32 or int64, shape [channels]: corrected ones.
       weights: name of an op's first output -> the integers of its constant weights, in their shape:
         chosen roundings. Types below 8 bits are held in int8.
+      improvements: what was tried, and what was kept, for the record.
     """
 
     model_sha256: str
@@ -138,6 +140,7 @@ class Plan:
     detours: Mapping[str, Grid] = dataclasses.field(default_factory=dict)
     biases: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    improvements: tuple[Evidence, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
@@ -227,6 +230,7 @@ class Plan:
             "version": VERSION,
             "model_sha256": self.model_sha256,
             "config": dict(self.config),
+            **({"improvements": evidence.to_json(tried)} if (tried := self.improvements) else {}),
             **({"relaxed": list(self.relaxed)} if self.relaxed else {}),
             **({"equalization": scales} if (scales := _lists(self.equalization)) else {}),
             **({"absorbed": moved} if (moved := _lists(self.absorbed)) else {}),
@@ -294,6 +298,7 @@ def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
             _each(body, "detours", _grid_in, optional=True),
             _each(body, "biases", arrays.from_json, optional=True),
             _each(body, "weights", arrays.from_json, optional=True),
+            evidence.from_json(body.get("improvements", [])),
         )
     except GARBLED as e:
         raise UsageError(

@@ -37,6 +37,7 @@ from tfq.graph.optable import (
     spec,
 )
 from tfq.graph.quantizable import obstacle
+from tfq.plan.evidence import write_evidence
 from tfq.plan.far_bounds import Unbounded, far_bound, without_far_bound
 from tfq.plan.plan import (
     INSIDE,
@@ -144,6 +145,7 @@ class _Emitter:
                 op.version = op_version(op)
         write_config(result, self.plan.config)
         write_changes(result, self.plan)
+        write_evidence(result, self.plan.improvements)
         version = min_runtime_version(result)
         result.metadata["min_runtime_version"] = version.encode().ljust(16, b"\0")
         named = {t.name: e for t, e in self.tensors.items() if not t.is_const}
