@@ -384,3 +384,21 @@ def test_parts_of_an_output_are_measured_on_their_own():
     assert any("y0[..., 4:10]" in line and "part" in line for line in result.lines())
     several = evaluate_model([source, int8], data, probes=0, workers=2)
     assert to_json(several.report) == to_json(result.report)
+
+
+def test_what_was_tried_at_conversion_is_in_the_report():
+    source, _ = classifier()
+    made = convert_model(source, labelled()["x0"])
+    report = evaluate_model([source, made.model], labelled(), layers=False, probes=0).report
+    check(report)
+    said = made.summary["improvements"]
+    assert {i["model"] for i in report["improvements"]} == {"model 2"}
+    assert [i["name"] for i in report["improvements"]] == list(said)
+    outputs = {o["name"] for o in made.summary["model"]["outputs"]}
+    for i in report["improvements"]:
+        assert (i["kept"], i["tried"]) == (said[i["name"]]["kept"], len(said[i["name"]]["tried"]))
+        assert {e["output"] for e in i["outputs"]} <= outputs
+    damaged = Model.from_bytes(made.model)
+    damaged.metadata["tfq_improvements"] = b"[{}]"
+    with pytest.raises(ModelError, match="metadata 'tfq_improvements' is damaged"):
+        evaluate_model([source, damaged.to_bytes()], labelled(), layers=False, probes=0)

@@ -15,7 +15,7 @@ from tfq.plan.plan import Plan
 
 
 def change(output, part, before, after, loses=False):
-    loss = before - after if math.isfinite(before - after) else -30.0
+    loss = before - after if math.isfinite(after) else -30.0
     return Change(output, part, before, after, loss, loses, loss < 0)
 
 
@@ -23,7 +23,7 @@ FIRST = (
     change("y", "", 20.0, 24.04),
     change("y", "before SOFTMAX", 20.0, 22.0),
     change("y", "before SOFTMAX [0:3]", 20.0, 20.5),
-    change("z", "", 30.0, math.inf),
+    change("z", "", -math.inf, math.inf),
 )
 REFUSED = (
     change("y", "", 20.0, 19.0, loses=True),
@@ -37,7 +37,7 @@ def test_of_every_output_the_whole_and_its_worst_part():
     effects = (
         Effect("y", "", 20.0, 24.0),
         Effect("y", "before SOFTMAX [0:3]", 20.0, 20.5),
-        Effect("z", "", 30.0, None),
+        Effect("z", "", -300.0, None),
     )
     assert made == Evidence("calibration", "mse", 2, effects, Refusal("octav", "z", "[1:2]", 6.5))
     assert from_json(to_json([made])) == (made,)

@@ -85,6 +85,7 @@ def make_report(
             }
             for i, n in enumerate(others)
         ],
+        "improvements": [i for n in others for i in _improvements(n)],
         "confusion": [
             {"model": n, "output": OUTPUT, "matrix": _confusion(rng, classes)} for n in names
         ],
@@ -137,6 +138,44 @@ def make_report(
     return report
 
 
+def _improvements(model: str) -> list[dict[str, Any]]:
+    """One that is kept, one that is refused, one that was not tried."""
+
+    def effect(part: str, before: float | None, after: float | None) -> dict[str, Any]:
+        return {"output": OUTPUT, "part": part, "before_db": before, "after_db": after}
+
+    refused = {"what": "12 of 12 layers", "output": OUTPUT, "part": "[..., 4:10]", "loss_db": 4.12}
+    return [
+        {
+            "model": model,
+            "name": "calibration",
+            "kept": "percentile:99.99",
+            "tried": 8,
+            "outputs": [effect("", 24.3, 28.1), effect("before SOFTMAX", 21.0, 23.4)],
+            "refused": refused | {"what": "octav", "part": "", "loss_db": 0.63},
+            "note": "",
+        },
+        {
+            "model": model,
+            "name": "bias_correction",
+            "kept": "",
+            "tried": 5,
+            "outputs": [effect("", 28.1, 30.2), effect("[..., 4:10]", None, 25.0)],
+            "refused": refused,
+            "note": "",
+        },
+        {
+            "model": model,
+            "name": "equalization",
+            "kept": "",
+            "tried": 0,
+            "outputs": [],
+            "refused": None,
+            "note": "not tried: the statistics given are of the model as it is",
+        },
+    ]
+
+
 def _segmentation(names: list[str], data: int) -> dict[str, Any]:
     """Thirty classes of falling size; of one some models have no IoU, of another no accuracy."""
     classes = []
@@ -176,6 +215,7 @@ def bare_report() -> dict[str, Any]:
         "metrics": [],
         "agreement": [],
         "outputs": [],
+        "improvements": [],
         "confusion": [],
         "segmentation": [],
         "reliability": [],
@@ -212,6 +252,10 @@ def null_report() -> dict[str, Any]:
         row |= {"sqnr_db": None, "max_abs": None, "mean_abs": None, "cosine": None}
         for part in row["parts"]:
             part |= {"sqnr_db": None, "spread_db": None, "steps": None}
+    for row in report["improvements"]:
+        row["refused"] = None
+        for e in row["outputs"]:
+            e |= {"before_db": None, "after_db": None}
     for row in report["reliability"]:
         row["ece"] = None
         for b in row["bins"]:
@@ -274,6 +318,10 @@ def nasty_report() -> dict[str, Any]:
         t["layer"] = NASTY[(i + 1) % len(NASTY)]
         if t["weights"]:
             t["weights"]["name"] = NASTY[i % len(NASTY)]
+    for i in report["improvements"]:
+        i |= {"name": NASTY[0], "kept": i["kept"] and NASTY[1], "note": NASTY[2]}
+        for row in (*i["outputs"], *filter(None, [i["refused"]])):
+            row |= {"output": NASTY[3], "part": NASTY[4]}
     for v in report["verdicts"]:
         v |= {
             "title": NASTY[0],
@@ -285,7 +333,16 @@ def nasty_report() -> dict[str, Any]:
     text = NASTY[1]
     renamed = copy.deepcopy(report)
     renamed["models"][1] |= {"name": text, "path": text}
-    for section in ("agreement", "outputs", "confusion", "reliability", "verdicts", "layers"):
+    rows = (
+        "agreement",
+        "outputs",
+        "improvements",
+        "confusion",
+        "reliability",
+        "verdicts",
+        "layers",
+    )
+    for section in rows:
         for row in renamed[section]:
             row["model"] = text if row["model"] == NAMES[1] else row["model"]
     for section in ("metrics", "behaviour", "segmentation"):

@@ -123,8 +123,8 @@ def test_sections_come_in_order_and_only_with_data(show):
     ids = tab.locator("main > section").evaluate_all("(all) => all.map((s) => s.id)")
     assert ids == [
         "verdict", "models", "metrics", "agreement", "classes", "findings", "worst", "graph",
-        "layers", "outputs", "reliability", "confusion", "behaviour", "sizes", "interface",
-        "second", "warnings", "made",
+        "layers", "outputs", "improvements", "reliability", "confusion", "behaviour", "sizes",
+        "interface", "second", "warnings", "made",
     ]  # fmt: skip
     links = tab.locator("nav.contents a").evaluate_all("(all) => all.map((a) => a.hash.slice(1))")
     assert links == ids[1:]
@@ -143,6 +143,29 @@ def test_parts_of_an_output_have_rows_of_their_own(show):
         "int8.tflite\tprobabilities[..., 4:10]: 0 to 0.930 in 0.37 steps\t−0.4\t"
     )
     assert len(rows) == 2 + len(make_report()["outputs"])
+
+
+def test_improvements_say_what_was_kept_and_what_was_refused(show):
+    tab = show(make_report())
+    rows = [r.split("\t") for r in tab.locator("#improvements tbody tr").all_inner_texts()]
+    lost = "would lose 0.6 dB"
+    assert rows[0] == [
+        "calibration", "8", "percentile:99.99", "probabilities", "24.3", "28.1",
+        f"octav: probabilities {lost}",
+    ]  # fmt: skip
+    assert [r[3:6] for r in rows[1:4]] == [
+        ["probabilities before SOFTMAX", "21.0", "23.4"],
+        ["probabilities", "28.1", "would be 30.2"],
+        ["probabilities[..., 4:10]", "exact", "would be 25.0"],
+    ]
+    assert rows[2][2] == "nothing"
+    assert rows[2][6] == "12 of 12 layers: probabilities[..., 4:10] would lose 4.1 dB"
+    assert rows[4][2:] == ["not tried", "–", "–", "–", make_report()["improvements"][2]["note"]]
+    # Which model is said where there are several; what is much has to be asked for.
+    tab = show(make_report(layers=4, models=6, analysed=1))
+    assert tab.locator("#improvements tbody tr").count() == 25
+    assert "old.tflite" in tab.locator("#improvements details th").last.text_content()
+    assert show(bare_report()).locator("#improvements").count() == 0
 
 
 def test_the_classes_of_a_segmentation_that_lose_most_come_first(show):

@@ -52,6 +52,20 @@ def test_what_is_said():
     assert "WARNING class 7 has only 4 samples." in text
 
 
+def test_improvements_are_a_line_each():
+    text = " ".join(" ".join(console(make_report())).split())
+    assert (
+        "tried calibration: percentile:99.99 kept of 8 attempts; probabilities 24.3 -> 28.1 dB; "
+        "refused: octav, probabilities would lose 0.6 dB "
+        "tried bias correction: nothing kept of 5 attempts; refused: 12 of 12 layers, "
+        "probabilities[..., 4:10] would lose 4.1 dB "
+        "tried equalization: not tried: the statistics given"
+    ) in text
+    older = make_report()
+    del older["improvements"]
+    assert "attempts" not in " ".join(console(older))
+
+
 def test_behaviour_is_a_line_a_probe_and_a_figure_a_model():
     lines = console(make_report())
     at = next(i for i, line in enumerate(lines) if line.startswith("  behaviour"))

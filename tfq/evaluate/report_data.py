@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from tfq.graph.describe import describe
 from tfq.graph.model import Model
 from tfq.graph.origin import has_fixed_range, last_grid
 from tfq.parts import PartFigures, decibel
+from tfq.plan.evidence import Evidence
 from tfq.verify.meter import is_starved
 
 _VERSION = 1
@@ -36,6 +38,7 @@ def make_report(
     scores: tuple[DatasetScores, DatasetScores | None],
     analyses: Mapping[str, LayerAnalysis],
     findings: Mapping[str, Sequence[Finding]],
+    improvements: Mapping[str, Sequence[Evidence]],
     seed: int,
     command: str | None,
     warnings: Sequence[str],
@@ -47,6 +50,7 @@ def make_report(
       scorers: what was measured.
       sources, scores: of the first and the second data set.
       analyses, findings: by name of the model.
+      improvements: what files say that was tried when they were made, by name of the model.
       seed: of resampling.
       command: the command line, or None.
       warnings: what the reader should know.
@@ -67,6 +71,9 @@ def make_report(
         "models": [_model(m, i == 0) for i, m in enumerate(comparison.models)],
         **scored,
         "outputs": _outputs(first, comparison),
+        "improvements": [
+            _improvement(m, tried) for m in comparison.models for tried in improvements[m.name]
+        ],
         "layers": [
             {"model": name, "samples": a.samples, "tensors": as_dict(a)}
             for name, a in analyses.items()
@@ -163,6 +170,17 @@ def _outputs(scores: DatasetScores, comparison: Comparison) -> list[dict[str, An
             }
         )
     return rows
+
+
+def _improvement(m: ComparedModel, tried: Evidence) -> dict[str, Any]:
+    """What one improvement did, by the outputs' names."""
+    names = {tensor: name for name, tensor in m.outputs.items()}
+    made = dataclasses.asdict(tried)
+    refused = made["refused"]
+    for row in (*made["effects"], *filter(None, [refused])):
+        row["output"] = names.get(row["output"], row["output"])
+    kept = {key: made[key] for key in ("name", "kept", "tried", "note")}
+    return {"model": m.name, **kept, "outputs": list(made["effects"]), "refused": refused}
 
 
 def _grid_of_output(m: ComparedModel, tensor: str) -> tuple[float, bool]:

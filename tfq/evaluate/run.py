@@ -34,6 +34,7 @@ from tfq.evaluate.samples import misfits, one_by_one, rows_of_a_block, steps_of
 from tfq.evaluate.scorer import Scorer
 from tfq.executors import Shard, Workers, open_workers
 from tfq.graph.model import Model
+from tfq.plan.evidence import read_evidence
 from tfq.plan.plan import read_config
 from tfq.sources import open_cache
 
@@ -180,6 +181,7 @@ def evaluate_model(
             progress=lambda s: report(s, 0, None),
         )
         run.warnings += comparison.warnings
+        tried = {m.name: read_evidence(Model.from_bytes(m.file)) for m in comparison.models}
         first = run.open(data, comparison)
         setup = run.prepare(comparison, first, asked)
         found = run.score(first, setup, comparison, probes, layer_samples if layers else 0)
@@ -206,6 +208,7 @@ def evaluate_model(
         scores=(found, second),
         analyses=analyses,
         findings=findings,
+        improvements=tried,
         seed=seed,
         command=command,
         warnings=run.warnings,

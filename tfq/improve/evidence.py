@@ -9,6 +9,9 @@ from tfq.improve.judge import Change
 from tfq.improve.trials import Outcome
 from tfq.plan.evidence import Effect, Evidence, Refusal
 
+# In the place of -inf and NaN, of outputs that are so themselves.
+_LOST = -300.0
+
 
 def record(outcomes: Sequence[Outcome]) -> tuple[Evidence, ...]:
     """Each improvement with the figures that say most; all are in the summary of a conversion."""
@@ -50,4 +53,7 @@ def _why(outcome: Outcome) -> str:
 
 
 def _rounded(decibels: float) -> float | None:
-    return round(decibels, 1) if math.isfinite(decibels) else None
+    """None where exact."""
+    if decibels == math.inf:
+        return None
+    return round(decibels, 1) if math.isfinite(decibels) else _LOST

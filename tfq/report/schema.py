@@ -61,7 +61,7 @@ def _check_names(report: Mapping[str, Any]) -> None:
     if sum(m["reference"] for m in report["models"]) != 1:
         raise TfqError("The report is not valid: one model, and only one, is the reference.")
     rows = [r for s in ("agreement", "outputs", "confusion", "reliability") for r in report[s]]
-    rows += [*report["layers"], *report["verdicts"]]
+    rows += [*report["layers"], *report["verdicts"], *report.get("improvements", ())]
     rows += [v for m in report["metrics"] for v in m["values"] + m["differences"]]
     rows += [v for b in report["behaviour"] for v in b["values"]]
     rows += [v for s in report["segmentation"] for c in s["classes"] for v in c["values"]]

@@ -38,6 +38,7 @@ def console(report: Mapping[str, Any], width: int = 80) -> list[str]:
     for which in (1, 2):
         lines += _metrics(report, which, width)
     lines += _behaviour(report, width)
+    lines += _improvements(report, width)
     lines += _findings(report, width)
     for analysis in report["layers"]:
         lines += _worst(analysis, width)
@@ -193,6 +194,40 @@ def _behaviour(report: Mapping[str, Any], width: int) -> list[str]:
         figures = ["-" if values.get(m) is None else f"{short(values[m])}{unit}" for m in models]
         lines += _row("", f"{_start(report, b)}{b['title']}: {', '.join(figures)}", width)
     return lines
+
+
+def _improvements(report: Mapping[str, Any], width: int) -> list[str]:
+    """What was tried when the models were made: a line for each improvement."""
+    found: Sequence[Mapping[str, Any]] = report.get("improvements", ())
+    lines = [""] if found else []
+    several = len({i["model"] for i in found}) > 1
+    for i in found:
+        name = i["name"].replace("_", f"{_GLUE}")
+        text = (f"{i['model']}: " if several else "") + f"{name}: {_outcome(i)}"
+        lines += _row("tried", text, width)
+    return lines
+
+
+def _outcome(i: Mapping[str, Any]) -> str:
+    """What became of the attempts of one improvement."""
+    attempts = f"{i['tried']} attempt{'' if i['tried'] == 1 else 's'}"
+    kept = f"{i['kept']} kept of {attempts}" if i["kept"] else f"nothing kept of {attempts}"
+    texts = [kept] if i["tried"] or not i["note"] else []
+    known = [e for e in i["outputs"] if None not in (e["before_db"], e["after_db"])]
+    if i["kept"] and known:
+        e = max(known, key=lambda e: abs(e["after_db"] - e["before_db"]))
+        figures = f"{fixed(e['before_db'], 1)} -> {fixed(e['after_db'], 1)}{_GLUE}dB"
+        texts.append(f"{_place(e)} {figures}")
+    if (refused := i["refused"]) is not None:
+        loss = f"{fixed(refused['loss_db'], 1)}{_GLUE}dB"
+        texts.append(f"refused: {refused['what']}, {_place(refused)} would lose {loss}")
+    return "; ".join([*texts, *filter(None, [i["note"]])])
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    """An output, and which part of it."""
+    part = row["part"]
+    return row["output"] + (part if part.startswith("[") else f" {part}" if part else "")
 
 
 def _classes(report: Mapping[str, Any], segmented: Mapping[str, Any], width: int) -> list[str]:

@@ -13,6 +13,7 @@ function main() {
     ["Causes", findingsSection(report, open)],
     ...(layers ? layers.sections().map((s, i) => [["Worst", "Graph", "Layers"][i], s]) : []),
     ["Outputs", outputsSection(report)],
+    ["Improvements", improvementsSection(report)],
     ["Confidence", reliabilitySection(report)],
     ["Confusion", confusionSection(report)],
     ["Behaviour", behaviourSection(report)],

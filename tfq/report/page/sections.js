@@ -236,6 +236,43 @@ function distanceInDecibels(o) {
   return o.sqnr_db === null ? (o.max_abs === 0 ? "exact" : DASH) : fixed(o.sqnr_db, 1);
 }
 
+const EFFECTS = 24; // Rows of improvements that are read; the others are asked for.
+
+// An improvement has a row for each output that it was judged by; the first says what became of it.
+function improvementRows(i, several) {
+  const words = i.name.replaceAll("_", " ");
+  const title = several ? [words, h("span", { class: "muted small name" }, ` ${i.model}`)] : words;
+  const where = (e) => (e.part.startsWith("[") ? e.output + e.part : [e.output, e.part].filter(Boolean).join(" "));
+  const level = (db) => (db === null ? "exact" : fixed(db, 1));
+  const kept = i.kept ? h("span", { class: "chip good" }, i.kept) : h("span", { class: "muted" }, i.tried ? "nothing" : "not tried");
+  const said = [
+    i.refused ? [`${i.refused.what}: `, name(where(i.refused)), ` would lose ${withUnit(fixed(i.refused.loss_db, 1), "dB")}`] : null,
+    i.note ? (i.refused ? `; ${i.note}` : i.note) : null,
+  ];
+  const effects = i.outputs.length ? i.outputs : [null];
+  return effects.map((e, k) => [
+    k ? h("span", { class: "muted" }, title) : title,
+    k ? "" : i.tried,
+    k ? "" : kept,
+    e ? name(where(e)) : DASH,
+    e ? level(e.before_db) : DASH,
+    e ? (i.kept ? level(e.after_db) : h("span", { class: "muted" }, `would be ${level(e.after_db)}`)) : DASH,
+    k ? "" : said.some(Boolean) ? h("span", {}, said) : DASH,
+  ]);
+}
+
+function improvementsSection(report) {
+  const found = report.improvements || [];
+  if (!found.length) return null;
+  const several = new Set(found.map((i) => i.model)).size > 1;
+  const rows = found.flatMap((i) => improvementRows(i, several));
+  const heads = [["Improvement", ""], ["Attempts", "n"], ["Kept", ""], ["Output", ""], ["Before dB", "n"], ["After dB", "n"], ["Refused", ""]];
+  return section("improvements", "Improvements: tried, kept, refused",
+    "What conversion tried, in this order. Each attempt was judged on samples that it was not made from, and kept only where something gains and no output loses. Where nothing was kept, the figures are those of the best attempt.",
+    table("Improvements", heads, rows.slice(0, EFFECTS), { class: "improvements" }),
+    rows.length > EFFECTS ? h("details", {}, h("summary", {}, `${rows.length - EFFECTS} more`), table("Further outputs", heads, rows.slice(EFFECTS), { class: "improvements" })) : null);
+}
+
 function reliabilitySection(report) {
   if (!report.reliability.length) return null;
   return section("reliability", "Can the confidence be believed?",
