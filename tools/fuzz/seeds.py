@@ -33,7 +33,7 @@ from small_models import ACT, Net, cnn  # noqa: E402
 from tfrecord_files import example, record  # noqa: E402
 
 from tfq.convert import convert_model  # noqa: E402
-from tfq.equalize import rescale_prepared  # noqa: E402
+from tfq.equalize import with_changes  # noqa: E402
 from tfq.graph.interface import read_interface  # noqa: E402
 from tfq.graph.model import Model, Op, Tensor  # noqa: E402
 from tfq.graph.numerics import quantize  # noqa: E402
@@ -325,10 +325,8 @@ def _plan() -> Iterator[Seed]:
 def with_integers(body: dict[str, Any]) -> Plan:
     """A plan of the first model with biases and weights of its own."""
     plan = Plan.from_json(json.dumps(body))
-    graph = prepare(float_models()["cnn"], integer=True).model.main
-    if plan.equalization:
-        prepared = prepare(float_models()["cnn"], integer=True)
-        graph = rescale_prepared(prepared, plan.equalization).model.main
+    prepared = prepare(float_models()["cnn"], integer=True)
+    graph = with_changes(prepared, plan).model.main
     weights, biases = {}, {}
     for op in graph.ops:
         row, entry = spec(op.name), plan.ops[op.key]
