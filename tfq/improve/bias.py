@@ -70,7 +70,7 @@ class CorrectBiases:
                 if answer.best or not answer.losers:
                     break
                 left_out |= answer.losers
-            if answer.best and not answer.losers:
+            if not answer.gains or (answer.best and not answer.losers):
                 return
 
 
