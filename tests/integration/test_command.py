@@ -88,8 +88,8 @@ def test_what_is_printed(folder):
     assert max(map(len, lines)) <= 80
     rows = {line[2:12].strip(): line[12:] for line in lines[1:] if line[2] != " "}
     assert list(rows) == [
-        *("scheme", "size", "input", "output", "ops", "data", "bias", "error", "runs on"),
-        *("accuracy", "seconds"),
+        *("scheme", "size", "input", "output", "ops", "data", "bias", "ranges", "error"),
+        *("runs on", "accuracy", "seconds"),
     ]
     assert rows["scheme"] == "int8: full integer"
     assert rows["input"].startswith("x0: int8 [1,8,8,2], real = ")

@@ -25,10 +25,9 @@ from tfq.graph.model import (
     Op,
     Signature,
     Tensor,
-    numpy_dtype,
     options_type,
 )
-from tfq.graph.numerics import LIMITS, Grid, quantize, storage_type
+from tfq.graph.numerics import LIMITS, Grid, quantize
 from tfq.graph.optable import (
     Kind,
     activation_dtype,
@@ -49,7 +48,7 @@ from tfq.plan.plan import (
     Plan,
     write_config,
 )
-from tfq.plan.weight_grids import weights_input
+from tfq.quantize.constants import Constants
 from tfq.quantize.table import lookup_ops, misfit
 
 
@@ -95,11 +94,10 @@ class _Emitter:
         self.tensors: dict[Tensor, Tensor] = {}
         self.grids: dict[Tensor, Grid] = {}
         self.on_grid: dict[tuple[Tensor, Grid], Tensor] = {}
-        self.consts: dict[tuple[Tensor, Grid, str], Tensor] = {}
         self.widened: dict[Tensor, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
-        self.given: set[tuple[str, str]] = set()
         self.taken = {t.name for t in model.main.tensors()}
+        self.constants = Constants(plan, self._unique)
 
     def run(self) -> Emitted:
         graph = self.source.main
@@ -119,7 +117,7 @@ class _Emitter:
                 self._plain(op)
             else:
                 raise TfqError(f"The plan gives {op.key!r} the mode {plan.mode!r}.")
-        self._check_all_given()
+        self.constants.check_all_taken()
         outputs = [self._output(t) for t in graph.outputs]
         emitted = Graph(graph.name, self.ops, inputs, outputs)
         ins = dict(zip(graph.inputs, inputs, strict=True))
@@ -203,7 +201,7 @@ class _Emitter:
             return self.tensors.get(t, t)
         boundary = self.plan.outputs[t.name]
         if t.is_const:
-            return self._const_output(t, boundary)
+            return self.constants.output(t, boundary)
         inner = self.tensors[t]
         if boundary == self.grids[t]:
             return inner
@@ -220,19 +218,6 @@ class _Emitter:
             inner = between
         self._convert(inner, given)
         return given
-
-    def _const_output(self, t: Tensor, boundary: Grid) -> Tensor:
-        """A constant that is an output: it keeps its name, whatever else reads it."""
-        if not boundary.is_integer:
-            return t
-        key = (t, boundary, "output")
-        if key not in self.consts:
-            for other in self.consts.values():
-                if other.name == t.name:
-                    other.name = self._unique(t.name)
-            data = quantize(t.values(), boundary)
-            self.consts[key] = Tensor(t.name, t.shape, boundary.dtype, data, boundary.quant())
-        return self.consts[key]
 
     def _produce(self, t: Tensor, grid: Grid) -> Tensor:
         out = self._tensor(t, grid, t.name)
@@ -260,75 +245,6 @@ class _Emitter:
             self.on_grid[key] = inner
         return self.on_grid[key]
 
-    def _const(
-        self, t: Tensor, grid: Grid, *, weights: bool = False, rounding: str = "nearest"
-    ) -> Tensor:
-        """Constant `t` on `grid`. Equal constants share a buffer when the file is written."""
-        key = (t, grid, rounding)
-        if key not in self.consts:
-            if grid.is_integer:
-                data = quantize(t.values(), grid, narrow=weights, rounding=rounding)
-            else:
-                data = t.values().astype(numpy_dtype(grid.dtype))
-            name = t.name
-            if any(other is t for other, *_ in self.consts):
-                name = self._unique(t.name)
-            self.consts[key] = Tensor(name, t.shape, grid.dtype, data, grid.quant())
-        return self.consts[key]
-
-    def _constant_input(self, op: Op, plan: OpPlan, i: int, t: Tensor, grid: Grid) -> Tensor:
-        """Constant `t` on `grid` as `op` reads it, by the plan's own integers if it has any."""
-        narrow = plan.narrow and i == weights_input(op)
-        rounding = plan.rounding.get(i, "nearest")
-        given = self._given(op, i)
-        if given is None:
-            return self._const(t, grid, weights=narrow, rounding=rounding)
-        what, values = given
-        low, high = grid.limits if grid.is_integer else (0, 0)
-        stored = np.dtype(storage_type(grid.dtype)) if grid.is_integer else None
-        wrong = ""
-        if stored is None:
-            wrong = f"but it is {grid.dtype} there"
-        elif values.dtype.kind != "i" or values.shape != t.shape:
-            wrong = f"of {values.dtype}{list(values.shape)}, not of {stored}{list(t.shape)}"
-        elif values.size and (values.min() < low + narrow or values.max() > high):
-            wrong = f"of {values.min()} to {values.max()}, outside of {low + narrow} to {high}"
-        if wrong:
-            raise UsageError(
-                f"The plan has {what} of {op.label} at {op.key!r} {wrong}. Take them out of the "
-                "plan, or make a new one."
-            )
-        name = t.name
-        if any(other is t for other, *_ in self.consts):
-            name = self._unique(t.name)
-        # Another op that reads the same constant keeps its own integers.
-        const = Tensor(name, t.shape, grid.dtype, values.astype(stored), grid.quant())
-        self.consts[t, grid, f"given to {op.key}"] = const
-        return const
-
-    def _given(self, op: Op, i: int) -> tuple[str, np.ndarray] | None:
-        """What the plan gives for constant input `i` of `op`."""
-        s = spec(op.name)
-        weighted = s is not None and s.kind is Kind.WEIGHTED
-        if weighted and s is not None and i == s.bias and op.key in self.plan.biases:
-            what, values = "biases", self.plan.biases[op.key]
-        elif i == weights_input(op) and op.key in self.plan.weights:
-            what, values = "weights", self.plan.weights[op.key]
-        else:
-            return None
-        self.given.add((what, op.key))
-        return what, values
-
-    def _check_all_given(self) -> None:
-        """Raises UsageError for biases and weights in the plan that no op took."""
-        for what, arrays in (("biases", self.plan.biases), ("weights", self.plan.weights)):
-            for name in arrays:
-                if (what, name) not in self.given:
-                    raise UsageError(
-                        f"The plan has {what} for {name!r}, where the model has no op with "
-                        f"integer constants as {what}. Take them out of it, or make a new plan."
-                    )
-
     # --- operators ------------------------------------------------------------------------------
 
     def _plain(self, op: Op) -> None:
@@ -355,7 +271,7 @@ class _Emitter:
                 if self._has_no_bias(op, plan, i, t, grid):
                     inputs.append(None)
                 else:
-                    inputs.append(self._constant_input(op, plan, i, t, grid))
+                    inputs.append(self.constants.read(op, plan, i, t, grid))
             else:
                 inputs.append(self._read(t, grid))
         if s is not None and s.kind is Kind.WEIGHTED and s.bias is not None:
@@ -482,7 +398,7 @@ class _Emitter:
 
     def _stored(self, op: Op, plan: OpPlan, i: int, t: Tensor, grid: Grid) -> Tensor:
         """A constant stored small; hybrid kernels read it directly, others through DEQUANTIZE."""
-        const = self._constant_input(op, plan, i, t, grid)
+        const = self.constants.read(op, plan, i, t, grid)
         if plan.hybrid:
             return const
         if const not in self.widened:
