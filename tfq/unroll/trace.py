@@ -25,27 +25,11 @@ import numpy as np
 from tfq.graph.effects import is_pure
 from tfq.graph.model import Graph, Model, Op, Step, Tensor, options_type
 from tfq.unroll.constants import evaluate
+from tfq.unroll.pieces import Piece, cut, merged
 
 
 class UnrollError(Exception):
     """Why a loop or a branch stays as it is."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Rows `start` to `stop` of `tensor`, along axis 0."""
-
-    tensor: Tensor
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def is_whole(self) -> bool:
-        return self.start == 0 and self.stop == self.tensor.shape[0]
 
 
 class Names:
@@ -338,7 +322,7 @@ class Tracer:
 
     def _view(self, out: Tensor, pieces: Iterable[Piece], suffix: str) -> Tensor | None:
         """A tensor that is these rows; the source itself if they are all of one tensor."""
-        kept = _merged(pieces)
+        kept = merged(pieces)
         if not kept:
             return None
         if len(kept) == 1 and kept[0].is_whole:
@@ -367,7 +351,7 @@ class Tracer:
             return self._empty(op.outputs[0], (0, *sizes[1:]), suffix)
         if any(starts[1:]) or tuple(sizes[1:]) != source.shape[1:]:
             return None
-        return self._view(op.outputs[0], _cut(pieces, starts[0], starts[0] + sizes[0]), suffix)
+        return self._view(op.outputs[0], cut(pieces, starts[0], starts[0] + sizes[0]), suffix)
 
     def _empty(self, out: Tensor, shape: tuple[int, ...], suffix: str) -> Tensor:
         value = np.zeros(shape, np.float32 if out.dtype == "float32" else np.int32)
@@ -393,7 +377,7 @@ class Tracer:
         # The kernel moves a start that would reach past the end back into the tensor.
         rows, n = target.shape[0], update.shape[0]
         at = min(max(int(start.values().reshape(-1)[0]), 0), rows - n)
-        pieces = [*_cut(old, 0, at), *new, *_cut(old, at + n, rows)]
+        pieces = [*cut(old, 0, at), *new, *cut(old, at + n, rows)]
         return self._view(op.outputs[0], pieces, suffix)
 
     def _gather(self, op: Op, inputs: list[Tensor], suffix: str) -> Tensor | None:
@@ -429,7 +413,7 @@ class Tracer:
         ).indices(source.shape[0])
         if pieces is None or last <= first:
             return None
-        return self._view(op.outputs[0], _cut(pieces, first, last), suffix)
+        return self._view(op.outputs[0], cut(pieces, first, last), suffix)
 
     def _row(
         self, op: Op, source: Tensor, row: int, shape: tuple[int, ...], suffix: str
@@ -439,7 +423,7 @@ class Tracer:
         row = row + source.shape[0] if row < 0 else row
         if pieces is None or not 0 <= row < source.shape[0]:
             return None
-        (piece,) = _cut(pieces, row, row + 1)
+        (piece,) = cut(pieces, row, row + 1)
         name = self._names.fresh(op.outputs[0].name + suffix)
         if piece.tensor.is_const:
             value = piece.tensor.values()[piece.start : piece.stop].reshape(shape)
@@ -485,27 +469,3 @@ class Tracer:
         if pieces is not None and out.shape == source.shape:
             rows = [Piece(p.tensor, i, i + 1) for p in pieces for i in range(p.start, p.stop)]
             self._views[out] = tuple(reversed(rows))
-
-
-def _merged(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
-    kept: list[Piece] = []
-    for p in pieces:
-        if p.rows <= 0:
-            continue
-        if kept and kept[-1].tensor is p.tensor and kept[-1].stop == p.start:
-            kept[-1] = Piece(p.tensor, kept[-1].start, p.stop)
-        else:
-            kept.append(p)
-    return tuple(kept)
-
-
-def _cut(pieces: Iterable[Piece], start: int, stop: int) -> list[Piece]:
-    """Rows `start` to `stop` of the concatenated pieces."""
-    cut: list[Piece] = []
-    at = 0
-    for p in pieces:
-        low, high = max(start, at), min(stop, at + p.rows)
-        if low < high:
-            cut.append(Piece(p.tensor, p.start + low - at, p.start + high - at))
-        at += p.rows
-    return cut
