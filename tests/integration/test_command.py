@@ -88,7 +88,7 @@ def test_what_is_printed(folder):
     assert max(map(len, lines)) <= 80
     rows = {line[2:12].strip(): line[12:] for line in lines[1:] if line[2] != " "}
     assert list(rows) == [
-        *("scheme", "size", "input", "output", "ops", "data", "bias", "ranges", "error"),
+        *("scheme", "size", "input", "output", "ops", "data", "ranges", "bias", "error"),
         *("runs on", "accuracy", "seconds"),
     ]
     assert rows["scheme"] == "int8: full integer"
