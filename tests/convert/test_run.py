@@ -609,3 +609,22 @@ def test_tensors_without_names_or_with_the_same():
     outputs = result.summary["proof"]["outputs"]
     assert len({o["name"] for o in outputs}) == 2
     assert min(o["sqnr_db"] for o in outputs) > 25
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"scheme": "dynamic", "bias_correction": "sequential"}, "computes in float"),
+        ({"data": "synthetic", "calibration": "auto"}, "no real samples"),
+    ],
+)
+def test_options_without_effect_are_told(source, options, why):
+    warnings = convert_model(source, **{"data": images(20), **options}).summary["warnings"]
+    assert any("has no effect" in w and why in w for w in warnings)
+
+
+def test_fast_with_an_option_that_asks_for_more_does_it(source):
+    result = convert_model(source, images(40), quality="fast", calibration="auto")
+    assert len(result.summary["improvements"]["calibration"]["tried"]) >= 4
+    with pytest.raises(UsageError, match="quality"):
+        convert_model(source, images(40), quality=["best"])

@@ -87,6 +87,13 @@ def test_below_a_grids_own_rounding_nothing_is_lost():
     assert judge_change([part(0.0)], [part(0.9)]).changes[0].loses
 
 
+def test_a_coarser_grid_loses_though_errors_are_at_its_rounding():
+    (change,) = judge_change([part(0.01, floor=0.01)], [part(1.0, floor=1.0)]).changes
+    assert change.loses
+    assert change.loss_db == pytest.approx(20)
+    assert judge_change([part(1.0, floor=1.0)], [part(0.01, floor=0.01)]).kept
+
+
 def test_one_sample_is_taken_at_its_word():
     one = [PartError("y", "", np.array([1.0]), np.array([9.0]))]
     better = [PartError("y", "", np.array([0.5]), np.array([9.0]))]

@@ -187,8 +187,8 @@ def check_plan_options(
         )
     # The plan's own record went through JSON.
     asked, default = json.loads(json.dumps(asked)), json.loads(json.dumps(default))
-    ignored = {n: v for n, v in asked.items() if v != default[n] and v != plan.config.get(n)}
-    ignored |= {name: value for name, value in improving.items() if value is not None}
+    ignored = {name: value for name, value in improving.items() if value is not None}
+    ignored |= {n: v for n, v in asked.items() if v != default[n] and v != plan.config.get(n)}
     for name, value in ignored.items():
         if excluded and name in ("allow_float", "rules"):
             name, value = "exclude", list(excluded)

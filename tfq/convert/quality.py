@@ -21,6 +21,9 @@ from tfq.plan.scheme import LayerRule, Scheme
 AUTO = "auto"
 FIRST_RULE = "robust"
 
+# What options say that are tried on samples and judged.
+TRIED = (AUTO, "sequential")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quality:
@@ -43,6 +46,7 @@ class Quality:
     equalization: str
     bias_correction: str
     int16: str
+    own_grids: bool
     rules: tuple[str, ...]
     depth: int
     budget: float
@@ -61,10 +65,12 @@ QUALITIES = {
             equalization="none",
             bias_correction="none",
             int16="none",
-            rules=(),
-            depth=0,
-            budget=0.0,
-            pass_budget=0.0,
+            own_grids=False,
+            # Where an option asks for more all the same: as much as by default.
+            rules=QUICK,
+            depth=2,
+            budget=6e10,
+            pass_budget=1e10,
             help="minimum and maximum, nothing else",
         ),
         Quality(
@@ -75,6 +81,7 @@ QUALITIES = {
             equalization="auto",
             bias_correction="sequential",
             int16="none",
+            own_grids=True,
             rules=QUICK,
             depth=2,
             budget=6e10,
@@ -89,6 +96,7 @@ QUALITIES = {
             equalization="auto",
             bias_correction="sequential",
             int16="auto",
+            own_grids=True,
             rules=ALL,
             depth=5,
             budget=1e12,
@@ -101,7 +109,7 @@ QUALITIES = {
 
 def get_quality(name: str) -> Quality:
     """Raises UsageError where there is none of that name."""
-    if name not in QUALITIES:
+    if not isinstance(name, str) or name not in QUALITIES:
         raise unknown_option("quality", name, QUALITIES)
     return QUALITIES[name]
 
@@ -191,7 +199,7 @@ def choose_improvements(
         return found
     if equalization != "none" and not trained and fresh:
         found.append(AbsorbBiases())
-    if quality.budget and not trained:
+    if quality.own_grids and not trained:
         found.append(OwnGrids())
     if int16 and not trained:
         found.append(WidenLayers(int16))

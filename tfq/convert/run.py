@@ -207,7 +207,7 @@ def convert_model(
     given = load_plan(plan)
     kept = open_cache(cache)
     if given is not None:
-        asked = {
+        asked: dict[str, Any] = {
             "quality": None if quality == "default" else quality,
             "calibration": calibration if calibration == AUTO else None,
             "weights": None if weights in (None, first_weights(scales)) else weights,
@@ -247,6 +247,12 @@ def convert_model(
                     synthetic=stream.stream.synthetic,
                     trained=bool(prepared.trained.grids),
                 )
+                asked = {
+                    "calibration": calibration,
+                    "weights": weights,
+                    "bias_correction": bias_correction,
+                }
+                run.note_idle(asked, prepared, stream)
                 candidate = run.build(prepared, layout, stats)
                 candidate = run.improve(candidate, tried, stream, level)
             model = run.write(candidate)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from tfq.calibrate.run import calibrate
 from tfq.calibrate.statistics import Statistics
-from tfq.convert.quality import Quality
+from tfq.convert.quality import TRIED, Quality
 from tfq.convert.refusals import check_trained, refused, untrained, without_samples
 from tfq.convert.samples import PROOF, Samples
 from tfq.convert.summary import make_summary
@@ -43,9 +43,6 @@ from tfq.verify.advice import Advice
 from tfq.verify.input_range import grids_of, input_warnings
 from tfq.verify.proof import Proof, check_full_integer, prove
 from tfq.verify.same_model import same_model
-
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[str, int, int | None], None]
 
@@ -273,6 +270,21 @@ class Run:
             # In a process that may die of it: kernels answer absurd scales by ending the process.
             check_runs(candidate.bytes, where="the integer model")
 
+    def note_idle(self, asked: Mapping[str, object], prepared: Prepared, data: Samples) -> None:
+        """Warns of options that were given, but that nothing can come of."""
+        why = ""
+        if not self.integer:
+            why = f"scheme={self.config.scheme.name} computes in float"
+        elif data.stream.synthetic:
+            why = "there are no real samples to judge by"
+        elif prepared.trained.grids:
+            why = "the model was trained with its quantizers, and is left as it is"
+        self.warnings += [
+            f"{name}={value} has no effect: {why}."
+            for name, value in asked.items()
+            if why and value in TRIED
+        ]
+
     def improve(
         self,
         candidate: Candidate,
@@ -389,7 +401,7 @@ class Run:
                 splittable(Model.from_bytes(loaded.model), loaded.signature),
             ).warnings()
         return make_summary(
-            config=self.config,
+            config=candidate.config,
             source=loaded,
             prepared=candidate.prepared,
             plan=candidate.plan,

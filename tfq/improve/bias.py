@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfq.graph.model import Graph, Tensor
-from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals, evenly
 from tfq.quantize.candidate import Candidate
 from tfq.quantize.emit import emit
 from tfq.walk import correct_biases
@@ -41,7 +41,7 @@ class CorrectBiases:
         solved = correct_biases(
             start.prepared.model,
             emitted,
-            context.fit[:_SAMPLES],
+            evenly(context.fit, _SAMPLES),
             progress=lambda done, total: context.progress("Correcting biases", done, total),
         )
         if "" in solved.declined:

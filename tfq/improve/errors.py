@@ -179,7 +179,8 @@ class OutputJudge:
         targets = watched(prepared.model, first.emitted)
         sizes = {t.name: t.size for t in prepared.model.main.tensors()}
         size = 4 * sum(sizes[w.float_tensor] for w in targets)
-        self.samples = samples[: max(_MOST_BYTES // max(size, 1), _FEWEST)]
+        most = max(_MOST_BYTES // max(size, 1), _FEWEST)
+        self.samples = samples[:: -(-len(samples) // most)] if len(samples) > most else samples
         kept = ValuesObserver([Read(w.float_tensor) for w in targets])
         observe(prepared.bytes, self.samples, [kept])
         self._expected = {

@@ -25,7 +25,7 @@ import numpy as np
 from tfq.graph.model import Tensor
 from tfq.graph.numerics import Grid, dequantize, quantize
 from tfq.improve.islands import Inputs, Island, find_islands, operations
-from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals, evenly
 from tfq.observe.loop import observe
 from tfq.observe.observer import Observer, Read
 from tfq.plan.scheme import LayerRule
@@ -60,7 +60,7 @@ class WidenLayers:
         def share(island: Island) -> float:
             return sum(cost[name] for name in island.ops) / total
 
-        samples = context.fit[:_SAMPLES]
+        samples = evenly(context.fit, _SAMPLES)
         found = find_islands(start, samples)
         islands = [i for i in found if share(i) <= self.limit]
         if not islands:

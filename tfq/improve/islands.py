@@ -20,11 +20,11 @@ from tfq.calibrate.statistics import Statistics
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.graph.quantizable import obstacle
-from tfq.improve.trials import layer_multiplications
 from tfq.parts import channel_axis
 from tfq.plan.layout import Layout
 from tfq.plan.plan import INTEGER, LOOKUP
 from tfq.quantize.candidate import Candidate
+from tfq.walk.obstacles import multiplications
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -57,7 +57,7 @@ def operations(op: Op) -> int:
     s = spec(op.name)
     if s is None or s.kind in (Kind.SAME, Kind.STRUCTURAL):
         return 0
-    return layer_multiplications(op) or sum(t.size for t in op.outputs)
+    return multiplications(op) or sum(t.size for t in op.outputs)
 
 
 def find_islands(start: Candidate, samples: Sequence[Inputs]) -> list[Island]:
@@ -181,10 +181,10 @@ def _needed(graph: Graph, t: Tensor) -> set[Op]:
 
 def _with_arguments(graph: Graph, ops: Sequence[Op]) -> list[Op]:
     """The ops, and what their other arguments are computed by, as far as no layer has weights."""
-    wanted = {t for op in ops if not layer_multiplications(op) for t in op.inputs if t is not None}
+    wanted = {t for op in ops if not multiplications(op) for t in op.inputs if t is not None}
     found = set(ops)
     for op in reversed(graph.ops):
-        if layer_multiplications(op):
+        if multiplications(op):
             continue
         if op in found or any(t in wanted for t in op.outputs):
             found.add(op)

@@ -2,7 +2,7 @@
 
 Both models run on the same samples, which the change was not made from. For one part of one output
 and sample n let e_n be the error power before and e'_n after, neither counted as less than what
-rounding to the part's grid makes (step^2 / 12 a value): below that a difference is luck. With
+rounding to the part's grid there makes (step^2 / 12 a value): below that a difference is luck. With
 
     r_n = 10 log10(e'_n / e_n)      each sample counts alike
     d_n = e'_n - e_n                what the part's decibels are made of
@@ -117,9 +117,9 @@ def judge_change(before: Errors, after: Errors) -> Verdict:
 
 
 def _change(before: PartError, after: PartError) -> tuple[Change, float]:
-    floor = max(before.floor, after.floor, 1e-30)
-    e = np.maximum(before.errors, floor)
-    f = np.maximum(after.errors, floor)
+    # Each by the floor of its own grid: a coarser one must lose.
+    e = np.maximum(before.errors, max(before.floor, 1e-30))
+    f = np.maximum(after.errors, max(after.floor, 1e-30))
     # A change that makes the output infinite or NaN must lose.
     f = np.where(np.isfinite(f), f, 1e30)
     ratios, differences = 10 * np.log10(f / e), f - e

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
-from tfq.improve.trials import Context, Proposal, Proposals
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.plan.layout import Layout, joined_tensors, unmoved
 from tfq.plan.plan import INTEGER
 from tfq.plan.planner import NARROW, make_plan
@@ -31,6 +31,8 @@ class OwnGrids:
         names = _narrow(start)
         if not names:
             return
+        if not context.check:
+            raise NothingToDoError(TOO_FEW)
         count = len(names)
         everything = f"{count} tensor{'s' * (count != 1)}"
         answer = yield Proposal(everything, functools.partial(_with, start, names))

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from tfq.calibrate.rules import RangeRule, get_rule
-from tfq.improve.trials import Context, Proposal, Proposals
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.quantize.candidate import Candidate
 
 # Rules that read a sketch in well under a millisecond.
@@ -37,6 +37,8 @@ class ChooseRanges:
     name: str = "calibration"
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
+        if not context.check:
+            raise NothingToDoError(TOO_FEW)
         assert start.layout is not None
         assert start.statistics is not None
         full = start.statistics.mode == "full"

@@ -18,12 +18,12 @@ import numpy as np
 from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
 from tfq.graph.check import run_in_child
-from tfq.graph.model import Graph, Op
-from tfq.graph.optable import Kind, spec
+from tfq.graph.model import Graph
 from tfq.improve.errors import OutputJudge
 from tfq.improve.judge import Change, Errors, Verdict, judge_change
 from tfq.quantize.candidate import Candidate
 from tfq.rewrite.prepare import Prepared
+from tfq.walk.obstacles import multiplications as op_multiplications
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -289,17 +289,7 @@ _BETTER = 0.05
 
 def multiplications(graph: Graph) -> int:
     """Those of all layers with weights, in one run."""
-    return sum(map(layer_multiplications, graph.ops))
-
-
-def layer_multiplications(op: Op) -> int:
-    """Those of one op, 0 for one without weights."""
-    s = spec(op.name)
-    if s is None or s.kind is not Kind.WEIGHTED or s.weights is None:
-        return 0
-    w = op.input(s.weights)
-    channels = w.shape[s.axis] if s.axis is not None else 1
-    return op.outputs[0].size * (w.size // max(channels, 1))
+    return sum(map(op_multiplications, graph.ops))
 
 
 def affordable(
@@ -315,7 +305,14 @@ def affordable(
     count = max(int(budget / max(multiplications(graph), 1)), _FEWEST)
     share = len(check) / max(len(fit) + len(check), 1)
     checks = max(round(count * share), 1)
-    return fit[: max(count - checks, 1)], check[:checks]
+    return evenly(fit, max(count - checks, 1)), evenly(check, checks)
+
+
+def evenly(samples: Sequence[Inputs], count: int) -> Sequence[Inputs]:
+    """So many of the samples, from everywhere: they may be sorted by class."""
+    if len(samples) <= count:
+        return samples
+    return [samples[i * len(samples) // count] for i in range(count)]
 
 
 _FEWEST = 32
@@ -331,7 +328,7 @@ __all__ = [
     "Proposal",
     "Proposals",
     "affordable",
+    "evenly",
     "improve",
-    "layer_multiplications",
     "multiplications",
 ]

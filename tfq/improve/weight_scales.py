@@ -13,10 +13,10 @@ import math
 from tfq.errors import TfqError, UsageError
 from tfq.graph.model import Op
 from tfq.graph.optable import Kind, spec
-from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals, evenly
 from tfq.quantize.candidate import Candidate
 from tfq.walk import obstacle_to_walk, solve_weight_scales
-from tfq.walk.gram import POSITIONS
+from tfq.walk.gram import MOST_VALUES, POSITIONS, row_length
 from tfq.walk.output_mse import FRACTIONS
 from tfq.walk.patches import PATCHED, groups_of
 
@@ -93,7 +93,7 @@ def with_output_mse(start: Candidate, bits: dict[str, int], context: Context) ->
         for name, found, _ in solve_weight_scales(
             start.prepared.model,
             start.emitted,
-            context.fit[:_SAMPLES],
+            evenly(context.fit, _SAMPLES),
             bits,
             progress=lambda done, total: context.progress("Solving scales of weights", done, total),
         )
@@ -117,4 +117,4 @@ def solving_cost(candidate: Candidate, bits: dict[str, int]) -> float:
 
 
 def _solved(op: Op) -> bool:
-    return op.name in PATCHED
+    return op.name in PATCHED and row_length(op) <= MOST_VALUES

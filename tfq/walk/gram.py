@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfq.graph.model import Op
+from tfq.graph.optable import spec
 from tfq.walk.layer import Layer
 from tfq.walk.patches import PATCHED, choose_positions, patches
 
 POSITIONS = 20_000
+
+# Values in a row of weights: a Gram matrix of float64 takes d^2 * 8 bytes, and some copies.
+MOST_VALUES = 2304
 
 
 def obstacle_to_gram(layer: Layer) -> str:
@@ -22,7 +27,18 @@ def obstacle_to_gram(layer: Layer) -> str:
         return f"{layer.op.label} has no patches"
     if layer.x.quant is None or layer.weights.quant is None:
         return "one of its tensors has no grid"
+    if row_length(layer.op) > MOST_VALUES:
+        return f"a channel has more than {MOST_VALUES} weights, too many for a Gram matrix"
     return ""
+
+
+def row_length(op: Op) -> int:
+    """How many weights each output value is a sum over."""
+    row = spec(op.name)
+    assert row is not None
+    assert row.weights is not None
+    w = op.input(row.weights)
+    return w.size // max(w.shape[row.axis] if row.axis is not None else 1, 1)
 
 
 def gram_matrices(
