@@ -70,3 +70,18 @@ def test_of_a_rescaled_model_the_same_outputs_are_compared():
     other = first.reconfigured(config_of(output_type="float32", calibration=get_rule("mse")))
     judge = OutputJudge(first, draw(planned.prepared.bytes, 4, seed=4))
     assert judge.errors(first).keys() == judge.errors(other).keys()
+
+
+def test_an_output_that_hardly_leaves_zero_is_judged_before_its_sigmoid():
+    net = Net(0)
+    x = net.input(1, 16, name="x")
+    low = net.dense(x, 1, weights=net.rng.normal(0, 0.2, (1, 16)), bias=np.full(1, -5.0))
+    high = net.dense(x, 1, weights=net.rng.normal(0, 0.5, (1, 16)), bias=np.zeros(1))
+    source = net.bytes(net.op("LOGISTIC", low, out="idle"), net.op("LOGISTIC", high, out="busy"))
+    candidate = plan_of(source).candidate()
+    found = OutputJudge(candidate, draw(source, 12, seed=4)).errors(candidate)
+    assert set(found) == {
+        ("idle", "before LOGISTIC"),
+        ("busy", ""),
+        ("busy", "before LOGISTIC"),
+    }
