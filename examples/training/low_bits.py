@@ -2,10 +2,10 @@
 
 The same float model becomes an int8 file, files with weights of 4 and 2 bits by quantization after
 training, and two by quantization-aware training: weights of 4 bits, and binary ones, a scale times
-their sign. Activations have 8 bits everywhere. 4 bits are easy on this data; below that, training
-is what keeps the accuracy. The first, the last and the depthwise layer keep 8 bits in the 2-bit and
-the binary file. No stock convolution has weights of 2 bits or of 1: they are stored in 4, so these
-files are no smaller than the 4-bit ones. Takes about three minutes:
+their sign. Activations have 8 bits everywhere. 4 bits are easy on this data, and so are 2 with
+corrected biases; one bit is for training alone. The first, the last and the depthwise layer keep 8
+bits in the 2-bit and the binary file. No stock convolution has weights of 2 bits or of 1: they are
+stored in 4, so these files are no smaller than the 4-bit ones. Takes about three minutes:
 
     python examples/training/low_bits.py
 """

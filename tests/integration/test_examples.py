@@ -116,7 +116,8 @@ def test_low_bits(tmp_path):
     assert found["4 bits, trained", "LiteRT"] > int8 - 1.5
     assert found["4 bits, after training", "LiteRT"] > int8 - 3
     assert found["binary, trained", "LiteRT"] > int8 - 2
-    assert found["binary, trained", "LiteRT"] > found["2 bits, after training", "LiteRT"]
+    # Corrected biases keep what these lose with 2 bits; one bit has to be trained.
+    assert found["2 bits, after training", "LiteRT"] > int8 - 2
     for name in ("4 bits, after training", "4 bits, trained", "binary, trained"):
         assert found[name, "bytes"] < 0.8 * found["int8, after training", "bytes"], name
     assert all(float(same) >= 99.5 for same in SAME.findall(out))
