@@ -62,6 +62,7 @@ def test_notes_that_are_none(name, content):
     ("name", "content"),
     [
         *(("tfq_config", {"rules": rules}) for rules in (3, "x", [3], {"a": 1}, [{"regex": "("}])),
+        *(("tfq_config", {"ranges": ranges}) for ranges in (3, "x", ["a"])),
         ("tfq_config", b'{"scheme": NaN}'),
         *(("tfq_equalization", {"a": f}) for f in ([0.0], [-1.0], ["x"], 3, [None], [10**400])),
         *(("tfq_absorbed", {"a": f}) for f in ([-1.0], ["x"], 3, [None], [10**400])),

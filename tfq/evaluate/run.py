@@ -198,7 +198,11 @@ def evaluate_model(
     made_with = {m.name: read_config(Model.from_bytes(m.model)) for m in comparison.models}
     named = {m.name: {t: name for name, t in m.outputs.items()} for m in comparison.models}
     findings = {
-        n: find_causes(analysis, options=made_with[n], outputs=named[n])
+        n: find_causes(
+            analysis,
+            options={**made_with[n], "improvements": {e.name: e.kept for e in tried[n] if e.tried}},
+            outputs=named[n],
+        )
         for n, analysis in analyses.items()
     }
     made = report_data.make_report(

@@ -331,6 +331,8 @@ def _config_in(body: Mapping[str, Any]) -> dict[str, Any]:
         names = body.get(key) or []
         if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
             raise ValueError(f"{key!r} is not a list of names: {names!r}")
+    if not isinstance(body.get("ranges") or {}, dict):
+        raise ValueError(f"'ranges' is not a section: {body['ranges']!r}")
     for rule in body.get("rules") or ():
         LayerRule(**{name: rule[name] for name in known if name in rule})
     return dict(body)

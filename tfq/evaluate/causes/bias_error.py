@@ -47,12 +47,17 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 
 
 def _remedy(view: View) -> Remedy:
-    if view.option("bias_correction") == "sequential":
+    if view.tried("bias_correction") == "":
+        return Remedy(
+            "Bias correction was tried and refused, since an output would have lost: calibrate "
+            "with more samples, of the kind the model will see."
+        )
+    if view.tried("bias_correction"):
         return Remedy(
             "Bias correction did not reach it: calibrate with more samples, of the kind the model "
             "will see."
         )
-    # A file does not say whether its biases were corrected.
+    # A file that does not say so may still have corrected biases.
     return option(
         "bias_correction",
         "sequential",

@@ -47,7 +47,14 @@ def find(view: View, t: TensorFigures) -> Claim | None:
 
 
 def _remedy(view: View, t: TensorFigures, percentile: bool) -> Remedy:
-    used = view.option("calibration")
+    if view.tried("calibration") is not None:
+        return wider_around(
+            view,
+            t,
+            "Other ranges were tried when the model was converted, and the best kept: give the "
+            "layer 16-bit activations.",
+        )
+    used = view.range_rule(t)
     if used != "robust" and width(t.observed) < NARROW * width(t.grid):
         return option(
             "calibration",

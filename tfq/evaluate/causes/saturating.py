@@ -44,7 +44,12 @@ def _remedy(view: View, t: TensorFigures, clip: float, wide: float) -> Remedy:
             "A range for all values would round as badly in 8 bits: give the layer 16-bit "
             f"activations, and {_DATA}.",
         )
-    used = view.option("calibration")
+    used = view.range_rule(t)
+    if view.tried("calibration") is not None and used not in ("minmax", "robust"):
+        return Remedy(
+            f"The range was chosen by the error that it causes at the outputs: {_DATA}, or take "
+            "that of all values with --calibration=minmax."
+        )
     if used == "minmax" or (used == "robust" and t.saturation > _REJECTED):
         return Remedy(f"The range already holds the calibration data: {_DATA}.")
     return option("calibration", "minmax", f"Take the range of all values, and {_DATA}.")

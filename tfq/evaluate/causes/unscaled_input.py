@@ -26,7 +26,7 @@ def find(view: View, t: TensorFigures) -> Claim | None:
     if not enters(t) or not width(t.grid) or not width(t.observed):
         return None
     ratio = width(t.observed) / width(t.grid)
-    beyond = t.saturation > _BEYOND and (view.option("calibration") in _WHOLE or ratio >= _FAR)
+    beyond = t.saturation > _BEYOND and (view.range_rule(t) in _WHOLE or ratio >= _FAR)
     small = is_what_division_leaves(t.grid, t.observed)
     if not beyond and not small:
         return None

@@ -255,6 +255,15 @@ class View:
             value = value.get("rule")
         return default if value is None else str(value).partition(":")[0]
 
+    def range_rule(self, t: TensorFigures) -> str:
+        """The name of the rule that gave a tensor its range; "" where that is not known."""
+        own = (self.options.get("ranges") or {}).get(t.name)
+        return str(own.get("rule", "")) if isinstance(own, Mapping) else self.option("calibration")
+
+    def tried(self, improvement: str) -> str | None:
+        """What conversion kept of an improvement, "" for nothing; None where it was not tried."""
+        return (self.options.get("improvements") or {}).get(improvement)
+
     def is_set(self, name: str, value: str) -> bool:
         """Whether the file is known to be made with this value of an option."""
         return name in self.options and self.options[name] == value
