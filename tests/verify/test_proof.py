@@ -358,3 +358,15 @@ def test_an_output_whose_size_depends_on_the_values_is_an_error():
     prove(selecting(), selecting(), samples[:1], held_back=False)
     with pytest.raises(ModelError, match=r"'rows' has the shape \[5, 2\] .* and \[4, 2\] for"):
         prove(selecting(), selecting(), samples, held_back=False)
+
+
+def test_an_input_without_dimensions():
+    net = Net(0)
+    x = net.input(1, 4, name="x")
+    s = net.input(name="s")
+    source = net.bytes(net.op("ADD", x, s, out="y"))
+    planned = plan_of(source)
+    samples = draw(source, 3, seed=2)
+    proof = prove(planned.prepared.bytes, planned.emit().model.to_bytes(), samples, held_back=True)
+    assert proof.outputs[0].sqnr_db > 25
+    assert proof.kernels_lsb["y"] <= 1

@@ -242,7 +242,8 @@ def _show(
         if len(values) == 1 and isinstance(values[0], Extremes):
             observer.update_extremes(number, *values[0])
         else:
-            method(number, [v for v in values if isinstance(v, np.ndarray)])
+            # What is fed to an input without dimensions may be a number.
+            method(number, [np.asarray(v) for v in values if not isinstance(v, Extremes)])
     except DataError as e:
         at = observer.tensors[0]
         raise _refused(sides[at.model], at.tensor, number, str(e)) from None
