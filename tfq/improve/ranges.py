@@ -14,7 +14,8 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
-from tfq.calibrate.rules import RangeRule, get_rule
+from tfq.calibrate.rules import RangeRule, Robust, get_rule
+from tfq.calibrate.statistics import Statistics
 from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.quantize.candidate import Candidate
 
@@ -46,7 +47,13 @@ class ChooseRanges:
         rules = [r for r in map(get_rule, self.rules) if full or not r.needs_histogram]
         rules = [r for r in rules if r != own]
         left = context.affordable_trials(start.prepared.model.main)
-        names = [t.name for t in start.prepared.model.main.tensors() if t in start.layout.sources]
+        names = [
+            t.name
+            for t in start.prepared.model.main.tensors()
+            if t in start.layout.sources and _has_shown_its_range(start.statistics, t.name)
+        ]
+        if not names:
+            raise NothingToDoError("too few values on these samples to leave any out")
         chosen: dict[str, RangeRule] = {}
         gaining = []
         for rule in rules[:left]:
@@ -71,6 +78,18 @@ class ChooseRanges:
                 answer = yield Proposal(text, functools.partial(_with, start, other))
                 if answer.best:
                     chosen = other
+
+
+def _has_shown_its_range(statistics: Statistics, name: str) -> bool:
+    """Whether a tensor has so many values that what lies beyond all samples is little.
+
+    The judge's samples are among the calibrated ones: it does not see what a range cuts off of
+    later ones. Of few values that is much, and only the rule that reaches further (`Robust`) helps.
+    """
+    sketch, rule = statistics.get(name), Robust()
+    if sketch is None:
+        return False
+    return sketch.samples >= rule.expected or sketch.count > rule.small * sketch.samples
 
 
 def _with(start: Candidate, ranges: Mapping[str, RangeRule]) -> Candidate:
