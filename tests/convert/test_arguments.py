@@ -14,6 +14,7 @@ from tfq.convert.quality import choose_improvements, get_quality
 from tfq.data import DataOptions
 from tfq.errors import DataError, TfqError, UsageError
 from tfq.evaluate.run import evaluate_model
+from tfq.improve.int16 import WidenLayers
 from tfq.sources import certainly_untrained, client
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits" / "saved_model"
@@ -160,3 +161,8 @@ def test_int16_needs_samples_and_a_model_that_was_not_trained_for_its_types():
     with pytest.raises(UsageError, match="trained with its quantizers"):
         choose_improvements(get_quality("best"), int16=0.1, int16_asked=True, **options)
     assert choose_improvements(get_quality("best"), int16=0.1, **options) == []
+    options |= {"trained": False}
+    for asked in (False, True):
+        found = choose_improvements(get_quality("best"), int16=0.1, int16_asked=asked, **options)
+        # An app that feeds int8 would break: types outside change only for who asks for 16 bits.
+        assert found[-1] == WidenLayers(0.1, outside=asked)

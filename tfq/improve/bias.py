@@ -14,7 +14,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfq.graph.model import Graph, Tensor
-from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals, evenly
+from tfq.improve.trials import (
+    TOO_FEW,
+    Context,
+    Inputs,
+    NothingToDoError,
+    Proposal,
+    Proposals,
+    evenly,
+)
 from tfq.quantize.candidate import Candidate
 from tfq.quantize.emit import emit
 from tfq.walk import correct_biases
@@ -41,7 +49,7 @@ class CorrectBiases:
         solved = correct_biases(
             start.prepared.model,
             emitted,
-            evenly(context.fit, _SAMPLES),
+            samples_to_solve(context),
             progress=lambda done, total: context.progress("Correcting biases", done, total),
         )
         if "" in solved.declined:
@@ -72,6 +80,27 @@ class CorrectBiases:
                 left_out |= answer.losers
             if not answer.gains or (answer.best and not answer.losers):
                 return
+
+
+def samples_to_solve(context: Context) -> Sequence[Inputs]:
+    """Those that biases are solved from."""
+    return evenly(context.fit, _SAMPLES)
+
+
+def solved_anew(candidate: Candidate, samples: Sequence[Inputs]) -> Candidate:
+    """The same with the biases that were corrected solved again, from those of the float model.
+
+    A corrected bias makes up for what all layers before it shift. Where those compute on other
+    grids, it is off by as much.
+    """
+    names = frozenset(candidate.plan.biases)
+    if not names:
+        return candidate
+    plain = dataclasses.replace(candidate.plan, biases={})
+    model = candidate.prepared.model
+    emitted = emit(model, plain, spare_biases=True)
+    solved = correct_biases(model, emitted, samples, layers=names)
+    return candidate.replanned(dataclasses.replace(plain, biases=solved.biases))
 
 
 def _with(start: Candidate, biases: Mapping[str, np.ndarray]) -> Candidate:

@@ -19,6 +19,7 @@ import numpy as np
 from tfq.calibrate.statistics import Statistics
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
+from tfq.graph.origin import has_fixed_range, makers
 from tfq.graph.quantizable import obstacle
 from tfq.parts import channel_axis
 from tfq.plan.layout import Layout
@@ -60,28 +61,57 @@ def operations(op: Op) -> int:
     return multiplications(op) or sum(t.size for t in op.outputs)
 
 
-def find_islands(start: Candidate, samples: Sequence[Inputs]) -> list[Island]:
-    """States first; then by grid, each without and with the layers that have weights."""
+def find_islands(
+    start: Candidate, samples: Sequence[Inputs], *, outside: bool = True
+) -> list[Island]:
+    """States first; then by grid, each without and with the layers that have weights.
+
+    Args:
+      start: the model.
+      samples: some that show what states need.
+      outside: whether inputs and outputs may be given in 16 bits.
+    """
     assert start.layout is not None
     graph, layout = start.prepared.model.main, start.layout
     producers, consumers = graph.producers(), graph.consumers()
-    found = _states(start, samples)
+    kept = _kept(start)
+    found = [i for i in _states(start, samples) if outside or not i.io]
     grids: dict[Tensor, list[Tensor]] = {}
     for t, dtype in layout.dtypes.items():
         if dtype == "int8":
             grids.setdefault(layout.groups.find(t), []).append(t)
     for members in _by_loop(grids.values()):
-        makers = [producers[t] for t in members if t in producers]
+        writers = [producers[t] for t in members if t in producers]
         readers = [op for t in members for op, _ in consumers.get(t, [])]
         for weights in (False, True):
-            ops = frozenset(o.key for o in [*makers, *readers] if _widens(o, layout, weights))
-            computed = [o for o in makers if o.key in ops and not _moves(o)]
+            wide = [
+                o for o in [*writers, *readers] if o not in kept and _widens(o, layout, weights)
+            ]
+            ops = frozenset(o.key for o in wide)
+            computed = [o for o in writers if o.key in ops and not _moves(o)]
             if computed and readers:
                 found.append(Island(ops, tuple(members)))
     first: dict[tuple[frozenset[str], frozenset[str]], Island] = {}
     for island in found:
         first.setdefault((island.ops, island.io), island)
     return list(first.values())
+
+
+def find_stretches(start: Candidate) -> list[Island]:
+    """The first ops, so many, then more: what they round goes through all the others."""
+    assert start.layout is not None
+    layout, kept = start.layout, _kept(start)
+    ops = [
+        op for op in start.prepared.model.main.ops if op not in kept and _widens(op, layout, True)
+    ]
+    computing = [i for i, op in enumerate(ops) if not _moves(op)]
+    return [
+        Island(
+            frozenset(op.key for op in ops[: i + 1]),
+            tuple(t for op in ops[: i + 1] for t in op.outputs),
+        )
+        for i in computing
+    ]
 
 
 def _by_loop(grids: Iterable[list[Tensor]]) -> list[list[Tensor]]:
@@ -99,6 +129,23 @@ def _widens(op: Op, layout: Layout, weights: bool) -> bool:
     if choice.activations != "int8" or (s is not None and s.kind is Kind.WEIGHTED and not weights):
         return False
     return choice.mode == LOOKUP or (choice.mode == INTEGER and not obstacle(op, "int16"))
+
+
+def _kept(start: Candidate) -> set[Op]:
+    """Ops whose result of fixed range is an output of 8 bits.
+
+    Kernels of 16 bits give a sigmoid or a softmax on a signed grid around 0, of which 8 bits have
+    half the steps of their own.
+    """
+    graph = start.prepared.model.main
+    producers = graph.producers()
+    fixed = [
+        t
+        for t in graph.outputs
+        if start.config.output_type_of(t.name) in (None, "int8", "uint8")
+        and has_fixed_range(t, producers)
+    ]
+    return {op for t in fixed for op in makers(t, producers) if op is not None}
 
 
 def _moves(op: Op) -> bool:
