@@ -109,8 +109,9 @@ def convert_model(
         lowers the error), "cross_layer" (wherever it is possible) or "none".
       bias_correction: "sequential" or "none".
       int16: "auto" lets the few layers whose error dominates compute in 16 bits, up to 10 % of the
-        operations ("auto:PERCENT" for another share); or "none". By default only quality "best"
-        does. Layers by name: `rules`.
+        operations ("auto:PERCENT" for another share), and states that are inputs and outputs be
+        int16 outside, too; or "none". By default only quality "best" does, and changes no type
+        outside. Layers by name: `rules`.
       input_type, output_type: "int8", "uint8", "int16" or "float32"; by default the scheme's own.
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
       allow_float: op names, or regexes of layer or output names, that may stay float.
