@@ -14,7 +14,8 @@ from small_models import ACT, Net, cnn, draw, plan_of
 from tfq.calibrate.rules import get_rule
 from tfq.convert import convert_model
 from tfq.graph.model import Model
-from tfq.plan.plan import Plan, read_config
+from tfq.plan.config_record import read_config
+from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
 from tfq.quantize.emit import emit
 

@@ -14,7 +14,7 @@ from tfq.evaluate.samples import one_by_one, rows_of_a_block
 from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.interface import ArgSpec
 from tfq.graph.model import Model
-from tfq.plan.plan import read_config
+from tfq.plan.config_record import read_config
 from tfq.report import check, to_json
 from tfq.runtime import Runner
 

@@ -8,8 +8,8 @@ from small_models import cnn
 from tfq.equalize import read_changes
 from tfq.errors import ModelError
 from tfq.graph.model import Model
+from tfq.plan.config_record import read_config
 from tfq.plan.evidence import read_evidence
-from tfq.plan.plan import read_config
 from tfq.rewrite.trained_weights import take_records
 from tfq.sources.trained_grids import METADATA
 

@@ -17,7 +17,8 @@ from small_models import Planned, config_of, plan_of
 from tfq.errors import TfqError
 from tfq.graph.numerics import quantize
 from tfq.graph.optable import OP_TABLE
-from tfq.plan.plan import INTEGER, KEEP_FLOAT, Plan
+from tfq.plan.entries import INTEGER, KEEP_FLOAT
+from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
 from tfq.plan.weight_grids import weights_input
 from tfq.quantize.emit import emit

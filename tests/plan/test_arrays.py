@@ -13,7 +13,8 @@ import pytest
 from tfq.errors import TfqError, UsageError
 from tfq.graph.numerics import Grid
 from tfq.plan import arrays
-from tfq.plan.plan import Plan, TensorPlan
+from tfq.plan.entries import TensorPlan
+from tfq.plan.plan import Plan
 
 BIASES = {"a": np.array([1, -2], np.int32), "b/é": np.array([2**40], np.int64)}
 WEIGHTS = {"a": np.array([[1, 2], [-127, 3]], np.int8)}

@@ -7,9 +7,9 @@ from small_models import ACT, Net, config_of, distance, draw, plan_of
 from tfq.errors import TfqError, UsageError
 from tfq.graph.model import Tensor
 from tfq.graph.numerics import Grid
+from tfq.plan.entries import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
 from tfq.plan.layout import Groups, make_layout
 from tfq.plan.patterns import exclude_rules
-from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
 from tfq.plan.scheme import LayerRule
 
 

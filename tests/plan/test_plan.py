@@ -13,17 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 from tfq.errors import TfqError, UsageError
 from tfq.graph.numerics import FLOAT, Grid
-from tfq.plan.plan import (
-    ACTIVATIONS,
-    KEEP_FLOAT,
-    MODES,
-    ROUNDINGS,
-    TABLES,
-    OpPlan,
-    Plan,
-    TensorPlan,
-    check_replay,
-)
+from tfq.plan.entries import ACTIVATIONS, KEEP_FLOAT, MODES, ROUNDINGS, TABLES, OpPlan, TensorPlan
+from tfq.plan.plan import Plan, check_replay
 
 NAMES = st.text(string.ascii_letters + string.digits + '/_:;"\\ é日', min_size=1, max_size=12)
 SCALES = st.floats(2.0**-40, 2.0**40, width=32)

@@ -8,7 +8,7 @@ from tfq.convert import convert_model
 from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Model
 from tfq.graph.numerics import Grid, dequantize
-from tfq.plan.plan import INTEGER, LOOKUP, POWER
+from tfq.plan.entries import INTEGER, LOOKUP, POWER
 from tfq.plan.power_spectra import REASON, find_powers, largest_square_root
 from tfq.quantize.table import row_values
 from tfq.runtime import Runner

@@ -13,7 +13,7 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.model import Model, Signature
 from tfq.graph.numerics import Grid, quantize
 from tfq.graph.optable import op_version, spec
-from tfq.plan.plan import INTEGER, LOOKUP, OpPlan, TensorPlan
+from tfq.plan.entries import INTEGER, LOOKUP, OpPlan, TensorPlan
 from tfq.plan.scheme import LayerRule
 from tfq.quantize.emit import emit
 from tfq.runtime import KERNELS, Runner

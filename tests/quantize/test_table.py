@@ -9,7 +9,7 @@ from small_models import Net, config_of, distance, draw, plan_of
 from tfq.graph.boundary import InputQuantizer
 from tfq.graph.model import Graph, Model, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, activation_grid, asymmetric_grid
-from tfq.plan.plan import HALF, POWER, WHOLE
+from tfq.plan.entries import HALF, POWER, WHOLE
 from tfq.quantize.table import chain_values, lookup_ops, make_table, misfit, row_values
 from tfq.runtime import Runner
 

@@ -10,8 +10,8 @@ from small_models import Net, cnn, config_of, draw, plan_of
 from tfq.errors import ModelError, TfqError
 from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.graph.model import Graph, Model, Op, Quant, Tensor, options_type
+from tfq.plan.entries import KEEP_FLOAT, OpPlan
 from tfq.plan.patterns import exclude_rules
-from tfq.plan.plan import KEEP_FLOAT, OpPlan
 from tfq.runtime import Runner
 from tfq.verify.proof import check_full_integer, layer_errors, prove
 from tfq.verify.same_model import same_model

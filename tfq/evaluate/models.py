@@ -17,7 +17,7 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, Interface, read_interface
 from tfq.graph.model import Model
 from tfq.graph.numerics import LIMITS
-from tfq.plan.plan import read_config
+from tfq.plan.config_record import read_config
 from tfq.rewrite.split_output import split_outputs
 from tfq.sources import Cache, Source, in_order, load_source
 from tfq.sources.layers import layer_names

@@ -34,8 +34,8 @@ from tfq.evaluate.samples import misfits, one_by_one, rows_of_a_block, steps_of
 from tfq.evaluate.scorer import Scorer
 from tfq.executors import Shard, Workers, open_workers
 from tfq.graph.model import Model
+from tfq.plan.config_record import read_config
 from tfq.plan.evidence import read_evidence
-from tfq.plan.plan import read_config
 from tfq.sources import open_cache
 
 Progress = Callable[[str, int, int | None], None]

@@ -22,8 +22,8 @@ from tfq.graph.optable import Kind, spec
 from tfq.graph.origin import has_fixed_range, makers
 from tfq.graph.quantizable import obstacle
 from tfq.parts import channel_axis
+from tfq.plan.entries import INTEGER, LOOKUP
 from tfq.plan.layout import Layout
-from tfq.plan.plan import INTEGER, LOOKUP
 from tfq.quantize.candidate import Candidate
 from tfq.walk.obstacles import multiplications
 

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
 from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
+from tfq.plan.entries import INTEGER
 from tfq.plan.layout import Layout, joined_tensors, unmoved
-from tfq.plan.plan import INTEGER
 from tfq.plan.planner import NARROW, make_plan
 from tfq.quantize.candidate import Candidate, lay_out
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from tfq.graph.model import Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, quantize
 from tfq.graph.optable import Kind, OpSpec, spec
+from tfq.plan.entries import OpPlan
 from tfq.plan.far_bounds import far_bound
-from tfq.plan.plan import OpPlan
 from tfq.plan.weight_grids import weights_are_narrow
 
 # How a constant side of a comparison is rounded so that no value of the grid changes sides:

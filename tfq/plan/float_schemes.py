@@ -9,7 +9,8 @@ from __future__ import annotations
 from tfq.graph.model import Graph, Op
 from tfq.graph.numerics import FLOAT, Grid, weight_grid
 from tfq.graph.optable import Kind, spec
-from tfq.plan.plan import KEEP_FLOAT, OpPlan, Plan, TensorPlan
+from tfq.plan.entries import KEEP_FLOAT, OpPlan, TensorPlan
+from tfq.plan.plan import Plan
 from tfq.plan.scheme import Config
 from tfq.plan.weight_grids import (
     WEIGHT_WIDTHS,

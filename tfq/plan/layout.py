@@ -17,9 +17,9 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import LIMITS, Grid, activation_grid
 from tfq.graph.optable import MOVES, Kind, OpSpec, spec
 from tfq.graph.quantizable import obstacle
+from tfq.plan.entries import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
 from tfq.plan.lookup import Chain, find_chains
 from tfq.plan.normalizations import wide_ops
-from tfq.plan.plan import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN
 from tfq.plan.power_spectra import REASON as POWER
 from tfq.plan.power_spectra import find_powers, linear_before
 from tfq.plan.scheme import Config

@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import INFINITE
 from tfq.graph.optable import Kind, op_names, spec
+from tfq.plan.entries import INTEGER
 from tfq.plan.layout import Layout
-from tfq.plan.plan import INTEGER
 
 # exp(-margin) is below half a step of the softmax output; a logarithm of one shows 16.
 _MARGIN = {

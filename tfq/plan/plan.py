@@ -11,97 +11,37 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tfq.errors import TfqError, UsageError
 from tfq.files import read_bytes, write_atomic
-from tfq.graph.model import Model
-from tfq.graph.notes import GARBLED, no_number, read_note
+from tfq.graph.notes import GARBLED, no_number
 from tfq.graph.numerics import Grid
 from tfq.plan import arrays, evidence
+from tfq.plan.config_record import config_from_json
+from tfq.plan.entries import KEEP_FLOAT, OpPlan, TensorPlan
+from tfq.plan.entries_json import (
+    absorbed_from_json,
+    grid_from_json,
+    grid_to_json,
+    lists,
+    names_from_json,
+    op_from_json,
+    op_to_json,
+    read_entries,
+    read_value,
+    scales_from_json,
+    tensor_from_json,
+)
 from tfq.plan.evidence import Evidence
-from tfq.plan.scheme import LayerRule
 
 VERSION = 1
 
 # A sample that reaches so many times beyond its input's grid is not what the grid was made for.
 _ABSURD = 2.0
-
-_MOST_DIMENSIONS = 8
-
-# How an op is emitted.
-INTEGER = "integer"  # by its integer kernel
-LOOKUP = "lookup"  # as a table: the end of a chain of elementwise ops of one tensor
-INSIDE = "inside"  # not at all: its values are inside a later op's table
-PLAIN = "plain"  # as it is: shapes, indices, booleans
-KEEP_FLOAT = "float"  # by its float kernel
-MODES = (INTEGER, LOOKUP, INSIDE, PLAIN, KEEP_FLOAT)
-
-# Which integers of its argument a table has rows for.
-WHOLE = "whole"  # all
-HALF = "half"  # those from zero on, of 16 bits
-POWER = "power"  # those of 32 bits, from zero on, the large ones together
-TABLES = (WHOLE, HALF, POWER)
-
-# How a constant may be rounded, beside to the nearest.
-ROUNDINGS = ("down", "up")
-
-# Fused activations that may stand for others.
-ACTIVATIONS = ("NONE", "RELU")
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorPlan:
-    """The grid on which a computed tensor is produced, and the reason for it."""
-
-    grid: Grid
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class OpPlan:
-    """How one op is emitted.
-
-    Attributes:
-      op: its name, for readers.
-      mode: one of MODES.
-      edges: input index -> the grid on which this op reads that input, where it is a constant or
-        differs from the grid on which the input is produced.
-      root: for LOOKUP, the tensor that the table is a function of.
-      reason: why, when it is not the ordinary integer kernel.
-      rounding: input index -> how that constant is rounded, "down" or "up", where not to the
-        nearest: thresholds.
-      narrow: constant weights leave out the lowest integer of their type.
-      bias: False where the bias is all zero and the kernel does without: it is not emitted, unless
-        the plan gives integers for it.
-      cast: the type that the quantized inputs are cast to first: "int32" or None.
-      clamp: (lowest, highest) integer to keep those within then: what bounds |x| in sums of x * x.
-      kernel: name of the op that is emitted in its place: clamps out of the grid's reach.
-      activation: fused activation in the place of its own, one of ACTIVATIONS: the same.
-      hybrid: for KEEP_FLOAT, that the kernel reads integer weights itself; otherwise a DEQUANTIZE
-        does.
-      table: for LOOKUP, one of TABLES.
-      snap: for LOOKUP, that an argument within half a step of a whole number stands for it.
-    """
-
-    op: str
-    mode: str
-    edges: Mapping[int, Grid] = dataclasses.field(default_factory=dict)
-    root: str | None = None
-    reason: str = ""
-    rounding: Mapping[int, str] = dataclasses.field(default_factory=dict)
-    narrow: bool = True
-    bias: bool = True
-    cast: str | None = None
-    clamp: tuple[int, int] | None = None
-    kernel: str | None = None
-    activation: str | None = None
-    hybrid: bool = False
-    table: str = WHOLE
-    snap: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -232,21 +172,21 @@ class Plan:
             "config": dict(self.config),
             **({"improvements": evidence.to_json(tried)} if (tried := self.improvements) else {}),
             **({"relaxed": list(self.relaxed)} if self.relaxed else {}),
-            **({"equalization": scales} if (scales := _lists(self.equalization)) else {}),
-            **({"absorbed": moved} if (moved := _lists(self.absorbed)) else {}),
-            "inputs": {n: _grid_out(g) for n, g in self.inputs.items()},
-            "outputs": {n: _grid_out(g) for n, g in self.outputs.items()},
+            **({"equalization": scales} if (scales := lists(self.equalization)) else {}),
+            **({"absorbed": moved} if (moved := lists(self.absorbed)) else {}),
+            "inputs": {n: grid_to_json(g) for n, g in self.inputs.items()},
+            "outputs": {n: grid_to_json(g) for n, g in self.outputs.items()},
             **({"detours": detours} if (detours := self._detours_out()) else {}),
             "tensors": {
-                n: {**_grid_out(t.grid), "reason": t.reason} for n, t in self.tensors.items()
+                n: {**grid_to_json(t.grid), "reason": t.reason} for n, t in self.tensors.items()
             },
-            "ops": {n: _op_out(op) for n, op in self.ops.items()},
+            "ops": {n: op_to_json(op) for n, op in self.ops.items()},
             **extra,
         }
         return json.dumps(body, indent=1, allow_nan=False)
 
     def _detours_out(self) -> dict[str, Any]:
-        return {name: _grid_out(grid) for name, grid in self.detours.items()}
+        return {name: grid_to_json(grid) for name, grid in self.detours.items()}
 
     @staticmethod
     def from_json(text: str, *, where: str = "the plan") -> Plan:
@@ -262,6 +202,11 @@ class Plan:
                 "instead of its text."
             )
         return _plan_in(body, where)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else no_number(text)
 
 
 def _body(text: str, where: str) -> dict[str, Any]:
@@ -285,19 +230,19 @@ def _body(text: str, where: str) -> dict[str, Any]:
 def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
     try:
         return Plan(
-            _typed(str, body, "model_sha256"),
+            read_value(str, body, "model_sha256"),
             # What is no record of settings at all, `load_plan` says.
-            _config_in(c) if isinstance(c := body["config"], dict) else c,
-            _each(body, "tensors", _tensor_in),
-            _each(body, "ops", _op_in),
-            _each(body, "inputs", _grid_in),
-            _each(body, "outputs", _grid_in),
-            _each(body, "equalization", _scales_in, optional=True),
-            tuple(_names_in(body.get("relaxed", []))),
-            _each(body, "absorbed", _moved_in, optional=True),
-            _each(body, "detours", _grid_in, optional=True),
-            _each(body, "biases", arrays.from_json, optional=True),
-            _each(body, "weights", arrays.from_json, optional=True),
+            config_from_json(c) if isinstance(c := body["config"], dict) else c,
+            read_entries(body, "tensors", tensor_from_json),
+            read_entries(body, "ops", op_from_json),
+            read_entries(body, "inputs", grid_from_json),
+            read_entries(body, "outputs", grid_from_json),
+            read_entries(body, "equalization", scales_from_json, optional=True),
+            tuple(names_from_json(body.get("relaxed", []))),
+            read_entries(body, "absorbed", absorbed_from_json, optional=True),
+            read_entries(body, "detours", grid_from_json, optional=True),
+            read_entries(body, "biases", arrays.from_json, optional=True),
+            read_entries(body, "weights", arrays.from_json, optional=True),
             evidence.from_json(body.get("improvements", [])),
         )
     except GARBLED as e:
@@ -305,37 +250,6 @@ def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
             f"{where} lacks or garbles a field ({type(e).__name__}: {e}). "
             f"Compare it with one written by --plan_out."
         ) from None
-
-
-# Where an emitted file says how it was made.
-_METADATA = "tfq_config"
-
-
-def write_config(model: Model, config: Mapping[str, Any]) -> None:
-    """Writes the choices that a plan was made with into a model's metadata."""
-    model.metadata[_METADATA] = json.dumps(dict(config), sort_keys=True).encode()
-
-
-def read_config(model: Model) -> dict[str, Any]:
-    """What `write_config` wrote; empty for files of others.
-
-    Raises:
-      ModelError: the metadata is damaged.
-    """
-    return read_note(model, _METADATA, _config_in) or {}
-
-
-def _config_in(body: Mapping[str, Any]) -> dict[str, Any]:
-    known = [f.name for f in dataclasses.fields(LayerRule)]
-    for key in ("allow_float", "split_output", "own_grids"):
-        names = body.get(key) or []
-        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-            raise ValueError(f"{key!r} is not a list of names: {names!r}")
-    if not isinstance(body.get("ranges") or {}, dict):
-        raise ValueError(f"'ranges' is not a section: {body['ranges']!r}")
-    for rule in body.get("rules") or ():
-        LayerRule(**{name: rule[name] for name in known if name in rule})
-    return dict(body)
 
 
 def check_replay(plan: Plan, model_sha256: str, names: set[str]) -> None:
@@ -353,171 +267,3 @@ def check_replay(plan: Plan, model_sha256: str, names: set[str]) -> None:
             + (f"It says nothing of {', '.join(missing)}. " if missing else "")
             + "Make a new one with --plan_out."
         )
-
-
-def _grid_out(grid: Grid) -> dict[str, Any]:
-    out: dict[str, Any] = {"dtype": grid.dtype}
-    if grid.scale:
-        single = len(grid.scale) == 1
-        out["scale"] = grid.scale[0] if single else list(grid.scale)
-        zeros = set(grid.zero_point)
-        out["zero_point"] = grid.zero_point[0] if len(zeros) == 1 else list(grid.zero_point)
-        if grid.axis is not None:
-            out["axis"] = grid.axis
-        if grid.bits is not None:
-            out["bits"] = grid.bits
-    return out
-
-
-Entry = TypeVar("Entry")
-
-
-def _each(
-    body: Mapping[str, Any], section: str, read: Callable[[Any], Entry], *, optional: bool = False
-) -> dict[str, Entry]:
-    """Every entry of a section, read; what is wrong with one is said with its name."""
-    if optional and section not in body:
-        return {}
-    found = {}
-    for name, entry in body[section].items():
-        try:
-            found[name] = read(entry)
-        except GARBLED as e:
-            raise ValueError(f"in {section!r} at {name!r}: {type(e).__name__}: {e}") from None
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else no_number(text)
-
-
-_KINDS = {str: "text", int: "a whole number", bool: "true or false"}
-
-
-def _typed(kind: type, body: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """The value at `key`, of exactly that type: True is no number, and "8" none either."""
-    value = body[key] if default is None else body.get(key, default)
-    if type(value) is not kind:
-        raise ValueError(f"{key!r} is not {_KINDS[kind]}: {value!r}")
-    return value
-
-
-def _optional(kind: type, body: Mapping[str, Any], key: str) -> Any:
-    return None if body.get(key) is None else _typed(kind, body, key)
-
-
-def _numbers(values: Any, kinds: tuple[type, ...]) -> list[Any]:
-    """One number or a list of them."""
-    found = values if isinstance(values, list) else [values]
-    if not all(type(v) in kinds for v in found):
-        raise ValueError(f"bad scale or zero point: {values!r}")
-    return found
-
-
-def _tensor_in(body: Mapping[str, Any]) -> TensorPlan:
-    return TensorPlan(_grid_in(body), _typed(str, body, "reason"))
-
-
-def _grid_in(body: Mapping[str, Any]) -> Grid:
-    dtype = _typed(str, body, "dtype")
-    if "scale" not in body:
-        return Grid(dtype)
-    # A hand-edited scale is rounded to the float32 that the file can hold.
-    with np.errstate(over="ignore"):
-        scale = tuple(float(np.float32(s)) for s in _numbers(body["scale"], (int, float)))
-    zero = body["zero_point"]
-    zeros = _numbers(zero, (int,)) * (1 if isinstance(zero, list) else len(scale))
-    if not scale or len(zeros) != len(scale) or not all(np.isfinite(s) and s > 0 for s in scale):
-        raise ValueError(f"bad scale or zero point: {body}")
-    axis = _optional(int, body, "axis")
-    if axis is not None and not 0 <= axis < _MOST_DIMENSIONS:
-        raise ValueError(f"bad axis: {axis}")
-    return Grid(dtype, scale, tuple(zeros), axis, _optional(int, body, "bits"))
-
-
-def _lists(values: Mapping[str, tuple[float, ...]]) -> dict[str, list[float]]:
-    return {name: list(v) for name, v in values.items()}
-
-
-def _names_in(body: Any) -> list[str]:
-    if not isinstance(body, list) or not all(isinstance(n, str) for n in body):
-        raise ValueError(f"'relaxed' is not a list of names: {body!r}")
-    return body
-
-
-def _moved_in(body: list[float]) -> tuple[float, ...]:
-    moved = tuple(float(v) for v in _numbers(body, (int, float)))
-    if not isinstance(body, list) or not all(math.isfinite(v) and v >= 0 for v in moved):
-        raise ValueError(f"bad parts of biases: {body}")
-    return moved
-
-
-def _scales_in(body: list[float]) -> tuple[float, ...]:
-    factors = tuple(float(f) for f in _numbers(body, (int, float)))
-    if not isinstance(body, list) or not all(math.isfinite(f) and f > 0 for f in factors):
-        raise ValueError(f"bad scales: {body}")
-    return factors
-
-
-def _op_out(op: OpPlan) -> dict[str, Any]:
-    out: dict[str, Any] = {"op": op.op, "mode": op.mode}
-    if op.edges:
-        out["inputs"] = {str(i): _grid_out(g) for i, g in op.edges.items()}
-    if op.root is not None:
-        out["root"] = op.root
-    if op.reason:
-        out["reason"] = op.reason
-    if op.rounding:
-        out["rounding"] = {str(i): how for i, how in op.rounding.items()}
-    if op.clamp is not None:
-        out["clamp"] = list(op.clamp)
-    for field in _SHORT:
-        if (value := getattr(op, field.name)) != field.default:
-            out[field.name] = value
-    return out
-
-
-# Fields of ops that are written as they are, where they are not what they are mostly.
-_SHORT = [
-    f
-    for f in dataclasses.fields(OpPlan)
-    if f.name in ("narrow", "bias", "cast", "kernel", "activation", "hybrid", "table", "snap")
-]
-
-
-def _one_of(values: tuple[str, ...], found: Any) -> str:
-    if found not in values:
-        raise ValueError(f"{found!r} is none of {', '.join(values)}")
-    return found
-
-
-def _clamp_in(values: Any) -> tuple[int, int]:
-    whole = isinstance(values, list) and len(values) == 2 and all(type(v) is int for v in values)
-    if not whole or not -(2**31) <= values[0] <= values[1] < 2**31:
-        raise ValueError(f"'clamp' is not the lowest and the highest integer: {values!r}")
-    return values[0], values[1]
-
-
-def _op_in(body: Mapping[str, Any]) -> OpPlan:
-    if body["mode"] not in MODES:
-        raise ValueError(f"unknown mode {body['mode']!r}; one of {', '.join(MODES)}")
-    cast = _optional(str, body, "cast")
-    activation = _optional(str, body, "activation")
-    return OpPlan(
-        _typed(str, body, "op"),
-        body["mode"],
-        {int(i): _grid_in(g) for i, g in body.get("inputs", {}).items()},
-        _optional(str, body, "root"),
-        _typed(str, body, "reason", ""),
-        {int(i): _one_of(ROUNDINGS, how) for i, how in body.get("rounding", {}).items()},
-        _typed(bool, body, "narrow", True),
-        _typed(bool, body, "bias", True),
-        None if cast is None else _one_of(("int32",), cast),
-        None if body.get("clamp") is None else _clamp_in(body["clamp"]),
-        _optional(str, body, "kernel"),
-        None if activation is None else _one_of(ACTIVATIONS, activation),
-        _typed(bool, body, "hybrid", False),
-        _one_of(TABLES, body.get("table", WHOLE)),
-        _typed(bool, body, "snap", False),
-    )

@@ -12,16 +12,7 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import FLOAT, Grid, activation_grid, symmetric_grid, weight_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.plan.details import is_idle_bias, with_details
-from tfq.plan.layout import (
-    Choice,
-    Layout,
-    data_inputs,
-    float_outputs,
-    joined_tensors,
-    set_apart,
-)
-from tfq.plan.lookup import is_mask, never_negative
-from tfq.plan.plan import (
+from tfq.plan.entries import (
     HALF,
     INSIDE,
     INTEGER,
@@ -31,9 +22,18 @@ from tfq.plan.plan import (
     POWER,
     WHOLE,
     OpPlan,
-    Plan,
     TensorPlan,
 )
+from tfq.plan.layout import (
+    Choice,
+    Layout,
+    data_inputs,
+    float_outputs,
+    joined_tensors,
+    set_apart,
+)
+from tfq.plan.lookup import is_mask, never_negative
+from tfq.plan.plan import Plan
 from tfq.plan.power_spectra import largest_square_root
 from tfq.plan.ranges import Ranges, finite_extremes
 from tfq.plan.scheme import Config

@@ -13,10 +13,10 @@ from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.numerics import INFINITE, LIMITS, Grid, activation_grid, symmetric_grid
 from tfq.graph.optable import Kind, OpSpec, spec
 from tfq.observe.sketch import Sketch
+from tfq.plan.entries import INTEGER
 from tfq.plan.layout import Layout, data_inputs, float_outputs, unmoved
 from tfq.plan.masks import find_masks
 from tfq.plan.multipliers import smallest_output_scale
-from tfq.plan.plan import INTEGER
 from tfq.plan.weight_grids import KernelContext
 
 # How many steps of an unrolled loop to either side count as near.

@@ -10,7 +10,8 @@ from tfq.errors import UsageError
 from tfq.graph.model import Op, Tensor, numpy_dtype
 from tfq.graph.numerics import Grid, quantize, storage_type
 from tfq.graph.optable import Kind, spec
-from tfq.plan.plan import OpPlan, Plan
+from tfq.plan.entries import OpPlan
+from tfq.plan.plan import Plan
 from tfq.plan.weight_grids import weights_input
 
 

@@ -36,18 +36,11 @@ from tfq.graph.optable import (
     spec,
 )
 from tfq.graph.quantizable import obstacle
+from tfq.plan.config_record import write_config
+from tfq.plan.entries import INSIDE, INTEGER, KEEP_FLOAT, LOOKUP, PLAIN, OpPlan
 from tfq.plan.evidence import write_evidence
 from tfq.plan.far_bounds import Unbounded, far_bound, without_far_bound
-from tfq.plan.plan import (
-    INSIDE,
-    INTEGER,
-    KEEP_FLOAT,
-    LOOKUP,
-    PLAIN,
-    OpPlan,
-    Plan,
-    write_config,
-)
+from tfq.plan.plan import Plan
 from tfq.quantize.constants import Constants
 from tfq.quantize.table import lookup_ops, misfit
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from tfq.graph.model import DTYPE_CODES, Graph, Model, Op, Tensor, options_type
 from tfq.graph.numerics import LIMITS, Grid, dequantize, quantize
-from tfq.plan.plan import HALF, POWER, WHOLE
+from tfq.plan.entries import HALF, POWER, WHOLE
 from tfq.runtime import Runner
 
 Unique = Callable[[str], str]
@@ -140,7 +140,7 @@ def lookup_ops(
       x, grid: its emitted argument.
       y, out_grid: its emitted result; None when the chain gives integers or bools.
       unique: makes a tensor name unique.
-      table, snap: as the plan has them (`tfq.plan.plan.OpPlan`).
+      table, snap: as the plan has them (`tfq.plan.entries.OpPlan`).
     """
     data = make_table(root, ops, grid, out_grid, table=table, snap=snap)
     quant = out_grid.quant() if out_grid is not None else None

@@ -27,7 +27,7 @@ from tfq.evaluate.causes.view import View
 from tfq.evaluate.figures import LayerAnalysis
 from tfq.evaluate.layers import analyse_layers
 from tfq.graph.model import Model
-from tfq.plan.plan import read_config
+from tfq.plan.config_record import read_config
 from tfq.rewrite.prepare import prepare
 from tfq.sources import load_source
 
