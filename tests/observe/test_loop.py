@@ -21,7 +21,6 @@ from tfq.observe import (
     ChannelObserver,
     ErrorObserver,
     ExtremesObserver,
-    GramObserver,
     Observer,
     Read,
     Renamed,
@@ -69,8 +68,6 @@ def every_kind(case):
         "extremes": ExtremesObserver(Read("image")),
         "channels": ChannelObserver(Read("point"), 6),
         "integer channels": ChannelObserver(Read("point", INTEGER), 6),
-        "gram": GramObserver(Read("pooled"), 6),
-        "integer gram": GramObserver(Read("conv", INTEGER), 6),
         "error": ErrorObserver(Read("point"), Read("point", INTEGER), case.grid),
         "values": ValuesObserver([Read("probabilities"), Read("image", INTEGER)]),
     }
@@ -85,8 +82,6 @@ def results(observers):
             (o["extremes"].low, o["extremes"].high),
             [v.tobytes() for v in vars(o["channels"].result()).values()],
             [v.tobytes() for v in vars(o["integer channels"].result()).values()],
-            [o["gram"].result(centered=c).tobytes() for c in (False, True)],
-            [o["integer gram"].result().tobytes(), o["integer gram"].mean().tobytes()],
             o["error"].result(),
             [[v.tobytes() for v in values] for values in o["values"].result()],
         ]
@@ -114,14 +109,6 @@ def test_every_observer_finds_what_numpy_does(case):
         np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(found.square, (rows**2).mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(found.nonzero, (rows != 0).mean(axis=0), rtol=1e-12)
-
-    rows = case.all_of("pooled").reshape(-1, 6).astype(np.float64)
-    size = np.abs(rows).max() ** 2
-    np.testing.assert_allclose(seen["gram"].result(), rows.T @ rows / 23, atol=2**-19 * size)
-    covariance = np.cov(rows.T, bias=True)
-    np.testing.assert_allclose(seen["gram"].result(centered=True), covariance, atol=2**-18 * size)
-    rows = case.all_of("conv", INTEGER).reshape(-1, 6).astype(np.int64)
-    np.testing.assert_array_equal(seen["integer gram"].result(), rows.T @ rows / len(rows))
 
     real = dequantize(case.all_of("point", INTEGER), case.grid)
     power, error = seen["error"].result()
@@ -250,23 +237,6 @@ def test_extremes_come_in_passing_only_where_nothing_more_is_read(monkeypatch):
     observe(model, [{"x": np.array([-1, 2], np.float32)}], [placed])
     assert (placed.low, placed.high) == (extremes.low, extremes.high)
     assert made == [(True, False), (False, True), (False, False), (False, True)]
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e20])
-def test_a_gram_matrix_is_exact_to_twenty_bits(scale):
-    rng = np.random.default_rng(0)
-    rows = (rng.standard_normal((20000, 8)) * scale).astype(np.float32)
-    gram = GramObserver(Read("x"), 8)
-    gram.update(0, [rows.reshape(1, 200, 100, 8)])
-    wide = rows.astype(np.float64)
-    expected = wide.T @ wide / len(wide)
-    np.testing.assert_allclose(gram.result(), expected, atol=1e-6 * scale**2)
-    # Whatever the order of the rows: every sum is exact.
-    again = GramObserver(Read("x"), 8)
-    again.update(0, [rows[:8192][::-1]])
-    first = GramObserver(Read("x"), 8)
-    first.update(0, [rows[:8192]])
-    np.testing.assert_array_equal(again.result(), first.result())
 
 
 class Halves(Observer):

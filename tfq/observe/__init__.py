@@ -1,7 +1,7 @@
 """One loop over samples, and what can be seen in it.
 
-sketch, gram = SketchObserver(Read("conv")), GramObserver(Read("dense", INTEGER))
-observe({FLOAT: float_bytes, INTEGER: integer_bytes}, samples, [sketch, gram])
+sketch, values = SketchObserver(Read("conv")), ValuesObserver([Read("dense", INTEGER)])
+observe({FLOAT: float_bytes, INTEGER: integer_bytes}, samples, [sketch, values])
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from tfq.observe.channels import ChannelObserver
 from tfq.observe.errors import ErrorObserver
 from tfq.observe.extremes import ExtremesObserver
-from tfq.observe.gram import GramObserver
 from tfq.observe.loop import observe
 from tfq.observe.observer import FLOAT, INTEGER, Observer, Read, Renamed
 from tfq.observe.sketch import Sketch
@@ -23,7 +22,6 @@ __all__ = [
     "ChannelObserver",
     "ErrorObserver",
     "ExtremesObserver",
-    "GramObserver",
     "Observer",
     "OrderedSums",
     "Read",

@@ -19,9 +19,6 @@ from tfq.walk.targets import Target
 _TOLERANCE = {"int8": 2, "uint8": 2, "int16": 8}
 _COMPARED = 2
 
-# Up to here every integer is a float32.
-_EXACT = 2.0**24
-
 
 @dataclasses.dataclass
 class Layer:
@@ -111,7 +108,7 @@ class Layer:
         """The sums of weights times inputs, without the bias.
 
         They come from a float32 model of the op with the integer weights, which is fed with the
-        inputs minus their zero point: exact where `is_exact`, else to float32's rounding.
+        inputs minus their zero point: exact below 2^24, else to float32's rounding.
 
         Returns:
           For each sample float32 [positions, channels], in steps of the accumulator.
@@ -142,16 +139,6 @@ class Layer:
         op = dataclasses.replace(self.op, inputs=inputs, outputs=[y], options=options)
         op.version = op_version(op)
         return Kernels(Model([]), [op], [x], [y])
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether no sum of accumulators can be more than float32 holds exactly."""
-        assert self.row.axis is not None
-        w = np.moveaxis(self.weights.values(), self.row.axis, 0).astype(np.float64)
-        sums = np.abs(w.reshape(w.shape[0], -1)).sum(axis=1)
-        lo, hi = np.iinfo(self.x.dtype).min, np.iinfo(self.x.dtype).max
-        zero = int(_quant(self.x).zero_point[0])
-        return float(sums.max(initial=0.0)) * max(hi - zero, zero - lo) < _EXACT
 
     def without_accumulators(self) -> str:
         """Why what the kernel computes is not told by accumulators, or "" when it is.

@@ -6,7 +6,7 @@ from tfq.calibrate.rules.base import RangeRule
 from tfq.calibrate.rules.entropy import Entropy
 from tfq.calibrate.rules.mse import MSE
 from tfq.calibrate.rules.octav import Octav
-from tfq.calibrate.rules.registry import RULES, get_rule, rule_from_config
+from tfq.calibrate.rules.registry import RULES, get_rule
 from tfq.calibrate.rules.robust import Robust
 from tfq.calibrate.rules.simple import MeanStd, MinMax, MovingAverage, Percentile
 
@@ -22,5 +22,4 @@ __all__ = [
     "RangeRule",
     "Robust",
     "get_rule",
-    "rule_from_config",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from tfq.calibrate.rules.base import RangeRule
 from tfq.calibrate.rules.entropy import Entropy
@@ -49,15 +48,3 @@ def get_rule(spec: str | RangeRule) -> RangeRule:
             f"{name}:{fields[0].default}. Received: {spec!r}."
         ) from None
     return cls(**{fields[0].name: number})
-
-
-def rule_from_config(config: dict[str, Any]) -> RangeRule:
-    """The rule that `RangeRule.get_config` described.
-
-    Raises:
-      UsageError: no such rule, or parameters it does not take.
-    """
-    name = config.get("rule")
-    if name not in RULES:
-        raise unknown_option("range rule", name, RULES)
-    return RULES[name].from_config(config)
