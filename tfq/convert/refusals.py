@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from tfq.errors import UsageError
 from tfq.graph.model import Graph
-from tfq.plan.layout import Layout, make_layout
+from tfq.plan.layout import Layout
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import Config
 from tfq.rewrite.prepare import Prepared
@@ -19,10 +19,15 @@ __all__ = ["check_trained", "refused", "untrained", "without_samples"]
 _NODE = re.compile(r"Node number (\d+) \((\w+)\)")
 
 
-def check_trained(prepared: Prepared, config: Config, layers: Mapping[str, str]) -> None:
+def check_trained(
+    prepared: Prepared, layout: Layout, config: Config, layers: Mapping[str, str]
+) -> None:
     """Stops a model on whose trained grids a scheme cannot compute.
 
     Args:
+      prepared: the float model.
+      layout: of the model, with these choices.
+      config: the choices.
       layers: the source's layer of a tensor, for messages.
 
     Raises:
@@ -41,10 +46,7 @@ def check_trained(prepared: Prepared, config: Config, layers: Mapping[str, str])
             "bits. Train again with 8 bits, or with 16."
         )
     others = {t: dtype for t, dtype in grids.items() if dtype != scheme.activations}
-    if not others:
-        return
-    dtypes = make_layout(graph, config, prepared.trained.grids, dict(prepared.left)).dtypes
-    others = {t: dtype for t, dtype in others.items() if dtypes.get(t) == scheme.activations}
+    others = {t: d for t, d in others.items() if layout.dtypes.get(t) == scheme.activations}
     if not others:
         return
     width = next(iter(others.values()))

@@ -223,7 +223,7 @@ def convert_model(
         prepared = run.prepare(loaded)
         if given is None:
             run.resolve(loaded, prepared, allowed, excluded)
-        layout = run.lay_out(prepared, given)
+        layout = run.lay_out(loaded, prepared, given)
         with patterns.naming_layers(loaded.layer_names):
             stream = run.open(data, loaded, prepared, layout, data_options, samples, needed=needed)
             stats = run.calibrate(

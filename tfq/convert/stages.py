@@ -140,15 +140,16 @@ class Run:
         graph, layers = prepared.model.main, loaded.layer_names
         self.config = patterns.resolve(self.config, graph, layers)
         patterns.check_rules(graph, self.config.rules, excluded, layers)
-        if self.integer:
-            check_trained(prepared, self.config, layers)
         self.warnings += patterns.unused_allowances(graph, allowed, layers)
 
-    def lay_out(self, prepared: Prepared, plan: Plan | None) -> Layout | None:
+    def lay_out(self, loaded: Source, prepared: Prepared, plan: Plan | None) -> Layout | None:
         """Kernels and shared grids; None where nothing computes in integers, or a plan says all."""
         if not self.integer or (plan is not None and not prepared.trained.grids):
             return None
-        return lay_out(prepared, self.config)
+        layout = lay_out(prepared, self.config)
+        if plan is None:
+            check_trained(prepared, layout, self.config, loaded.layer_names)
+        return layout
 
     def open(
         self,
