@@ -13,8 +13,11 @@ from small_models import ACT, Net, cnn, draw, plan_of
 
 from tfq.calibrate.rules import get_rule
 from tfq.convert import convert_model
+from tfq.convert.summary import lines
+from tfq.errors import UsageError
 from tfq.graph.model import Model
 from tfq.plan.config_record import read_config
+from tfq.plan.evidence import read_evidence
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import LayerRule
 from tfq.quantize.emit import emit
@@ -76,6 +79,36 @@ def test_what_was_converted(name, tmp_path):
     if name == "everything":
         assert result.plan.equalization
         assert any(o["kept"] for o in result.summary["improvements"].values())
+        # What its own run was given, or did without being told, says nothing else.
+        said = {**options, "bias_correction": "sequential", "calibration": "auto"}
+        assert convert_model(source, plan=path, **said).model == result.model
+        for option, was in (("quality", "best"), ("bias_correction", "sequential")):
+            other = {"quality": "fast", "bias_correction": "none"}[option]
+            with pytest.raises(UsageError, match=f"{option}={other} would.*with {option}={was}"):
+                convert_model(source, plan=path, **{option: other})
+
+
+def test_the_record_of_improvements_is_of_the_plan_that_was_made():
+    source = unbalanced()
+    result = convert_model(source, samples(64))
+    record = read_evidence(Model.from_bytes(result.model))
+    assert record == result.plan.improvements != ()
+    # Another order, and what is for the record only, change nothing.
+    same = json.loads(result.plan.to_json())
+    same["ops"] = dict(reversed(same["ops"].items()))
+    same["config"]["weights"] = "mse"
+    edited = json.loads(result.plan.to_json())
+    edited["tensors"]["b"]["scale"] *= 1.5
+    biases = json.loads(result.plan.to_json())
+    biases["biases"] = {"y": {"dtype": "int32", "shape": [3], "values": [1, 2, 3]}}
+    for body, is_same in ((same, True), (edited, False), (biases, False)):
+        again = convert_model(source, plan=Plan.from_json(json.dumps(body)))
+        assert again.plan.improvements == (record if is_same else ())
+        assert read_evidence(Model.from_bytes(again.model)) == again.plan.improvements
+        said = " ".join(" ".join(lines(again.summary)).split())
+        assert ("plan edited since it was made" in said) is not is_same
+        # Replayed once more, it is a plan like others.
+        assert "plan" not in convert_model(source, plan=again.plan).summary["notes"]
 
 
 def test_ranges_biases_and_roundings_of_a_plan(tmp_path):

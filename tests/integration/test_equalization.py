@@ -86,7 +86,7 @@ def test_a_replayed_plan_gives_identical_bytes(source, result):
     assert replayed.model == result.model
     assert replayed.summary["improvements"] == {}
     assert convert_model(source, plan=plan).model == result.model
-    with pytest.raises(UsageError, match="so bias_correction would have no effect"):
+    with pytest.raises(UsageError, match="so bias_correction=none would have no effect"):
         convert_model(source, plan=plan, bias_correction="none")
 
 

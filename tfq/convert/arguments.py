@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.calibrate.statistics import Statistics
+from tfq.convert.quality import get_quality
 from tfq.convert.refusals import without_samples
 from tfq.data import DataOptions, check_data, saved_data_path
 from tfq.errors import UsageError
@@ -167,13 +168,10 @@ def check_samples(
         raise without_samples(config)
 
 
-def check_plan_options(
-    plan: Plan, config: Config, excluded: Sequence[str], improving: Mapping[str, object]
-) -> None:
+def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> None:
     """A replayed plan has decided already; an option that says otherwise would be ignored.
 
-    Args:
-      improving: what was asked for of improvements, by the option's name; None where nothing was.
+    What the plan's own run was given is no other.
 
     Raises:
       UsageError: the scheme is another, or an option was given that the plan was not made with.
@@ -185,10 +183,18 @@ def check_plan_options(
             f"The plan was made with scheme={scheme}. Received: scheme={asked['scheme']}. "
             f"Say --scheme={scheme}, or make a new plan."
         )
+    made = plan.config.get("asked") or {}
+    level = get_quality(made.get("quality", "default"))
+    for name, value in asked.pop("asked", {}).items():
+        was = made.get(name, level.name if name == "quality" else getattr(level, name))
+        if value != was:
+            raise UsageError(
+                f"A plan is replayed as it is, so {name}={value} would have no effect: it was made "
+                f"with {name}={was}. Leave {name} out, or make a new plan with --plan_out."
+            )
     # The plan's own record went through JSON.
     asked, default = json.loads(json.dumps(asked)), json.loads(json.dumps(default))
-    ignored = {name: value for name, value in improving.items() if value is not None}
-    ignored |= {n: v for n, v in asked.items() if v != default[n] and v != plan.config.get(n)}
+    ignored = {n: v for n, v in asked.items() if v != default[n] and v != plan.config.get(n)}
     for name, value in ignored.items():
         if excluded and name in ("allow_float", "rules"):
             name, value = "exclude", list(excluded)

@@ -180,6 +180,13 @@ def convert_model(
     patterns.check_regexes("exclude", excluded)
     check_types(rules, input_range, samples, data_options, statistics, plan, progress)
     scales = choose_weights(weights, level, get_scheme(scheme), weight_bits, rules)
+    improving = {
+        "quality": None if quality == "default" else quality,
+        "calibration": calibration if calibration == AUTO else None,
+        "weights": None if weights in (None, first_weights(scales)) else weights,
+        "bias_correction": bias_correction,
+        "int16": int16,
+    }
     config = Config(
         scheme=get_scheme(scheme),
         calibration=get_rule(FIRST_RULE if rule == AUTO else rule),
@@ -194,6 +201,7 @@ def convert_model(
         allow_float=(*allowed, *excluded),
         split_output=split,
         rules=(*rules, *exclude_rules(excluded)),
+        asked={name: str(value) for name, value in improving.items() if value is not None},
     )
     if equalization == "cross_layer" and statistics is not None:
         raise UsageError(
@@ -208,14 +216,7 @@ def convert_model(
     given = load_plan(plan)
     kept = open_cache(cache)
     if given is not None:
-        asked: dict[str, Any] = {
-            "quality": None if quality == "default" else quality,
-            "calibration": calibration if calibration == AUTO else None,
-            "weights": None if weights in (None, first_weights(scales)) else weights,
-            "bias_correction": bias_correction,
-            "int16": int16,
-        }
-        check_plan_options(given, config, excluded, asked)
+        check_plan_options(given, config, excluded)
     with open_workers(workers, scheduler, executor) as crew:
         run = Run(config, progress or (lambda stage, done, total: None), crew)
         loaded = run.source(source, signature, batch, allow_code, kept)

@@ -242,6 +242,11 @@ class Run:
         start = time.perf_counter()
         self.progress("Emitting", 0, None)
         names = {op.key for op in prepared.model.main.ops}
+        if plan.improvements and plan.sha256 != plan.improved_sha256:
+            self.notes["plan"] = (
+                "edited since it was made; what its record says of improvements is left out"
+            )
+            plan = plan.with_improvements(())
         if has_changes(plan):
             check_replay(plan, "", names)
             prepared = with_changes(prepared, plan)
@@ -320,8 +325,7 @@ class Run:
             self.seconds[outcome.name] = outcome.seconds
         if not self.outcomes:
             return candidate
-        plan = dataclasses.replace(candidate.plan, improvements=record(self.outcomes))
-        return candidate.replanned(plan)
+        return candidate.replanned(candidate.plan.with_improvements(record(self.outcomes)))
 
     def write(self, candidate: Candidate) -> bytes:
         start = time.perf_counter()

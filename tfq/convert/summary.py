@@ -229,6 +229,8 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
     trained = data["description"].startswith(TRAINED)
     if data["calibration_samples"] or trained or not summary["proof"]["random"]:
         rows.append(("data", data["description"] + used))
+    if "plan" in summary["notes"]:
+        rows.append(("plan", summary["notes"]["plan"]))
     rows += [_improvement(name, i) for name, i in summary["improvements"].items()]
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]

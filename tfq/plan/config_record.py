@@ -42,6 +42,9 @@ def config_from_json(body: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{key!r} is not a list of names: {names!r}")
     if not isinstance(body.get("ranges") or {}, dict):
         raise ValueError(f"'ranges' is not a section: {body['ranges']!r}")
+    asked = body.get("asked") or {}
+    if not isinstance(asked, dict) or not all(isinstance(v, str) for v in asked.values()):
+        raise ValueError(f"'asked' is no section of options: {asked!r}")
     for rule in body.get("rules") or ():
         LayerRule(**{name: rule[name] for name in known if name in rule})
     return dict(body)

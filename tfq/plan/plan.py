@@ -8,10 +8,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class Plan:
       weights: name of an op's first output -> the integers of its constant weights, in their shape:
         chosen roundings. Types below 8 bits are held in int8.
       improvements: what was tried, and what was kept, for the record.
+      improved_sha256: `sha256` of the plan that `improvements` is about.
     """
 
     model_sha256: str
@@ -81,6 +83,7 @@ class Plan:
     biases: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     improvements: tuple[Evidence, ...] = ()
+    improved_sha256: str = ""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
@@ -102,6 +105,25 @@ class Plan:
                 if max(float(values.max()), -float(values.min())) > _ABSURD * max(hi, -lo):
                     return False
         return True
+
+    @property
+    def sha256(self) -> str:
+        """Of all that the emitted model is made from: what is for the record only has no part."""
+        bare = dataclasses.replace(
+            self, config={}, improvements=(), improved_sha256="", biases={}, weights={}
+        )
+        digest = hashlib.sha256(json.dumps(json.loads(bare.to_json()), sort_keys=True).encode())
+        for kind, arrays_of in (("bias", self.biases), ("weights", self.weights)):
+            for name, integers in sorted(arrays_of.items()):
+                digest.update(f"{kind} {name} {integers.dtype} {integers.shape}".encode())
+                digest.update(np.ascontiguousarray(integers).tobytes())
+        return digest.hexdigest()
+
+    def with_improvements(self, tried: Sequence[Evidence]) -> Plan:
+        """The same plan with the record of how it came about."""
+        return dataclasses.replace(
+            self, improvements=tuple(tried), improved_sha256=self.sha256 if tried else ""
+        )
 
     def count_modes(self) -> dict[str, int]:
         """How many ops each mode has."""
@@ -171,6 +193,7 @@ class Plan:
             "model_sha256": self.model_sha256,
             "config": dict(self.config),
             **({"improvements": evidence.to_json(tried)} if (tried := self.improvements) else {}),
+            **({"improved_sha256": sha} if (sha := self.improved_sha256) else {}),
             **({"relaxed": list(self.relaxed)} if self.relaxed else {}),
             **({"equalization": scales} if (scales := lists(self.equalization)) else {}),
             **({"absorbed": moved} if (moved := lists(self.absorbed)) else {}),
@@ -244,6 +267,7 @@ def _plan_in(body: Mapping[str, Any], where: str) -> Plan:
             read_entries(body, "biases", arrays.from_json, optional=True),
             read_entries(body, "weights", arrays.from_json, optional=True),
             evidence.from_json(body.get("improvements", [])),
+            read_value(str, body, "improved_sha256", ""),
         )
     except GARBLED as e:
         raise UsageError(

@@ -173,6 +173,7 @@ class Config:
       weight_scales: of the constant weights of single ops, by the name of their first output,
         where not by `weights`: one for each channel, or one alone where the granularity is
         "per_tensor". Kernels that need larger ones get them, and the plan says so.
+      asked: what the user said of improvements, by the option's name, for the record.
     """
 
     scheme: Scheme = SCHEMES["int8"]
@@ -192,6 +193,7 @@ class Config:
     io_types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     own_grids: tuple[str, ...] = ()
     weight_scales: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    asked: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = [("input_type", self.input_type), ("output_type", self.output_type)]
@@ -308,4 +310,5 @@ class Config:
             **({"own_grids": list(self.own_grids)} if self.own_grids else {}),
             # The scales themselves are in the plan's grids.
             **({"weight_scales": list(self.weight_scales)} if self.weight_scales else {}),
+            **({"asked": dict(self.asked)} if self.asked else {}),
         }
