@@ -113,10 +113,38 @@ def test_help_shows_every_flag_with_its_default_within_80_columns(capsys):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_progress_is_quiet_without_a_terminal(capfd):
+def test_a_log_of_short_work_is_empty(capfd):
     with cli.Progress() as progress:
         progress("Calibrating", 1, 2)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_of_long_work_has_each_stage_and_now_and_then_how_far_it_is(capfd):
+    now = 0.0
+    with cli.Progress(enabled=False, clock=lambda: now) as progress:
+        progress("Loading")
+        for done in range(1, 81):
+            now = float(done)
+            progress("Calibrating", done, 2000)
+            if done == 29:
+                assert capfd.readouterr() == ("", "")
+        progress("Improving: at most 3 trials and about 2 min")
+        for done in range(3):
+            progress("Trying rules, at most 3 times", done, 3)
+            now += 16
+        progress("Correcting", 7)
+        now += 31
+        progress("Correcting", 8)
+    assert capfd.readouterr().err.splitlines() == [
+        "Loading",
+        "Calibrating",
+        "Calibrating: 60 of 2,000",
+        "Improving: at most 3 trials and about 2 min",
+        "Trying rules, at most 3 times",
+        "Trying rules, at most 3 times: 2 of 3",
+        "Correcting",
+        "Correcting: 8",
+    ]
 
 
 def test_progress_on_a_terminal_shows_stages_and_what_is_left(capfd, monkeypatch):

@@ -34,6 +34,7 @@ import dataclasses
 import os
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -47,6 +48,7 @@ __all__ = ["Command", "Progress", "check_output", "help_text", "run", "say", "wr
 
 _WIDTH = 80
 _HELP_COLUMN = 27
+_LOG_SECONDS = 30.0
 _REPEATABLE = "; repeat this option to specify a list of values"  # absl adds it to every list.
 
 
@@ -198,17 +200,21 @@ def _flag_help(flag: Any) -> list[str]:
 
 
 class Progress:
-    """Bars with speed and time left on a terminal, nothing otherwise: ``(stage, done, total)``.
+    """Bars with speed and time left on a terminal, lines in a log: ``(stage, done, total)``.
 
     A new stage name ends the one before it. A total of None is a stage of unknown length: it shows
     the time that has passed. The bars vanish when the block ends; what stays is what `say` wrote.
+    A log stays as short as the work is: what takes less than 30 s writes nothing there. Then come
+    the stages so far, and from there on each as it begins, and every 30 s how far it is.
 
     Args:
-      enabled: whether to show anything; by default when standard error is a terminal.
+      enabled: whether to show bars; by default when standard error is a terminal.
+      clock: gives the time, in seconds.
     """
 
-    def __init__(self, enabled: bool | None = None):
+    def __init__(self, enabled: bool | None = None, clock: Callable[[], float] = time.monotonic):
         self._enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._log = _Log(clock)
         self._display: Any = None
         self._file: Any = None
         self._stage = ""
@@ -225,6 +231,7 @@ class Progress:
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None:
         if not self._enabled:
+            self._log(stage, done, total)
             return
         if self._display is None:
             self._start()
@@ -261,6 +268,32 @@ class Progress:
             transient=True,
         )
         self._display.start()
+
+
+class _Log:
+    """What `Progress` writes to standard error where that is no terminal."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self._clock = clock
+        self._next = clock() + _LOG_SECONDS
+        self._speaks = False
+        self._stage = ""
+        self._unsaid: list[str] = []
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        now = self._clock()
+        due = now >= self._next
+        if stage != self._stage:
+            self._stage = stage
+            self._unsaid.append(stage)
+        elif due and self._speaks:
+            self._unsaid.append(f"{stage}: {done:,}" + (f" of {total:,}" if total else ""))
+        self._speaks |= due
+        if self._speaks and self._unsaid:
+            sys.stderr.write("".join(f"{line}\n" for line in self._unsaid))
+            sys.stderr.flush()
+            self._unsaid.clear()
+            self._next = now + _LOG_SECONDS
 
 
 def _clock(

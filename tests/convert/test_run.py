@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -367,9 +368,20 @@ def test_progress_names_the_stages(source):
     stages = []
     convert_model(source, images(20), progress=lambda stage, done, total: stages.append(stage))
     order = list(dict.fromkeys(stages))
-    expected = ["Loading the model", "Calibrating", "Planning", "Proving"]
+    (cost,) = (s for s in order if re.fullmatch(r"Improving: at most \d+ trials and about .*", s))
+    expected = [
+        "Loading the model",
+        "Calibrating",
+        "Planning",
+        cost,
+        "Correcting biases",
+        "Proving",
+    ]
     assert [s for s in order if s in expected] == expected
     assert "Correcting biases" in order
+    tried = [s for s in order if s.startswith("Trying ")]
+    assert tried
+    assert all(order.index(cost) < order.index(s) for s in tried)
 
 
 def test_synthetic_data_says_that_it_is_not_calibrated(source):

@@ -10,6 +10,7 @@ from tests.improve.contexts import context
 from tfq.errors import TfqError
 from tfq.improve import Proposal, improve
 from tfq.improve.bias import CorrectBiases
+from tfq.improve.cost import Cost
 from tfq.improve.errors import OutputJudge
 from tfq.improve.int16 import WidenLayers
 from tfq.improve.own_grids import OwnGrids
@@ -48,6 +49,9 @@ class Given:
     proposals: tuple
     told: list = dataclasses.field(default_factory=list)
     name: str = "given"
+
+    def cost(self, start, context):
+        return Cost(trials=len(self.proposals))
 
     def propose(self, start, context):
         for proposal in self.proposals:
@@ -125,6 +129,9 @@ def test_what_was_asked_for_is_kept_though_it_harms(planned, samples):
 def test_nothing_to_do_is_said_or_left_out(planned, samples):
     class Declines:
         name = "declines"
+
+        def cost(self, start, context):
+            return Cost()
 
         def propose(self, start, context):
             raise NothingToDoError("for a reason")

@@ -26,8 +26,9 @@ from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
 from tfq.graph.interface import read_interface
 from tfq.graph.model import Model
 from tfq.improve import Context, Improvement, Outcome, improve
+from tfq.improve.cost import Cost, Speed, announcement
 from tfq.improve.evidence import record
-from tfq.improve.trials import affordable
+from tfq.improve.trials import affordable, multiplications
 from tfq.plan import patterns
 from tfq.plan.layout import Layout
 from tfq.plan.plan import Plan, check_replay
@@ -55,6 +56,7 @@ class Run:
         self.workers = workers
         self.progress = progress
         self.seconds: dict[str, float] = {}
+        self.calibration = 0.0  # Seconds of the run over all samples; 0 where there was none.
         self.warnings: list[str] = []
         self.notes: dict[str, str] = {}
         self.batch = 1  # As asked for.
@@ -210,6 +212,7 @@ class Run:
         full = histograms or self.config.calibration.needs_histogram
         mode = initial.mode if initial is not None else ("full" if full else "minmax")
         total = data.stream.count
+        began = time.perf_counter()
         result = calibrate(
             prepared.bytes,
             data.for_calibration(),
@@ -219,6 +222,7 @@ class Run:
             progress=lambda done: self.progress("Calibrating", done, total),
             initial=initial,
         )
+        self.calibration = time.perf_counter() - began
         self._timed("calibrate", start)
         return result
 
@@ -320,12 +324,30 @@ class Run:
             )
 
         context = Context(fit, check, recalibrate, quality.budget, self.progress)
+        self._announce(candidate, improvements, context, data.runs)
         candidate, self.outcomes = improve(candidate, improvements, context)
         for outcome in self.outcomes:
             self.seconds[outcome.name] = outcome.seconds
         if not self.outcomes:
             return candidate
         return candidate.replanned(candidate.plan.with_improvements(record(self.outcomes)))
+
+    def _announce(
+        self,
+        candidate: Candidate,
+        improvements: Sequence[Improvement],
+        context: Context,
+        runs: int,
+    ) -> None:
+        """Says what the improvements take at most, before they begin."""
+        cost = sum((i.cost(candidate, context) for i in improvements), Cost())
+        speed = Speed(
+            build=self.seconds["build"],
+            calibration=self.calibration,
+            sample=self.calibration * self.workers.count / max(runs, 1),
+            multiplications=multiplications(candidate.prepared.model.main),
+        )
+        self.progress(announcement(cost, speed.seconds(cost, len(context.check))), 0, None)
 
     def write(self, candidate: Candidate) -> bytes:
         start = time.perf_counter()

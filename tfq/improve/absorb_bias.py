@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from tfq.equalize import absorb_prepared, find_amounts
+from tfq.improve.cost import Cost
 from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.quantize.candidate import Candidate, build, lay_out
 
@@ -14,6 +15,9 @@ class AbsorbBiases:
     """Moves what is always there of a layer's outputs into the biases behind."""
 
     name: str = "bias_absorption"
+
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        return Cost(trials=1, calibrations=1, runs=len(context.fit))
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
         moved = find_amounts(start.prepared, context.fit)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tfq.graph.model import Graph, Tensor
+from tfq.improve.cost import Cost
 from tfq.improve.trials import (
     TOO_FEW,
     Context,
@@ -39,6 +40,11 @@ class CorrectBiases:
     """Corrects the biases of layers, as far along the network as it helps."""
 
     name: str = "bias_correction"
+
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        # Each stretch as it is, and without the heads of what loses. A walk runs both models and
+        # the accumulators of all layers once.
+        return Cost(trials=2 * len(_REACHES), runs=3 * len(samples_to_solve(context)))
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
         if not context.check:

@@ -13,6 +13,7 @@ from tfq.equalize import (
     rescale_prepared,
     shown_tensors,
 )
+from tfq.improve.cost import Cost
 from tfq.improve.trials import Context, NothingToDoError, Proposal, Proposals
 from tfq.plan.layout import Layout
 from tfq.plan.scheme import Config
@@ -32,6 +33,10 @@ class Equalize:
     always: bool = False
     fresh: bool = True
     name: str = "equalization"
+
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        # As it is and through caps; each is measured, and calibrated if it is proposed.
+        return Cost(trials=2, calibrations=2, runs=2 * len(context.fit))
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
         if not self.fresh:

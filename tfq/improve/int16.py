@@ -29,6 +29,7 @@ import numpy as np
 from tfq.graph.model import Op, Tensor
 from tfq.graph.numerics import Grid, dequantize, quantize
 from tfq.improve.bias import samples_to_solve, solved_anew
+from tfq.improve.cost import Cost
 from tfq.improve.islands import Inputs, Island, find_islands, find_stretches, operations
 from tfq.improve.trials import (
     TOO_FEW,
@@ -72,6 +73,13 @@ class WidenLayers:
     limit: float = 0.1
     outside: bool = True
     name: str = "int16"
+
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        solving = len(samples_to_solve(context))
+        most = 2 * _MOST_ALONE + _MOST_STRETCHES + 1
+        trials = min(max(_affordable(start, context, solving), 3), most)
+        # Biases are solved anew for each, if the improvements before this one correct any.
+        return Cost(trials=trials, runs=_SAMPLES + 2 * solving * trials)
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
         if not context.check:

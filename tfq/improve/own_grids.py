@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from tfq.graph.model import Graph, Op, Tensor
 from tfq.graph.optable import Kind, spec
+from tfq.improve.cost import Cost
 from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.plan.entries import INTEGER
 from tfq.plan.layout import Layout, joined_tensors, unmoved
@@ -26,6 +27,13 @@ class OwnGrids:
     """Sets apart what spans less than one part in eight of a grid that it shares."""
 
     name: str = "own_grids"
+
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        assert start.layout is not None
+        graph = start.prepared.model.main
+        joined = len(joined_tensors(graph, start.layout))
+        most = 1 + joined if joined > 1 else joined
+        return Cost(trials=min(most, context.affordable_trials(graph)))
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
         names = _narrow(start)

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from tfq.calibrate.rules import RangeRule, Robust, get_rule
 from tfq.calibrate.statistics import Statistics
+from tfq.improve.cost import Cost
 from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.quantize.candidate import Candidate
 
@@ -36,6 +37,12 @@ class ChooseRanges:
     rules: tuple[str, ...] = QUICK
     depth: int = 2
     name: str = "calibration"
+
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        rules = len(self.rules)
+        parts = sum(2**depth for depth in range(1, self.depth + 1)) * (1 + rules)
+        left = context.affordable_trials(start.prepared.model.main)
+        return Cost(trials=min(rules + parts, left))
 
     def propose(self, start: Candidate, context: Context) -> Proposals:
         if not context.check:

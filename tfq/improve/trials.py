@@ -19,6 +19,7 @@ from tfq.calibrate.statistics import Statistics
 from tfq.errors import TfqError
 from tfq.graph.check import run_in_child
 from tfq.graph.model import Graph
+from tfq.improve.cost import Cost, times
 from tfq.improve.errors import OutputJudge
 from tfq.improve.judge import Change, Errors, Verdict, judge_change
 from tfq.quantize.candidate import Candidate
@@ -139,6 +140,9 @@ class Improvement(Protocol):
     def name(self) -> str:
         """As users read it."""
 
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        """What `propose` takes at most, as far as it can be told without measuring anything."""
+
     def propose(self, start: Candidate, context: Context) -> Proposals:
         """Yields proposals, and is sent an `Answer` to each.
 
@@ -175,8 +179,9 @@ def improve(
         # The float model runs the samples only if something is proposed.
         trials = trials or _Trials(first, context)
         trials.start(best)
+        most = improvement.cost(best, context).trials
         try:
-            found, note = _run(improvement, best, trials, context), ""
+            found, note = _run(improvement, best, trials, context, most), ""
         except NothingToDoError as e:
             found, note = None, str(e)
         if found is None and not trials.attempts and not note:
@@ -196,7 +201,7 @@ def improve(
 
 
 def _run(
-    improvement: Improvement, start: Candidate, trials: _Trials, context: Context
+    improvement: Improvement, start: Candidate, trials: _Trials, context: Context, most: int
 ) -> tuple[str, Candidate] | None:
     """What is kept of one improvement's proposals."""
     proposals = improvement.propose(start, context)
@@ -207,7 +212,8 @@ def _run(
             proposal = proposals.send(answer)  # type: ignore[arg-type]
         except StopIteration:
             return best
-        context.progress(f"Trying {improvement.name}", len(trials.attempts), None)
+        what = f"Trying {improvement.name}, at most {times(most)}"
+        context.progress(what, len(trials.attempts), most)
         candidate = trials.judge(proposal)
         changes = trials.attempts[-1].changes
         losers = frozenset(c.output for c in changes if c.loses)

@@ -13,6 +13,7 @@ import math
 from tfq.errors import TfqError, UsageError
 from tfq.graph.model import Op
 from tfq.graph.optable import Kind, spec
+from tfq.improve.cost import Cost
 from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals, evenly
 from tfq.quantize.candidate import Candidate
 from tfq.walk import obstacle_to_walk, solve_weight_scales
@@ -40,6 +41,19 @@ class ChooseWeightScales:
     asked: bool = False
     name: str = "weight_scales"
 
+    def cost(self, start: Candidate, context: Context) -> Cost:
+        bits = integer_weights(start)
+        solving = solving_cost(start, bits)
+        affordable = self._affords(solving, context)
+        return Cost(
+            trials=1 if self.asked else 2,
+            runs=2 * min(len(context.fit), _SAMPLES) if affordable else 0,
+            multiplications=solving if affordable else 0.0,
+        )
+
+    def _affords(self, solving: float, context: Context) -> bool:
+        return self.asked or solving <= _SOLVING * context.budget
+
     def propose(self, start: Candidate, context: Context) -> Proposals:
         bits = integer_weights(start)
         if not bits:
@@ -53,7 +67,8 @@ class ChooseWeightScales:
         what = OUTPUT_MSE + (f" ({left} of {len(bits)} layers: mse)" if left else "")
 
         def solved() -> Candidate:
-            if not self.asked and (cost := solving_cost(start, bits)) > _SOLVING * context.budget:
+            cost = solving_cost(start, bits)
+            if not self._affords(cost, context):
                 raise TfqError(
                     f"{OUTPUT_MSE} scales were not tried: they take {cost:.1g} multiplications "
                     f"(--weights={OUTPUT_MSE} solves them)"

@@ -2,17 +2,15 @@
 
 from tfq.walk.bias import BiasCorrection, correct_biases, solve_biases
 from tfq.walk.layer import Layer
-from tfq.walk.obstacles import Cost, cost, obstacle_to_walk
+from tfq.walk.obstacles import obstacle_to_walk
 from tfq.walk.walk import Walk
 from tfq.walk.weight_scales import solve_weight_scales
 
 __all__ = [
     "BiasCorrection",
-    "Cost",
     "Layer",
     "Walk",
     "correct_biases",
-    "cost",
     "obstacle_to_walk",
     "solve_biases",
     "solve_weight_scales",

@@ -1,8 +1,6 @@
-"""What stands in the way of running a model in stretches, and what running it costs."""
+"""What stands in the way of running a model in stretches, and how much there is to compute."""
 
 from __future__ import annotations
-
-import dataclasses
 
 from tfq.graph.model import Graph, Model, Op, Tensor
 from tfq.graph.optable import Kind, effects, spec
@@ -42,22 +40,6 @@ def _shared_state(main: Graph) -> str:
     return ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Cost:
-    """What a walk takes.
-
-    Attributes:
-      op_runs: runs of single ops: as many as whole runs of the model have.
-      multiplications: of the ops with weights, in all of these runs.
-    """
-
-    op_runs: int
-    multiplications: int
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.op_runs + other.op_runs, self.multiplications + other.multiplications)
-
-
 def multiplications(op: Op) -> int:
     """Of one run of an op with weights; 0 of others."""
     s = spec(op.name)
@@ -68,8 +50,3 @@ def multiplications(op: Op) -> int:
     # Of a transposed convolution every input value meets the weights of all outputs.
     values = op.input(s.data[0]).size if op.name == "TRANSPOSE_CONV" and s.data else 0
     return (values or op.outputs[0].size) * (w.size // max(w.shape[-1] if values else channels, 1))
-
-
-def cost(graph: Graph, samples: int) -> Cost:
-    """What running every op of `graph` once for each sample takes."""
-    return Cost(len(graph.ops) * samples, sum(multiplications(op) for op in graph.ops) * samples)

@@ -22,7 +22,7 @@ from tfq.graph.model import Model, Op
 from tfq.graph.optable import Kind, spec
 from tfq.quantize.emit import Emitted
 from tfq.walk.layer import Layer
-from tfq.walk.obstacles import Cost, cost, obstacle_to_walk
+from tfq.walk.obstacles import obstacle_to_walk
 from tfq.walk.store import MEMORY
 from tfq.walk.stretches import GraphWalk
 from tfq.walk.targets import Target, measure_targets
@@ -174,11 +174,6 @@ class Walk:
             return with_ops(self.emitted.model, self._changed)
         op, layer = self._pending
         return with_ops(self.emitted.model, {**self._changed, op: layer.op})
-
-    @property
-    def cost(self) -> Cost:
-        """What the whole walk takes, of the integer side."""
-        return cost(self.emitted.model.main, self.integer.samples)
 
 
 def _layers(emitted: Emitted) -> dict[Op, str]:
