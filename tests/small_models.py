@@ -305,3 +305,16 @@ def distance(
         got = dequantized(model, integer.run(given(sample)))[y.name]
         worst = max(worst, float(np.abs(want - got).max()) / scale)
     return worst, scale
+
+
+def svdf() -> Model:
+    """An op with a state that is kept from run to run."""
+    x, y = Tensor("x", (1, 2), "float32"), Tensor("y", (1, 3), "float32")
+    options = options_type("SVDFOptions")()
+    options.rank = 1
+    rng = np.random.default_rng(0)
+    feature = Tensor("f", (3, 2), "float32", rng.normal(size=(3, 2)).astype(np.float32))
+    time = Tensor("t", (3, 4), "float32", rng.normal(size=(3, 4)).astype(np.float32))
+    state = Tensor("s", (1, 12), "float32", is_variable=True)
+    op = Op("SVDF", [x, feature, time, None, state], [y], options)
+    return Model([Graph("main", [op], [x], [y])])

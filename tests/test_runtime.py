@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+from small_models import svdf
 
 from tfq.errors import ModelError, TfqError
 from tfq.graph.model import Graph, Model, Op, Tensor, options_type
@@ -99,15 +100,7 @@ def test_inputs_are_resized_by_name():
 
 
 def test_state_is_reset():
-    x, y = Tensor("x", (1, 2), "float32"), Tensor("y", (1, 3), "float32")
-    options = options_type("SVDFOptions")()
-    options.rank = 1
-    rng = np.random.default_rng(0)
-    feature = Tensor("f", (3, 2), "float32", rng.normal(size=(3, 2)).astype(np.float32))
-    time = Tensor("t", (3, 4), "float32", rng.normal(size=(3, 4)).astype(np.float32))
-    state = Tensor("s", (1, 12), "float32", is_variable=True)
-    op = Op("SVDF", [x, feature, time, None, state], [y], options)
-    runner = Runner(Model([Graph("main", [op], [x], [y])]).to_bytes(), kernels="builtin")
+    runner = Runner(svdf().to_bytes(), kernels="builtin")
     sample = {"x": np.ones((1, 2), np.float32)}
     first, second = runner.run(sample)["y"], runner.run(sample)["y"]
     assert not np.array_equal(first, second)

@@ -2,27 +2,13 @@
 
 import numpy as np
 import pytest
-from small_models import ACT, Net, config_of, draw, plan_of
+from small_models import Net, config_of, draw, plan_of
 
+from tests.improve.contexts import several
 from tfq.calibrate.rules import get_rule
 from tfq.graph.boundary import InputQuantizer, dequantized
 from tfq.improve.errors import OutputJudge
 from tfq.runtime import Runner
-
-
-def several(seed):
-    """Layers one behind the other, each with an output of its own; some squashed, one joined."""
-    net = Net(seed)
-    size = float(2.0 ** net.rng.integers(-2, 4))
-    x = net.input(1, 16, name="x")
-    y = net.dense(x, 24, act=ACT.RELU, out="a")
-    outputs = [net.op("LOGISTIC", net.dense(y, 3, out="arg"), out="score")]
-    for i in range(3):
-        y = net.dense(y, 24, act=ACT.RELU if i % 2 else 0, out=f"b{i}")
-        outputs.append(net.dense(y, 5, out=f"y{i}"))
-    wide = net.dense(y, 4, weights=net.rng.normal(0, 5 * size, (4, 24)), out="wide")
-    outputs.append(net.concat(wide, net.dense(y, 4, out="narrow"), out="joint"))
-    return net.bytes(*outputs)
 
 
 def decibels(planned, emitted, samples):

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_models import ACT, Net, draw, plan_of
+from small_models import draw, plan_of
 
-from tests.improve.contexts import context
+from tests.improve.contexts import context, several
 from tfq.errors import TfqError
 from tfq.improve import Proposal, improve
 from tfq.improve.bias import CorrectBiases
@@ -16,21 +16,6 @@ from tfq.improve.int16 import WidenLayers
 from tfq.improve.own_grids import OwnGrids
 from tfq.improve.ranges import ChooseRanges
 from tfq.improve.trials import NothingToDoError, affordable
-
-
-def several(seed):
-    """Layers one behind the other, each with an output of its own; some squashed, one joined."""
-    net = Net(seed)
-    size = float(2.0 ** net.rng.integers(-2, 4))
-    x = net.input(1, 16, name="x")
-    y = net.dense(x, 24, act=ACT.RELU, out="a")
-    outputs = [net.op("LOGISTIC", net.dense(y, 3, out="arg"), out="score")]
-    for i in range(3):
-        y = net.dense(y, 24, act=ACT.RELU if i % 2 else 0, out=f"b{i}")
-        outputs.append(net.dense(y, 5, out=f"y{i}"))
-    wide = net.dense(y, 4, weights=net.rng.normal(0, 5 * size, (4, 24)), out="wide")
-    outputs.append(net.concat(wide, net.dense(y, 4, out="narrow"), out="joint"))
-    return net.bytes(*outputs)
 
 
 def shifted(start, layer, steps):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_models import ACT, Net, cnn, config_of, draw, plan_of
+from small_models import ACT, Net, cnn, config_of, draw, plan_of, svdf
 
 from tfq.errors import ModelError, TfqError
 from tfq.graph.boundary import InputQuantizer
@@ -230,18 +230,6 @@ def test_loops_run_whole():
         while walk.done < walk.stretches:
             walk.run_next()
         assert [int(v[0]) for v in walk.boundary[z]] == [56, 55]
-
-
-def svdf():
-    x, y = Tensor("x", (1, 2), "float32"), Tensor("y", (1, 3), "float32")
-    options = options_type("SVDFOptions")()
-    options.rank = 1
-    rng = np.random.default_rng(0)
-    feature = Tensor("f", (3, 2), "float32", rng.normal(size=(3, 2)).astype(np.float32))
-    time = Tensor("t", (3, 4), "float32", rng.normal(size=(3, 4)).astype(np.float32))
-    state = Tensor("s", (1, 12), "float32", is_variable=True)
-    op = Op("SVDF", [x, feature, time, None, state], [y], options)
-    return Model([Graph("main", [op], [x], [y])])
 
 
 def test_state_starts_anew_with_every_sample():

