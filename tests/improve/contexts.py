@@ -6,7 +6,7 @@ from tfq.improve import Context
 
 
 def context(fit, check, **options):
-    def never(prepared):
+    def never(prepared, tensors):
         raise AssertionError("nothing is calibrated again")
 
     def progress(what, done, total):
@@ -14,7 +14,7 @@ def context(fit, check, **options):
         if what.startswith("Trying ") and total is not None:
             assert done < total, f"{what}: one more was tried"
 
-    given = {"recalibrate": never, "budget": 1e10, "progress": progress}
+    given = {"measure": never, "budget": 1e10, "progress": progress}
     return Context(fit, check, **{**given, **options})
 
 

@@ -1,5 +1,7 @@
 """Equalization and high-bias absorption as improvements."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_models import ACT, Net, draw, plan_of
@@ -38,8 +40,14 @@ def tried(source, improvement, count=20):
     samples = draw(source, 40)
     planned = plan_of(source, samples)
 
-    def again(prepared):
-        return calibrate(prepared.bytes, samples, tensors=planned.layout.observed)
+    def again(prepared, tensors):
+        found = calibrate(prepared.bytes, samples, tensors=planned.layout.observed)
+        # What is not looked at again has the values that it had.
+        for name in set(found) - set(tensors):
+            old = planned.statistics[name]
+            assert found[name].count == old.count
+            assert (found[name].min, found[name].max) == pytest.approx((old.min, old.max), rel=1e-5)
+        return dataclasses.replace(found, sketches={n: found[n] for n in tensors})
 
     context = Context(
         samples[:20], draw(source, count, seed=9), again, 1e10, lambda what, done, total: None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from tfq.calibrate.run import calibrate
@@ -308,22 +308,22 @@ class Run:
         ordinary = [
             [s for s in samples if candidate.plan.spans(s)] for samples in (data.fit, data.check)
         ]
-        graph, statistics = candidate.prepared.model.main, candidate.statistics
+        graph, mode = candidate.prepared.model.main, candidate.statistics.mode
         fit, check = affordable(graph, ordinary[0], ordinary[1], quality.pass_budget)
         kept = [*data.fit, *data.check]
 
-        def recalibrate(prepared: Prepared) -> Statistics:
+        def measure(prepared: Prepared, tensors: Collection[str]) -> Statistics:
             again = (data.by_tensor(s) for s, back in split(data.stream, PROOF) if not back)
             return calibrate(
                 prepared.bytes,
                 again if data.stream.repeatable else kept,
-                tensors=set(statistics),
-                mode=statistics.mode,
+                tensors=tensors,
+                mode=mode,
                 workers=self.workers,
                 progress=lambda done: self.progress("Calibrating again", done, data.runs),
             )
 
-        context = Context(fit, check, recalibrate, quality.budget, self.progress)
+        context = Context(fit, check, measure, quality.budget, self.progress)
         self._announce(candidate, improvements, context, data.runs)
         candidate, self.outcomes = improve(candidate, improvements, context)
         for outcome in self.outcomes:

@@ -28,7 +28,9 @@ class AbsorbBiases:
 
         def absorbed() -> Candidate:
             prepared = absorb_prepared(start.prepared, moved)
-            statistics = context.recalibrate(prepared)
+            assert start.statistics is not None
+            # On samples that amounts were not found on, what lies behind may change, too.
+            statistics = context.recalibrate(start.statistics, prepared, set(start.statistics))
             return build(prepared, lay_out(prepared, start.config), statistics, start.config)
 
         count = len(moved)

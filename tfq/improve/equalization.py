@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tfq.equalize import (
     find_groups,
@@ -45,7 +45,7 @@ class Equalize:
         if scales := self._scales(start.prepared, start.layout, config, context):
             yield Proposal(
                 _channels(scales),
-                lambda: _built(rescale_prepared(start.prepared, scales), config, context),
+                lambda: _rescaled(start, start.prepared, scales, context),
                 self.always,
             )
         yield from self._through_caps(start, context)
@@ -62,17 +62,14 @@ class Equalize:
         config = start.config
         relaxed = relax_prepared(start.prepared, free)
         scales = self._scales(relaxed, lay_out(relaxed, config), config, context)
-        groups = find_groups(relaxed.model.main, shown_tensors(relaxed.model))
-        scaled = {t.name for g in groups if g.name in scales for t in g.tensors}
+        scaled = _scaled(relaxed, scales)
         names = [n for n in free if n in scaled]
         if not names:
             return
         count = len(names)
         yield Proposal(
             f"{_channels(scales)}, through {count} RELU6 that no sample reached",
-            lambda: _built(
-                rescale_prepared(relax_prepared(start.prepared, names), scales), config, context
-            ),
+            lambda: _rescaled(start, relax_prepared(start.prepared, names), scales, context),
         )
 
     def _scales(
@@ -90,8 +87,19 @@ class Equalize:
         )
 
 
-def _built(prepared: Prepared, config: Config, context: Context) -> Candidate:
-    return build(prepared, lay_out(prepared, config), context.recalibrate(prepared), config)
+def _rescaled(
+    start: Candidate, prepared: Prepared, scales: Mapping[str, tuple[float, ...]], context: Context
+) -> Candidate:
+    assert start.statistics is not None
+    other = rescale_prepared(prepared, scales)
+    statistics = context.recalibrate(start.statistics, other, _scaled(prepared, scales))
+    return build(other, lay_out(other, start.config), statistics, start.config)
+
+
+def _scaled(prepared: Prepared, scales: Collection[str]) -> set[str]:
+    """Names of the tensors of some groups."""
+    groups = find_groups(prepared.model.main, shown_tensors(prepared.model))
+    return {t.name for g in groups if g.name in scales for t in g.tensors}
 
 
 def _channels(scales: Mapping[str, Sequence[float]]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -92,16 +92,32 @@ class Context:
     Attributes:
       fit: samples to compute from: tensor name -> float values.
       check: others, to judge by.
-      recalibrate: statistics of another float model, of the tensors that the first ones are of.
+      measure: statistics of some tensors of another float model, by name, on all samples.
       budget: multiplications that an improvement may spend on being judged.
       progress: called with (what is done, done, total or None).
     """
 
     fit: Sequence[Inputs]
     check: Sequence[Inputs]
-    recalibrate: Callable[[Prepared], Statistics]
+    measure: Callable[[Prepared, Collection[str]], Statistics]
     budget: float
     progress: Callable[[str, int, int | None], None]
+
+    def recalibrate(
+        self, old: Statistics, prepared: Prepared, changed: Collection[str]
+    ) -> Statistics:
+        """The statistics of another float model that has the same tensors.
+
+        Args:
+          old: those of the model that it was made from.
+          prepared: the other model.
+          changed: names of all tensors whose values are others. Only these are looked at again.
+        """
+        again = [name for name in old if name in changed]
+        sketches = self.measure(prepared, again) if again else {}
+        return dataclasses.replace(
+            old, sketches={**old.sketches, **sketches}, model_sha256=prepared.sha256
+        )
 
     def affordable_trials(self, graph: Graph) -> int:
         """How many candidates of this size may be judged."""
