@@ -60,10 +60,10 @@ def test_a_gain_within_noise_is_none(seed):
 
 
 def test_pairs_show_a_gain_that_means_would_not():
-    """Samples differ by a factor of e; each gains 5 %."""
+    """Samples differ by a factor of e; each gains 10 %."""
     errors = noisy(1.0, 1.0)
-    assert judge_change([part(errors)], [part(errors * 0.95)]).kept
-    assert not judge_change([part(errors)], [part(errors * 1.05)]).kept
+    assert judge_change([part(errors)], [part(errors * 0.9)]).kept
+    assert not judge_change([part(errors)], [part(errors * 1.1)]).kept
 
 
 def test_one_terrible_sample_is_a_loss_though_most_gain():
@@ -76,10 +76,26 @@ def test_one_terrible_sample_is_a_loss_though_most_gain():
 def test_small_losses_within_noise_are_none_and_large_ones_need_less_proof():
     """Of 16 samples, one of which differs, the mean is about its standard error."""
     one = np.ones(N)
-    one[3] = 9.0  # 1.8 dB of the sum
+    one[3] = 4.0  # 0.7 dB of the sum
     assert not judge_change([part(1.0)], [part(one)]).changes[0].loses
     one[3] = 20.0  # 3.4 dB
     assert judge_change([part(1.0)], [part(one)]).changes[0].loses
+
+
+@pytest.mark.parametrize(("samples", "kept"), [(4, False), (40, True)])
+def test_of_few_samples_little_is_sure(samples, kept):
+    """0.9 dB are gained in the mean: 2.2 standard errors where there are four."""
+    after = np.tile(10 ** np.array([-0.13, -0.13, -0.13, 0.03]), samples // 4)
+    before, powers = np.ones(samples), np.full(samples, 100.0)
+    errors = [PartError("y", "", e, powers) for e in (before, after)]
+    assert judge_change([errors[0]], [errors[1]]).kept is kept
+
+
+@pytest.mark.parametrize(("mean", "off", "loses"), [(0.6, 2.2, True), (0.35, 1.0, False)])
+def test_what_may_well_lose_a_decibel_loses(mean, off, loses):
+    """In dB, half the samples off by so much either way; 16 samples."""
+    after = 10 ** (np.tile([mean - off, mean + off], N // 2) / 10)
+    assert judge_change([part(1.0)], [part(after)]).changes[0].loses is loses
 
 
 def test_below_a_grids_own_rounding_nothing_is_lost():

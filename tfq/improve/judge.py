@@ -9,10 +9,13 @@ rounding to the part's grid there makes (step^2 / 12 a value): below that a diff
 
 and m the mean, s the standard error of the mean over samples, the part
 
-    loses   if m(r) > 0.1 dB and m(r) > 2 s(r), or m(r) > 2 dB and m(r) > 0.9 s(r), or the same of d
-    gains   if it does not lose, and m(r) < -0.1 dB and m(r) < -2 s(r), or the same of d
+    loses   if m(r) > 0.3 dB and m(r) > 2 s(r), or m(r) > 2 dB and m(r) > 0.9 s(r), or the same of d
+            or m(r) > 0 and m(r) + s(r) > 1 dB
+    gains   if it does not lose, and m(r) < -0.3 dB and m(r) < -t s(r), or the same of d
 
-(of d, 0.1 and 2 dB are asked of 10 log10(sum e' / sum e)). So a large loss needs less proof: one
+(of d, 0.3 and 2 dB are asked of 10 log10(sum e' / sum e)). t is where Student's distribution of
+so many samples leaves 2.3 % above: 2 of many, 3.3 of four. So a large loss needs less proof, and
+what may well be one is one: of few samples little is sure, and then nothing is changed. One
 sample that is ruined, of many that stay as they are, gives m(d) = s(d). For small ones that would
 not do: of ten parts that do not change at all, some part is above its standard error nearly always.
 A mean over outputs does not do either: one may be ruined while four gain a little.
@@ -21,6 +24,7 @@ A mean over outputs does not do either: one may be ruined while four gain a litt
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -28,11 +32,14 @@ import numpy as np
 from tfq.parts import decibel
 
 # What nobody would notice, in dB.
-_NOTICED = 0.1
+_NOTICED = 0.3
 
 # Standard errors that a mean is away from zero; fewer for what is lost beyond so many dB.
 _SURE = 2.0
 _LARGE, _SURE_OF_LARGE = 2.0, 0.9
+
+# dB that a loss must be shown to stay below.
+_HARM = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +139,10 @@ def _change(before: PartError, after: PartError) -> tuple[Change, float]:
         (db > _NOTICED and mean > _SURE * s) or (db > _LARGE and mean > _SURE_OF_LARGE * s)
         for db, mean, s in signs
     )
-    gains = any(db < -_NOTICED and mean < -_SURE * s for db, mean, s in signs)
+    _, mean, s = signs[0]
+    loses |= mean > 0 and mean + s > _HARM
+    sure = _sure(len(ratios))
+    gains = any(db < -_NOTICED and mean < -sure * s for db, mean, s in signs)
     change = Change(
         before.output,
         before.part,
@@ -143,6 +153,16 @@ def _change(before: PartError, after: PartError) -> tuple[Change, float]:
         gains and not loses,
     )
     return change, float(ratios.mean())
+
+
+@functools.cache
+def _sure(samples: int) -> float:
+    """Standard errors, of so many samples, that are as sure as `_SURE` of many."""
+    from scipy import special  # A tenth of a second, where something is judged only.
+
+    if samples < 2:
+        return 0.0
+    return float(special.stdtrit(samples - 1, special.ndtr(_SURE)))
 
 
 def _standard_error(values: np.ndarray) -> float:
