@@ -29,7 +29,7 @@ def test_import_tfq_loads_nothing_heavy():
 
 def test_help_loads_nothing_heavy():
     code = "import sys, tfq.__main__\ntfq.__main__.main([{!r}, '--help'])"
-    for command in ("convert", "evaluate", "inspect"):
+    for command in ("benchmark", "convert", "evaluate", "inspect"):
         assert modules_after(code.format(command)).isdisjoint(HEAVY), command
 
 
@@ -41,7 +41,7 @@ def test_every_public_name_is_there():
         _ = tfq.convert_modle
 
 
-@pytest.mark.parametrize("command", ["tfq.convert", "tfq.evaluate", "tfq.inspect"])
+@pytest.mark.parametrize("command", ["tfq.benchmark", "tfq.convert", "tfq.evaluate", "tfq.inspect"])
 def test_help_fits_a_screen_and_starts_at_once(command):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(

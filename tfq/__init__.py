@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tfq import keras
+    from tfq.benchmark import BenchmarkResult, benchmark_model
     from tfq.calibrate.statistics import Statistics
     from tfq.convert import ConversionResult, convert_model
     from tfq.data import DataOptions, save_representative_dataset
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchmarkResult",
     "ConversionResult",
     "DataError",
     "DataOptions",
@@ -32,6 +34,7 @@ __all__ = [
     "TfqError",
     "UsageError",
     "__version__",
+    "benchmark_model",
     "convert_model",
     "evaluate_model",
     "keras",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "BenchmarkResult": "tfq.benchmark",
     "ConversionResult": "tfq.convert",
     "DataError": "tfq.errors",
     "DataOptions": "tfq.data",
@@ -49,6 +53,7 @@ _HOME = {
     "Statistics": "tfq.calibrate.statistics",
     "TfqError": "tfq.errors",
     "UsageError": "tfq.errors",
+    "benchmark_model": "tfq.benchmark",
     "convert_model": "tfq.convert",
     "evaluate_model": "tfq.evaluate.run",
     "save_representative_dataset": "tfq.data",

@@ -9,6 +9,7 @@ from tfq import __version__
 from tfq.errors import nearest
 
 COMMANDS = {
+    "benchmark": "models side by side where they run: time, memory, which op runs where",
     "convert": "a Keras, TensorFlow or .tflite model to a proven full-integer .tflite",
     "evaluate": "models side by side on labelled data: accuracy, statistics, error by layer",
     "inspect": "shows a .tflite file: ops, tensors, dtypes, scales, signatures",
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     if name in ("--version", "-V"):
         sys.stdout.write(f"tfq {__version__}\n")
         return 0
-    listing = "\n".join(f"  {c:<10}{text}" for c, text in COMMANDS.items())
+    listing = "\n".join(f"  {c:<11}{text}" for c, text in COMMANDS.items())
     if name in ("--help", "-h", "help"):
         sys.stdout.write(_HELP.format(commands=listing) + "\n")
         return 0
