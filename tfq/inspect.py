@@ -68,6 +68,7 @@ def render(
         rows = [["  in", *_argument_row(a)] for a in s["inputs"]]
         rows += [["  out", *_argument_row(a)] for a in s["outputs"]]
         lines += ["", _printable(key), *_table([], rows, "lllll", width, cut=1)]
+    lines += _metadata_lines(info, width)
     lines += ["", *_weights_table(info)]
     several = len(info["graphs"]) > 1
     for graph in info["graphs"]:
@@ -98,6 +99,34 @@ def _verdict(info: dict[str, Any]) -> list[str]:
     if len(rows) > _SHOWN_FLOATS:
         lines.append(f"  and {len(rows) - _SHOWN_FLOATS} more: --json lists all")
     return lines
+
+
+def _metadata_lines(info: dict[str, Any], width: int | None) -> list[str]:
+    """What apps read: TFLite metadata and the attached files."""
+    said, files = info["tflite_metadata"], info["files"]
+    lines, named = [], set()
+    if said is not None and "error" in said:
+        lines += ["", _printable(said["error"])]
+    elif said is not None:
+        head = ", ".join(filter(None, (said["name"], said["version"], said["description"])))
+        rows = []
+        for way, arguments in (("  in", said["inputs"]), ("  out", said["outputs"])):
+            for a in arguments:
+                real = ""
+                if a["mean"] or a["std"]:
+                    mean, std = (", ".join(f"{v:g}" for v in a[k]) for k in ("mean", "std"))
+                    real = f"mean {mean}, std {std}"
+                kind = f"{a['content']} {a['color']}".strip()
+                rows.append([way, a["name"], kind, real, a["description"]])
+        every = [said, *said["inputs"], *said["outputs"]]
+        for file in (f for group in every for f in group["files"]):
+            named.add(file["name"])
+            size = "missing" if file["bytes"] is None else _size(file["bytes"])
+            rows.append(["  file", file["name"], file["kind"], size, ""])
+        lines += ["", _printable(f"metadata {head}".rstrip())]
+        lines += _table([], rows, "lllll", width, cut=4, tail=False)
+    rest = [["  file", name, _size(size)] for name, size in files.items() if name not in named]
+    return lines + (["", "attached files", *_table([], rest, "lll", width)] if rest else [])
 
 
 def _argument_row(a: dict[str, Any]) -> list[str]:

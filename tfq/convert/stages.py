@@ -24,6 +24,7 @@ from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.executors import Workers
 from tfq.graph.check import UnresolvedOpError, check_runs, run_in_child
 from tfq.graph.interface import read_interface
+from tfq.graph.metadata import metadata_warnings
 from tfq.graph.model import Model
 from tfq.improve import Context, Improvement, Outcome, improve
 from tfq.improve.cost import Cost, Speed, announcement
@@ -353,6 +354,7 @@ class Run:
         start = time.perf_counter()
         if self.integer:
             check_full_integer(candidate.emitted, candidate.plan)
+        self.warnings += metadata_warnings(candidate.emitted.model)
         model = candidate.emitted.model.to_bytes()
         self._timed("write", start)
         return model

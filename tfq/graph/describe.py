@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tfq.graph.integers import float_tensors
+from tfq.graph.metadata import describe_metadata
 from tfq.graph.model import PACKED_BITS, Graph, Model, Op, Tensor
 from tfq.graph.order import sort_ops
 
@@ -24,7 +25,8 @@ def describe(data: bytes, *, where: str = "the model") -> dict[str, Any]:
       where: what to call the file in an error.
 
     Returns:
-      `bytes`, `sha256`, `min_runtime_version` (or None), `description`, `signatures`,
+      `bytes`, `sha256`, `min_runtime_version` (or None), `description`, `metadata` (bytes of each),
+      `tflite_metadata` (`describe_metadata`), `files` (attached; bytes of each), `signatures`,
       `fully_integer`, `float_tensors`, `weights` (per dtype: constants, values, bytes as stored; a
       buffer that tensors share counts once), `graphs`, each with `op_counts`, `ops`, `tensors`, and
       `in_order`: whether each op stands behind what it reads.
@@ -43,6 +45,8 @@ def describe(data: bytes, *, where: str = "the model") -> dict[str, Any]:
         "min_runtime_version": version or None,
         "description": model.description,
         "metadata": {name: len(blob) for name, blob in model.metadata.items()},
+        "tflite_metadata": describe_metadata(model),
+        "files": {name: len(content) for name, content in model.files.items()},
         "signatures": _signatures(model),
         "fully_integer": not floats,
         "float_tensors": [

@@ -266,12 +266,13 @@ class Signature:
 
 @dataclasses.dataclass(eq=False)
 class Model:
-    """A whole file: graphs (the first is the main one), signatures, metadata."""
+    """A whole file: graphs (the first is the main one), signatures, metadata, attached files."""
 
     graphs: list[Graph]
     signatures: list[Signature] = dataclasses.field(default_factory=list)
     metadata: dict[str, bytes] = dataclasses.field(default_factory=dict)
     description: str = ""
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)  # Zipped behind it.
 
     @property
     def main(self) -> Graph:

@@ -13,6 +13,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tfq.errors import ModelError
+from tfq.graph.attached import attach, read_attached
 from tfq.graph.model import (
     DTYPE_CODES,
     DTYPE_NAMES,
@@ -125,7 +126,7 @@ def read(data: bytes) -> Model:
     for m in flat.metadata or []:
         blob = content(m.buffer)
         metadata[_text(m.name)] = b"" if blob is None else blob.tobytes()
-    return Model(graphs, signatures, metadata, _text(flat.description))
+    return Model(graphs, signatures, metadata, _text(flat.description), read_attached(data))
 
 
 def _ints(values: Any) -> list[int]:
@@ -352,4 +353,4 @@ class _Writer:
 
 def write(model: Model) -> bytes:
     """The file's bytes: the same for the same model; equal constants share a buffer."""
-    return _Writer(model).write()
+    return attach(_Writer(model).write(), model.files)

@@ -130,6 +130,7 @@ class _Emitter:
             ],
             dict(self.source.metadata),
             "Quantized by tfq",
+            dict(self.source.files),
         )
         for g in result.graphs:
             for op in g.ops:
