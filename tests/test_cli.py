@@ -128,7 +128,7 @@ def test_a_log_of_long_work_has_each_stage_and_now_and_then_how_far_it_is(capfd)
             progress("Calibrating", done, 2000)
             if done == 29:
                 assert capfd.readouterr() == ("", "")
-        progress("Improving: at most 3 trials and about 2 min")
+        progress("Improving: at most 3 trials and some 2 min")
         for done in range(3):
             progress("Trying rules, at most 3 times", done, 3)
             now += 16
@@ -139,7 +139,7 @@ def test_a_log_of_long_work_has_each_stage_and_now_and_then_how_far_it_is(capfd)
         "Loading",
         "Calibrating",
         "Calibrating: 60 of 2,000",
-        "Improving: at most 3 trials and about 2 min",
+        "Improving: at most 3 trials and some 2 min",
         "Trying rules, at most 3 times",
         "Trying rules, at most 3 times: 2 of 3",
         "Correcting",

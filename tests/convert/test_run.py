@@ -368,7 +368,7 @@ def test_progress_names_the_stages(source):
     stages = []
     convert_model(source, images(20), progress=lambda stage, done, total: stages.append(stage))
     order = list(dict.fromkeys(stages))
-    (cost,) = (s for s in order if re.fullmatch(r"Improving: at most \d+ trials and about .*", s))
+    (cost,) = (s for s in order if re.fullmatch(r"Improving: at most \d+ trials and some .*", s))
     expected = [
         "Loading the model",
         "Calibrating",

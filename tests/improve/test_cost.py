@@ -36,9 +36,9 @@ def test_no_seconds_are_said_where_nothing_was_measured():
 @pytest.mark.parametrize(
     ("trials", "seconds", "text"),
     [
-        (1, 0.02, "Improving: at most 1 trial and about 1 s"),
-        (31, 12.2, "Improving: at most 31 trials and about 13 s"),
-        (200, 250.0, "Improving: at most 200 trials and about 4 min"),
+        (1, 0.02, "Improving: at most 1 trial and some 1 s"),
+        (31, 12.2, "Improving: at most 31 trials and some 13 s"),
+        (200, 250.0, "Improving: at most 200 trials and some 4 min"),
     ],
 )
 def test_announcement(trials, seconds, text):

@@ -70,13 +70,13 @@ class Speed:
 
 
 def announcement(cost: Cost, seconds: float) -> str:
-    """The cost in words: "Improving: at most 31 trials and about 12 s"."""
+    """The cost in words: "Improving: at most 31 trials and some 12 s"."""
     trials = f"{cost.trials} trial{'s' * (cost.trials != 1)}"
     if not seconds:
         return f"Improving: at most {trials}"
     whole = math.ceil(seconds)
     time = f"{whole} s" if whole < 100 else f"{round(seconds / 60)} min"
-    return f"Improving: at most {trials} and about {time}"
+    return f"Improving: at most {trials} and some {time}"
 
 
 def times(count: int) -> str:
