@@ -18,6 +18,14 @@ import select
 import signal
 import stat
 from collections.abc import Iterator
+from pathlib import Path
+
+
+def environment() -> dict[str, str]:
+    """In which a child's `python -m tfq...` finds the tfq that this process runs."""
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ import textwrap
 from collections.abc import Sequence
 
 from tfq.report.digits import fixed, percent, short
-from tfq.targets import Figure, Measurement
+from tfq.targets import Figure, Measurement, OpCost
 
 _WIDTH = 80
 _INDENT = 12
 _ORDER = ("steady", "first", "init", "memory")  # Of figures; others follow.
 _REASONS = 6  # Of ops off the fast path.
+_SLOWEST = 3
 _APART = 4  # Outputs whose difference is shown.
 
 
@@ -104,12 +105,26 @@ def _about(m: Measurement, *, several: bool) -> list[str]:
         lines += _row("", f"{op}{f' {count}' if count > 1 else ''}: {why or 'not said'}")
     if len(off) > _REASONS:
         lines += _row("", f"and {len(off) - _REASONS} more")
+    if m.ops:
+        slowest = sorted(m.ops, key=lambda o: -o.cost.median)[:_SLOWEST]
+        total = sum(o.cost.median for o in m.ops) or 1.0
+        texts = [f"{_op(o)} {_cost(o, total)}" for o in slowest]
+        lines += _row("slowest", f"{start}{', '.join(texts)}")
     for d in sorted(m.differences, key=lambda d: -d.most)[:_APART]:
         apart = f"at most {short(d.most)}{f' {d.unit}' if d.unit else ''}"
         said = f"{apart} from the reference kernels', {percent(d.share)} of the values"
         said = said if d.share else "equal to the reference kernels'"
         lines += _row("outputs", f"{start}{d.output}: {said}")
     return lines
+
+
+def _op(cost: OpCost) -> str:
+    return f"{cost.op} {cost.output}".strip()
+
+
+def _cost(cost: OpCost, total: float) -> str:
+    value = cost.cost
+    return f"{_quantity(value.median, value.unit)} ({percent(value.median / total)})"
 
 
 def _warnings(rows: Sequence[Measurement]) -> list[str]:

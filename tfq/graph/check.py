@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfq.children import end_with_parent, lifeline
+from tfq.children import end_with_parent, environment, lifeline
 from tfq.errors import ModelError, TfqError
 from tfq.graph.model import Model, numpy_dtype
 from tfq.graph.runnable import runnable
@@ -259,8 +259,6 @@ def _in_fork(
 def _in_subprocess(
     model: bytes, time_limit: float, kernels: Sequence[str], resized: Mapping[str, Any]
 ) -> tuple[int | None, str]:
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     with temporary_folder("check") as folder, lifeline() as life:
         file = Path(folder) / "model.tflite"
         file.write_bytes(model)
@@ -271,7 +269,7 @@ def _in_subprocess(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 timeout=time_limit + 10,  # Starting Python and LiteRT takes part of it.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env=environment(),
                 check=False,
             )
         except subprocess.TimeoutExpired:

@@ -65,7 +65,11 @@ class Prepared(Protocol):
         """Of all that was measured so far."""
 
     def op_costs(self) -> tuple[OpCost, ...]:
-        """By op, of runs of their own; empty where the target cannot tell."""
+        """By op, of runs of their own on the last inputs; empty where the target cannot tell.
+
+        Raises:
+          TfqError: why it cannot for this model, or now.
+        """
 
     def close(self) -> None:
         """Ends and removes what was started or put anywhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ import numpy as np
 from tfq.errors import ModelError, UsageError, unknown_option
 from tfq.graph.model import Model
 from tfq.runtime import KERNELS
+from tfq.targets.cpu.costs import op_costs
 from tfq.targets.cpu.host import doubts, fingerprint
 from tfq.targets.cpu.placement import place
 from tfq.targets.cpu.process import Process
@@ -51,11 +53,12 @@ class CpuModel:
     """A model that is loaded in a process of its own. See `tfq.targets.target.Prepared`."""
 
     def __init__(self, model: bytes, asked: Asked) -> None:
-        parsed = Model.from_bytes(model)
-        if any(t.dtype in ("string", "resource", "variant") for t in parsed.main.inputs):
+        self._model = Model.from_bytes(model)
+        if any(t.dtype in ("string", "resource", "variant") for t in self._model.main.inputs):
             raise ModelError("The model takes text or resources, which cannot be made up here.")
         self._asked = asked
         self._fingerprint = fingerprint()
+        self._files: list[Path] = []  # Of the last inputs.
         self._times: list[float] = []
         self._first: float | None = None
         self._memory = 0
@@ -63,7 +66,7 @@ class CpuModel:
         self._process = Process(
             model, kernels=asked.kernels, threads=asked.threads, timeout=asked.timeout
         )
-        self._placement = place(parsed, self._process.loaded["ops"], asked.kernels)
+        self._placement = place(self._model, self._process.loaded["ops"], asked.kernels)
 
     @property
     def placement(self) -> Placement:
@@ -109,12 +112,14 @@ class CpuModel:
                     f"Received: {value.dtype.name} {list(value.shape)}."
                 )
         folder = self._process.folder
-        files = [folder / f"input_{i}" for i in range(len(inputs))]
-        for value, file in zip(inputs, files, strict=True):
+        self._files = [folder / f"input_{i}" for i in range(len(inputs))]
+        for value, file in zip(inputs, self._files, strict=True):
             file.write_bytes(np.ascontiguousarray(value).tobytes())
         outputs = self._process.loaded["outputs"]
         results = [folder / f"output_{i}" for i in range(len(outputs))]
-        answer = self._process.ask("run", inputs=[*map(str, files)], outputs=[*map(str, results)])
+        answer = self._process.ask(
+            "run", inputs=[*map(str, self._files)], outputs=[*map(str, results)]
+        )
         if self._first is None:
             self._first = answer["us"]
         self._memory = max(self._memory, answer["memory"])
@@ -143,7 +148,9 @@ class CpuModel:
         return found
 
     def op_costs(self) -> tuple[OpCost, ...]:
-        return ()
+        steady = self.figures()["steady"].median if self._times else 0.0
+        files = [*map(str, self._files)]
+        return op_costs(self._process, files, self._placement, self._model, self._asked, steady)
 
     def close(self) -> None:
         self._process.close()

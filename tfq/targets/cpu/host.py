@@ -12,6 +12,8 @@ from tfq.cores import available
 
 # The features that kernels choose by; a processor has a hundred more.
 _FEATURES = ("sse4", "avx", "fma", "f16c", "amx", "asimd", "sve", "i8mm", "fphp", "bf16", "sme")
+# Load that what came before on this host, or this program itself, may have left.
+_SLACK = 0.5
 _GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
 
 
@@ -38,7 +40,7 @@ def doubts(found: dict[str, Any], threads: int) -> list[str]:
     """Warnings that follow from a fingerprint."""
     warnings = []
     load, cores = found["load"][0], found["cores"]
-    if load + threads > cores:
+    if load + threads > cores + _SLACK:
         warnings.append(
             f"the machine was busy: load average {load:g} on {cores} core{'s' * (cores != 1)}, "
             f"beside {threads} thread{'s' * (threads != 1)} of the model"

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tfq.children import lifeline
+from tfq.children import environment, lifeline
 from tfq.errors import ModelError
 from tfq.temporary import temporary_folder
 
@@ -32,6 +32,7 @@ class Process:
     Attributes:
       loaded: the worker's answer to "load".
       folder: for files, removed with the process.
+      model: the file of it there.
 
     Raises:
       ModelError: LiteRT refuses the model, or the process ends or hangs; so do the methods.
@@ -43,29 +44,27 @@ class Process:
         self._stack = contextlib.ExitStack()
         try:
             self.folder = Path(self._stack.enter_context(temporary_folder("benchmark")))
-            file = self.folder / "model.tflite"
-            file.write_bytes(model)
+            self.model = self.folder / "model.tflite"
+            self.model.write_bytes(model)
             life = self._stack.enter_context(lifeline())
             self._said = self._stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
             self._child = self._start(life)
             self._stack.callback(self._end)
             self.loaded = self.ask(
-                "load", wait=_START_SECONDS, model=str(file), kernels=kernels, threads=threads
+                "load", wait=_START_SECONDS, model=str(self.model), kernels=kernels, threads=threads
             )
         except BaseException:
             self._stack.close()
             raise
 
     def _start(self, life: int) -> subprocess.Popen[bytes]:
-        root = str(Path(__file__).resolve().parents[3])
-        paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         return subprocess.Popen(
             [sys.executable, "-m", "tfq.targets.cpu.worker", str(life)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             pass_fds=[life],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env=environment(),
         )
 
     def ask(self, what: str, wait: float = 0.0, **arguments: Any) -> dict[str, Any]:
