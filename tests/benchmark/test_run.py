@@ -73,6 +73,7 @@ def test_models_take_turns_after_all_are_warm():
     calls = []
     result = tfq.benchmark_model([cnn(), cnn(1)], recording(calls), runs=25)
     assert [m.model for m in result.measurements] == ["model 1", "model 2"]
+    jsonschema.Draft202012Validator(SCHEMA).validate(result.as_json())
     warm = [i for i, (_, what) in enumerate(calls) if what == "warm_up"]
     measured = [(n, what) for n, what in calls if isinstance(what, int)]
     first = calls.index(measured[0])
@@ -83,26 +84,12 @@ def test_models_take_turns_after_all_are_warm():
     assert calls[-2:] == [("b", "closed"), ("a", "closed")]
 
 
-def test_the_result_is_as_the_schema_says():
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    result = tfq.benchmark_model([cnn(), integer()], runs=20, seconds=0.5)
-    report = result.as_json()
-    jsonschema.Draft202012Validator(SCHEMA).validate(report)
-    f, q = result.measurements
-    assert f.size == len(cnn())
-    assert f.placement.fast == len(f.placement.ops) == 7
-    assert {"init", "first", "steady", "memory"} == set(q.figures)
-    assert q.differences[0].unit == "LSB"
-    assert q.differences[0].most <= 1
-    assert f.differences[0].most < 1e-5
-    report["measurements"][0]["figures"]["steady"]["evidence"] = "emulated"
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft202012Validator(SCHEMA).validate(report)
-    lines = result.lines()
-    assert max(map(len, lines)) <= 80
-    text = "\n".join(lines)
-    assert "measured-on-host" in text
-    assert "model 1: 7 of 7 ops on XNNPACK, in 1 partition" in text
+def test_a_slow_model_is_left_when_its_time_is_over(monkeypatch):
+    calls = []
+    clock = iter(range(0, 10_000, 4))
+    monkeypatch.setattr("tfq.benchmark.run.time.monotonic", lambda: next(clock))
+    tfq.benchmark_model([cnn()], recording(calls), runs=100, seconds=10)
+    assert sum(isinstance(what, int) for _, what in calls) == 3
 
 
 def test_every_field_of_the_schema_is_described():
@@ -171,6 +158,7 @@ def test_without_reference_kernels_that_is_said():
         ({"threads": 0}, "threads must be a positive whole number. Received: 0"),
         ({"runs": -1}, "runs must be"),
         ({"seconds": 0}, "seconds must be a positive number"),
+        ({"data": "synthetic"}, "data is for converting a source, and there is none"),
         ({"kernels": "fast"}, "Unknown kernels 'fast'. Choose one of: xnnpack, builtin"),
         ({"target": "cup"}, "Unknown target 'cup'"),
         ({"target": []}, "no target"),
@@ -196,10 +184,11 @@ def test_wrong_models(tmp_path):
         tfq.benchmark_model(tmp_path / "nett.tflite")
 
 
+@pytest.mark.slow  # Seven processes.
 def test_the_command(tmp_path):
-    for folder in ("a", "b"):
+    for folder, model in (("a", cnn()), ("b", integer())):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "net.tflite").write_bytes(cnn())
+        (tmp_path / folder / "net.tflite").write_bytes(model)
     argv = ["a/net.tflite", "b/net.tflite", "--runs=20", "--json=figures.json"]
     done = subprocess.run(
         [sys.executable, "-m", "tfq.benchmark", *argv],
@@ -209,11 +198,25 @@ def test_the_command(tmp_path):
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "measured-on-host" in done.stdout
+    assert "  ops       net.tflite: 7 of 7 ops on XNNPACK, in 1 partition" in lines
     report = json.loads((tmp_path / "figures.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator(SCHEMA).validate(report)
-    names = [m["model"]["name"] for m in report["measurements"]]
-    assert names == ["net.tflite", "b/net.tflite"]
-    assert all(name in done.stdout for name in names)
+    f, q = report["measurements"]
+    assert [m["model"]["name"] for m in (f, q)] == ["net.tflite", "b/net.tflite"]
+    assert f["model"]["bytes"] == len(cnn())
+    assert f["placement"]["fast"] == len(f["placement"]["ops"]) == 7
+    assert set(q["figures"]) == {"init", "first", "steady", "memory"}
+    assert q["figures"]["steady"]["count"] == 20
+    assert q["differences"][0]["unit"] == "LSB"
+    assert q["differences"][0]["most"] <= 1
+    assert f["differences"][0]["most"] < 1e-5
+    f["figures"]["steady"]["evidence"] = "emulated"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(SCHEMA).validate(report)
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def load(
         SavedModel's own is taken, or random samples.
 
     Raises:
-      UsageError: there is no model, or a path leads nowhere.
+      UsageError: there is no model, a path leads nowhere, or data is given for no source.
       TfqError: what reading and converting raise.
     """
     if isinstance(models, str | bytes | os.PathLike) or not isinstance(models, Sequence):
@@ -75,6 +75,11 @@ def load(
         else:
             where = os.fspath(m) if isinstance(m, str | os.PathLike) else "the model"
             found.append(Candidate(name, content, parse(content, where)))
+    if data is not None and not sources:
+        raise UsageError(
+            "data is for converting a source, and there is none: every model is a .tflite file, "
+            "which is measured on random inputs. Leave it out."
+        )
     # What may be damaged and needs no TensorFlow was read before anything is converted.
     made = {
         name: _convert(name, m, data, scheme, signature, allow_code, cache, progress)

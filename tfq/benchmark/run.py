@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -63,7 +64,8 @@ class _Lane:
     prepared: Prepared
     samples: list[list[np.ndarray]]
     outputs: list[list[np.ndarray]] = dataclasses.field(default_factory=list)
-    left: int = 0
+    left: int = 0  # Runs.
+    seconds: float = 0.0  # Measured so far.
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
@@ -188,11 +190,14 @@ def _measure(lanes: Sequence[_Lane], asked: Asked, tell: Progress) -> None:
     for number in range(_ROUNDS):
         tell("Measuring", number, _ROUNDS)
         for lane in lanes:
-            if lane.left > 0:
+            left = asked.seconds - lane.seconds
+            if lane.left > 0 and left > 0:
                 part = -(-lane.left // (_ROUNDS - number))
+                start = time.monotonic()
                 with lane.named():
-                    lane.prepared.measure(part, asked.seconds / _ROUNDS)
+                    lane.prepared.measure(part, min(left, asked.seconds / _ROUNDS))
                 lane.left -= part
+                lane.seconds += time.monotonic() - start
 
 
 def _finish(
