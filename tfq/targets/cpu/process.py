@@ -85,9 +85,13 @@ class Process:
         line = self._line(self._child.stdout.fileno(), self._timeout + wait)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            reason = answer["error"].strip().rstrip(".")
+            reason = " ".join(answer["error"].split()).rstrip(".")
             refused = "refuses the model" if what == "load" else "fails while running the model"
-            raise ModelError(f"LiteRT ({self._kernels} kernels) {refused}: {reason}.")
+            other = self._kernels == "xnnpack" and "XNNPack" in reason
+            raise ModelError(
+                f"LiteRT ({self._kernels} kernels) {refused}: {reason}."
+                + (" Other kernels may take it: builtin." if other else "")
+            )
         return answer
 
     def _line(self, handle: int, seconds: float) -> bytes:
