@@ -49,6 +49,7 @@ _OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
 _INPUT_RANGE = flags.DEFINE_list(
     "input_range", None, "LO,HI: the real values that the input spans", flag_values=FLAGS
 )
+_LABELS = _string("labels", None, "of an image classifier, for apps: a text file, one a line")
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
 _INT16 = _list("int16", "auto[:PERCENT], or regexes of layers in 16 bits")
@@ -129,6 +130,8 @@ def default_output(source: str, scheme: str, weight_bits: int = 8) -> str:
 def _check_outputs(source: str, output: str) -> None:
     """Fails before any work for outputs that cannot be written, or would overwrite something."""
     taken = {os.path.realpath(source): "the source itself"}
+    if _LABELS.value:
+        taken[os.path.realpath(_LABELS.value)] = "the labels themselves"
     if _DATA.value:
         taken.setdefault(os.path.realpath(_DATA.value), "the data itself")
     for flag, path in (
@@ -175,6 +178,7 @@ def _run(args: list[str]) -> int:
             input_type=_INPUT_TYPE.value,
             output_type=_OUTPUT_TYPE.value,
             input_range=None if input_range is None else (input_range[0], input_range[1]),
+            labels=_LABELS.value,
             allow_float=_values(_ALLOW),
             exclude=_values(_EXCLUDE),
             split_output=_values(_SPLIT),

@@ -68,6 +68,7 @@ def convert_model(
     input_type: str | None = None,
     output_type: str | None = None,
     input_range: tuple[float, float] | None = None,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
     allow_float: Sequence[str] = (),
     exclude: Sequence[str] = (),
     split_output: str | Sequence[str] = (),
@@ -114,6 +115,8 @@ def convert_model(
         outside. Layers by name: `rules`.
       input_type, output_type: "int8", "uint8", "int16" or "float32"; by default the scheme's own.
       input_range: real (lo, hi) that the input type's integers span, instead of calibrating it.
+      labels: of an image classifier, for apps: a text file with one a line, or strings. They are
+        attached with TFLite metadata, and inputs and outputs are uint8 unless said otherwise.
       allow_float: op names, or regexes of layer or output names, that may stay float.
       exclude: regexes of layer or output names of ops to keep float.
       split_output: outputs that come from a concatenation, whose parts become outputs of their own
@@ -151,6 +154,7 @@ def convert_model(
         int16_share,
         load_plan,
     )
+    from tfq.convert.labels import check_classifier, read_labels, with_labels_choices
     from tfq.convert.quality import (
         AUTO,
         FIRST_RULE,
@@ -162,6 +166,7 @@ def convert_model(
     from tfq.convert.stages import Run
     from tfq.data import check_signature
     from tfq.executors import open_workers
+    from tfq.graph.model import Model
     from tfq.plan import patterns
     from tfq.plan.patterns import exclude_rules
     from tfq.plan.scheme import Config, get_scheme
@@ -203,6 +208,9 @@ def convert_model(
         rules=(*rules, *exclude_rules(excluded)),
         asked={name: str(value) for name, value in improving.items() if value is not None},
     )
+    names = None if labels is None else read_labels(labels)
+    if names is not None:
+        config = with_labels_choices(config, data_options, replayed=plan is not None)
     if equalization == "cross_layer" and statistics is not None:
         raise UsageError(
             "equalization=cross_layer rescales the model, which the statistics given are then not "
@@ -221,6 +229,8 @@ def convert_model(
         run = Run(config, progress or (lambda stage, done, total: None), crew)
         loaded = run.source(source, signature, batch, allow_code, kept)
         loaded = run.split(loaded, given)
+        if names is not None:
+            check_classifier(Model.from_bytes(loaded.model), names)
         prepared = run.prepare(loaded)
         if given is None:
             run.resolve(loaded, prepared, allowed, excluded)
@@ -257,7 +267,7 @@ def convert_model(
                 run.note_idle(asked, prepared, stream)
                 candidate = run.build(prepared, layout, stats)
                 candidate = run.improve(candidate, tried, stream, level)
-            model = run.write(candidate)
+            model = run.write(candidate, loaded, names, data_options)
         proof = run.prove(loaded, candidate.prepared, model, stream)
         accuracy = run.accuracy(candidate.prepared, model, stream)
         summary = run.summary(loaded, candidate, model, stream, proof, accuracy)

@@ -9,10 +9,12 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfq.calibrate.run import calibrate
 from tfq.calibrate.statistics import Statistics
+from tfq.convert.labels import Labels, attach_labels
 from tfq.convert.quality import TRIED, Quality
 from tfq.convert.refusals import check_trained, refused, untrained, without_samples
 from tfq.convert.samples import PROOF, Samples
@@ -350,12 +352,25 @@ class Run:
         )
         self.progress(announcement(cost, speed.seconds(cost, len(context.check))), 0, None)
 
-    def write(self, candidate: Candidate) -> bytes:
+    def write(
+        self,
+        candidate: Candidate,
+        loaded: Source,
+        labels: Labels | None,
+        options: DataOptions | None,
+    ) -> bytes:
         start = time.perf_counter()
         if self.integer:
             check_full_integer(candidate.emitted, candidate.plan)
-        self.warnings += metadata_warnings(candidate.emitted.model)
-        model = candidate.emitted.model.to_bytes()
+        emitted = candidate.emitted.model
+        if labels is not None:
+            name = Path(loaded.path).stem if loaded.path else "model"
+            emitted, self.notes["labels"], warnings = attach_labels(
+                emitted, labels, name, candidate.plan, options
+            )
+            self.warnings += warnings
+        self.warnings += metadata_warnings(emitted)
+        model = emitted.to_bytes()
         self._timed("write", start)
         return model
 

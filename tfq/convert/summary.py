@@ -231,6 +231,8 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         rows.append(("data", data["description"] + used))
     if "plan" in summary["notes"]:
         rows.append(("plan", summary["notes"]["plan"]))
+    if "labels" in summary["notes"]:
+        rows.append(("labels", summary["notes"]["labels"]))
     rows += [_improvement(name, i) for name, i in summary["improvements"].items()]
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
