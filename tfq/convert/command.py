@@ -35,8 +35,7 @@ _QUALITY = _string("quality", "default", "what is done for accuracy; or fast, be
 _CALIBRATION = _string(
     "calibration",
     None,
-    "auto (default), robust, minmax, moving_average, percentile[:P], mse, entropy, octav, "
-    "mean_std[:L]",
+    "auto (default), robust, minmax, mse, percentile:P ...",
 )
 _WEIGHTS = _string("weights", None, "minmax, mse, output_mse, auto (below 8 bits)")
 _WEIGHT_BITS = _list("weight_bits", "8 (default), 4 or 2; REGEX=BITS for some layers")
@@ -49,7 +48,7 @@ _OUTPUT_TYPE = _string("output_type", None, "the same for outputs")
 _INPUT_RANGE = flags.DEFINE_list(
     "input_range", None, "LO,HI: the real values that the input spans", flag_values=FLAGS
 )
-_LABELS = _string("labels", None, "of an image classifier, for apps: a text file, one a line")
+_LABELS = _string("labels", None, "of an image classifier, for apps: a text file")
 _ALLOW = _list("allow_float", "ops, or regexes of layers, that may stay float")
 _EXCLUDE = _list("exclude", "regexes of layers to keep float")
 _INT16 = _list("int16", "auto[:PERCENT], or regexes of layers in 16 bits")
