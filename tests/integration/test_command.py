@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from small_models import cnn
 
+from tfq.benchmark.command import FLAGS as BENCHMARK
 from tfq.convert.command import FLAGS
 from tfq.evaluate.command import FLAGS as EVALUATE
 from tfq.graph.integers import float_tensors
@@ -247,8 +248,8 @@ def test_the_example_prints_what_the_readme_shows(tmp_path):
 
 
 def test_commands_of_the_readme_name_flags_that_exist():
-    groups = [*FLAGS.flags_by_module_dict().values(), *EVALUATE.flags_by_module_dict().values()]
-    known = {f.name for group in groups for f in group}
+    commands = (BENCHMARK, FLAGS, EVALUATE)
+    known = {f.name for c in commands for group in c.flags_by_module_dict().values() for f in group}
     readme = (ROOT / "README.md").read_text("utf-8")
     used = set(re.findall(r"--([a-z_0-9]+)", readme)) - {"tensors", "json", "help"}
     assert used <= known
