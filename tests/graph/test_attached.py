@@ -45,6 +45,8 @@ def test_a_source_keeps_them(scheme):
     samples = np.random.default_rng(0).standard_normal((4, *x.shape[1:])).astype(np.float32)
     data = samples if scheme.startswith("int") else None
     result = convert_model(source, data, scheme=scheme, quality="fast")
+    said = any("MediaPipe Tasks refuses int" in w for w in result.summary["warnings"])
+    assert said == scheme.startswith("int")
     assert files_of(result.model) == [("labels.txt", LABELS)]
     assert Model.from_bytes(result.model).metadata[METADATA] == SAID
     replayed = convert_model(source, data, scheme=scheme, plan=result.plan)

@@ -22,8 +22,6 @@ from tfq.plan.scheme import Config
 from tfq.verify.input_range import span, usual
 
 DEFAULT_NAME = "labels.txt"
-TASKS_TYPES = ("uint8", "float32")
-"""Types of inputs and outputs that MediaPipe Tasks takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,12 +179,6 @@ def attach_labels(
                 "here, which the samples reached. Say which values the pixels were made: "
                 "--input_range=LO,HI."
             )
-    refused = sorted({t.dtype for t in (image, scores)} - set(TASKS_TYPES))
-    if refused:
-        warnings.append(
-            f"labels: MediaPipe Tasks refuses {' and '.join(refused)} inputs and outputs. For it, "
-            "leave --input_type and --output_type out: they are uint8 then."
-        )
     if channels == 1:
         warnings.append("labels: MediaPipe Tasks refuses grayscale images; other apps take them.")
     note = f"{len(labels.lines)} in {labels.name}, attached with TFLite metadata; {how}"

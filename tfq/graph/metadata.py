@@ -31,6 +31,8 @@ FILE_TYPES = (
 _CONTENTS = ("", "feature", "image", "bounding boxes", "audio")
 _COLORS = ("unknown", "RGB", "grayscale")
 _IMAGE, _NORMALIZATION = 2, 1
+# Of inputs and outputs, that MediaPipe Tasks takes.
+_TASKS_TYPES = {"uint8", "float32"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +124,14 @@ def metadata_warnings(model: Model) -> list[str]:
                 f"The TFLite metadata describes {len(said)} {what}, but the result has "
                 f"{len(has)}: write it again for this model."
             )
+    ends = [*model.main.inputs, *model.main.outputs]
+    refused = sorted({t.dtype for t in ends if t.quant is not None} - _TASKS_TYPES)
+    if refused and any(a.content == "image" for a in found.inputs):
+        warnings.append(
+            f"The TFLite metadata is that of an image model, and MediaPipe Tasks refuses "
+            f"{' and '.join(refused)} inputs and outputs. For it: --input_type=uint8 "
+            "--output_type=uint8."
+        )
     return warnings
 
 
