@@ -81,9 +81,23 @@ def test_what_was_converted(name, tmp_path):
         assert any(o["kept"] for o in result.summary["improvements"].values())
         # What its own run was given, or did without being told, says nothing else.
         said = {**options, "bias_correction": "sequential", "calibration": "auto"}
-        assert convert_model(source, plan=path, **said).model == result.model
-        for option, was in (("quality", "best"), ("bias_correction", "sequential")):
-            other = {"quality": "fast", "bias_correction": "none"}[option]
+        replayed = convert_model(source, plan=path, **said)
+        assert replayed.model == result.model
+        # What the file holds is shown, as of the plan.
+        made = replayed.summary["plan"]["improvements"]
+        assert made == result.summary["plan"]["improvements"] != []
+        assert replayed.summary["improvements"] == {}
+        shown = " ".join(" ".join(lines(replayed.summary)).split())
+        assert "plan replayed; when it was made, improvements kept equalized" in shown
+        # Defaults too, where they are said.
+        for option, other, was in (
+            ("quality", "fast", "best"),
+            ("quality", "default", "best"),
+            ("calibration", "robust", "auto"),
+            ("weights", "minmax", "auto"),
+            ("equalization", "auto", "cross_layer"),
+            ("bias_correction", "none", "sequential"),
+        ):
             with pytest.raises(UsageError, match=f"{option}={other} would.*with {option}={was}"):
                 convert_model(source, plan=path, **{option: other})
 

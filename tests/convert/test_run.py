@@ -11,6 +11,7 @@ from small_models import ACT, Net, cnn
 import tfq
 from tfq.calibrate import Statistics
 from tfq.convert import convert_model
+from tfq.convert.summary import lines
 from tfq.data.retain import held_back
 from tfq.errors import DataError, ModelError, TfqError, UsageError
 from tfq.graph.integers import float_tensors
@@ -177,6 +178,26 @@ def test_an_edit_that_no_kernel_takes_is_blamed_on_the_plan(source, result):
     plan["tensors"][name] |= {"dtype": "int16", "zero_point": 0}
     with pytest.raises(UsageError, match=r"The plan's model does not run: .* Undo the last edit"):
         convert_model(source, images(40), plan=Plan.from_json(json.dumps(plan)))
+
+
+def test_an_edit_that_litert_would_refuse_names_both_tensors():
+    net = Net()
+    a = net.conv(net.input(1, 8, 8, 2, name="x"), 4, out="a")
+    padded = net.op(
+        "PAD", a, net.const([[0, 0], [0, 0], [0, 0], [0, 2]], "int32"), shape=(1, 6, 6, 6), out="p"
+    )
+    source = net.bytes(net.conv(padded, 4, out="y"))
+    plan = json.loads(convert_model(source, images(20)).plan.to_json())
+    plan["tensors"]["a"]["scale"] *= 2
+    with pytest.raises(UsageError, match="gives 'a' and 'p' different grids, but PAD at 'p'"):
+        convert_model(source, plan=Plan.from_json(json.dumps(plan)))
+
+
+def test_an_edit_to_int16_beside_zero_is_refused(source, result):
+    plan = json.loads(result.plan.to_json())
+    plan["tensors"]["conv"] |= {"dtype": "int16", "zero_point": -128}
+    with pytest.raises(UsageError, match="int16 with the zero point -128, not 0, in 'tensors' at"):
+        convert_model(source, plan=Plan.from_json(json.dumps(plan)))
 
 
 def test_a_plan_of_another_model_is_refused(result):
@@ -549,12 +570,17 @@ def test_no_data_names_the_three_ways_out(source):
     [
         ({"scheme": "int9"}, "Did you mean 'int8'"),
         ({"calibration": "minmx"}, "Did you mean 'minmax'"),
+        ({"calibration": "autos"}, "Choose one of: auto, robust.*Did you mean 'auto'"),
         ({"weights": "mce"}, "Did you mean 'mse'"),
         ({"bias_correction": "sequentiel"}, "Did you mean 'sequential'"),
         ({"input_type": "unit8"}, "Did you mean 'uint8'"),
         ({"granularity": "per_chanel"}, "Did you mean 'per_channel'"),
         ({"input_range": (1, 2)}, "Received: 1,2"),
         ({"scheme": "dynamic", "input_type": "int8"}, "needs an integer scheme"),
+        (
+            {"rules": [LayerRule(regex="Auto", activations="int16")]},
+            "int16: 'Auto' matches .*Did you mean 'auto'",
+        ),
         ({"exclude": ["("]}, "not a regular expression"),
         ({"signature": "serve"}, "has no signature 'serve'"),
     ],
@@ -627,12 +653,22 @@ def test_tensors_without_names_or_with_the_same():
     ("options", "why"),
     [
         ({"scheme": "dynamic", "bias_correction": "sequential"}, "computes in float"),
+        ({"scheme": "dynamic", "quality": "best"}, "quality=best has no effect.*in float"),
         ({"data": "synthetic", "calibration": "auto"}, "no real samples"),
+        ({"data": "synthetic", "quality": "best"}, "quality=best has no effect.*no real samples"),
     ],
 )
 def test_options_without_effect_are_told(source, options, why):
     warnings = convert_model(source, **{"data": images(20), **options}).summary["warnings"]
-    assert any("has no effect" in w and why in w for w in warnings)
+    assert any("has no effect" in w and re.search(why, w) for w in warnings)
+
+
+def test_improvements_that_lack_samples_are_named(source, result):
+    summary = convert_model(source, statistics=result.statistics).summary
+    found = re.search(r"left out +(.*?)  error", " ".join(lines(summary))).group(1)
+    for name in ("calibration", "bias_correction", "no real samples"):
+        assert name in found
+    assert "left_out" not in result.summary["notes"]
 
 
 def test_fast_with_an_option_that_asks_for_more_does_it(source):

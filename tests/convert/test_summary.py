@@ -114,6 +114,8 @@ def test_what_was_calibrated_is_not_called_unseen(count, bias):
     assert found["accuracy"].endswith(f"of {count} samples, all calibrated on")
     assert bias in found["bias"]
     assert ("its effect not measured" in found["equalized"]) == (count == 3)
+    # Without unseen samples the error is that of the judge's own, if there was one.
+    assert ("which improvements were judged by" in " ".join(text.split())) == (count == 40)
     # What the plan was made from is not known when it is replayed.
     replayed = rows(convert_model(cnn(), (x, np.arange(count) % 5), plan=result.plan).summary)
     assert replayed["accuracy"].endswith(f"of {count} samples")

@@ -69,6 +69,16 @@ def test_what_has_state_is_listed_in_the_table_alone():
     assert strange == []
 
 
+def test_no_short_list_is_written_twice():
+    found = {}
+    for name, path in FILES.items():
+        if name not in OWN and not name.startswith(PATTERNS):
+            for line, names in lists(path):
+                if len(names) == 3:
+                    found.setdefault(frozenset(names), []).append(f"{name}:{line}")
+    assert [places for places in found.values() if len(places) > 1] == []
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_exceptions_are_still_needed(name):
     assert any(len(names) >= 4 for _, names in lists(FILES[name]))

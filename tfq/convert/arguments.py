@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfq.calibrate.statistics import Statistics
-from tfq.convert.quality import get_quality
+from tfq.convert.quality import choose_weights, get_quality
 from tfq.convert.refusals import without_samples
 from tfq.data import DataOptions, check_data, saved_data_path
 from tfq.errors import UsageError
 from tfq.graph.numerics import LIMITS, Grid
 from tfq.plan.plan import Plan
-from tfq.plan.scheme import IO_TYPES, Config, LayerRule
+from tfq.plan.scheme import IO_TYPES, Config, LayerRule, get_scheme
 from tfq.sources import certainly_untrained
 
 
@@ -52,6 +52,8 @@ def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
     return loaded
 
 
+# Kernels take these to lie around zero, as the LiteRT specification has it.
+_SYMMETRIC = ("int2", "int4", "int16", "int32", "int64")
 _OTHER_TYPES = ("float32", "float16", "bool", "uint32", "int32", "int64", "string")
 
 
@@ -67,6 +69,8 @@ def _wrong_grid(grid: Grid, *, free: bool) -> str:
         return f"{grid.bits} bits, which are more than {grid.dtype} has,"
     if grid.bits is not None and f"int{grid.bits}" not in LIMITS:
         return f"integers of {grid.bits} bits, which do not exist,"
+    if grid.dtype in _SYMMETRIC and any(grid.zero_point):
+        return f"{grid.dtype} with the zero point {next(filter(None, grid.zero_point))}, not 0,"
     lo, hi = LIMITS[grid.dtype]
     bad = [z for z in grid.zero_point if not lo <= z <= hi]
     return f"the zero point {bad[0]}, outside of {grid.dtype}" if bad else ""
@@ -168,6 +172,22 @@ def check_samples(
         raise without_samples(config)
 
 
+def _defaults(plan: Plan, made: Mapping[str, str]) -> dict[str, str]:
+    """What a plan's own run did where it was not told, by the option's name."""
+    level, config = get_quality(made.get("quality", "default")), plan.config
+    rules = [LayerRule(regex="", weight_bits=r.get("weight_bits")) for r in config.get("rules", ())]
+    scheme = get_scheme(str(config.get("scheme")))
+    bits = config.get("weight_bits", 8)
+    return {
+        "quality": level.name,
+        "calibration": level.calibration,
+        "weights": choose_weights(None, level, scheme, bits, rules),
+        "equalization": level.equalization,
+        "bias_correction": level.bias_correction,
+        "int16": level.int16 if scheme.name == "int8" else "none",
+    }
+
+
 def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> None:
     """A replayed plan has decided already; an option that says otherwise would be ignored.
 
@@ -184,14 +204,16 @@ def check_plan_options(plan: Plan, config: Config, excluded: Sequence[str]) -> N
             f"Say --scheme={scheme}, or make a new plan."
         )
     made = plan.config.get("asked") or {}
-    level = get_quality(made.get("quality", "default"))
+    defaults = _defaults(plan, made)
     for name, value in asked.pop("asked", {}).items():
-        was = made.get(name, level.name if name == "quality" else getattr(level, name))
+        was = made.get(name, defaults[name])
         if value != was:
             raise UsageError(
                 f"A plan is replayed as it is, so {name}={value} would have no effect: it was made "
                 f"with {name}={was}. Leave {name} out, or make a new plan with --plan_out."
             )
+    for name in defaults:
+        asked.pop(name, None)
     # The plan's own record went through JSON.
     asked, default = json.loads(json.dumps(asked)), json.loads(json.dumps(default))
     ignored = {n: v for n, v in asked.items() if v != default[n] and v != plan.config.get(n)}

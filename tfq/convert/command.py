@@ -31,7 +31,7 @@ def _list(name: str, text: str) -> flags.FlagHolder:
 _DATA = _string("data", None, "file, image folder, module:callable or synthetic")
 _OUTPUT = _string("output", None, "file to write; default: SOURCE_SCHEME.tflite here")
 _SCHEME = _string("scheme", "int8", "or int16x8, dynamic, weight_only, float16, float32")
-_QUALITY = _string("quality", "default", "what is done for accuracy; or fast, best")
+_QUALITY = _string("quality", None, "default, fast or best: what is done for accuracy")
 _CALIBRATION = _string(
     "calibration",
     None,

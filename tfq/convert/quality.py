@@ -22,7 +22,7 @@ AUTO = "auto"
 FIRST_RULE = "robust"
 
 # What options say that are tried on samples and judged.
-TRIED = (AUTO, "sequential")
+TRIED = (AUTO, "sequential", "best")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

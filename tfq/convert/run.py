@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def convert_model(
     data: Any = None,
     *,
     scheme: str = "int8",
-    quality: str = "default",
+    quality: str | None = None,
     calibration: str | RangeRule | None = None,
     weights: str | None = None,
     weight_bits: int = 8,
@@ -95,8 +96,8 @@ def convert_model(
       data: representative samples, in any form `tfq.data.open_data` takes. A SavedModel may carry
         its own (`tfq.save_representative_dataset`).
       scheme: "int8", "int16x8", "dynamic", "weight_only", "float16" or "float32".
-      quality: "fast" (minimum and maximum, nothing else), "default" (what costs seconds) or "best"
-        (everything): what is done where the next options do not say otherwise.
+      quality: "fast" (minimum and maximum, nothing else), "default" (what costs seconds; None is
+        the same) or "best" (everything): what is done where the next options do not say otherwise.
       calibration: "auto" (rules are tried on the network and on parts of it), or one range rule or
         its name: "robust", "minmax", "percentile:99.99", "mse", ...
       weights: scales of weights: "minmax", "mse", "output_mse" (the least error at each layer's
@@ -145,7 +146,7 @@ def convert_model(
       DataError: the samples do not fit the model.
       TfqError: ops that cannot become integer and were not allowed to stay float.
     """
-    from tfq.calibrate.rules import get_rule
+    from tfq.calibrate.rules import get_rule, spell
     from tfq.calibrate.statistics import Statistics
     from tfq.convert.arguments import (
         check_plan_options,
@@ -172,7 +173,7 @@ def convert_model(
     from tfq.plan.scheme import Config, get_scheme
     from tfq.sources import open_cache
 
-    level = get_quality(quality)
+    level = get_quality("default" if quality is None else quality)
     corrected = level.bias_correction if bias_correction is None else bias_correction
     if corrected not in BIAS_CORRECTION:
         raise unknown_option("bias_correction", corrected, BIAS_CORRECTION)
@@ -185,16 +186,23 @@ def convert_model(
     patterns.check_regexes("exclude", excluded)
     check_types(rules, input_range, samples, data_options, statistics, plan, progress)
     scales = choose_weights(weights, level, get_scheme(scheme), weight_bits, rules)
-    improving = {
-        "quality": None if quality == "default" else quality,
-        "calibration": calibration if calibration == AUTO else None,
-        "weights": None if weights in (None, first_weights(scales)) else weights,
-        "bias_correction": bias_correction,
-        "int16": int16,
+    first = get_rule(FIRST_RULE if rule == AUTO else rule, more=(AUTO,))
+    # What was not said is not here: a replayed plan is compared with what was.
+    said = {
+        name: str(value)
+        for name, value in (
+            ("quality", quality),
+            ("calibration", calibration if calibration in (None, AUTO) else spell(first)),
+            ("weights", weights),
+            ("equalization", equalization),
+            ("bias_correction", bias_correction),
+            ("int16", int16),
+        )
+        if value is not None
     }
     config = Config(
         scheme=get_scheme(scheme),
-        calibration=get_rule(FIRST_RULE if rule == AUTO else rule),
+        calibration=first,
         weights=first_weights(scales),
         weight_bits=weight_bits,
         granularity=granularity,
@@ -206,7 +214,7 @@ def convert_model(
         allow_float=(*allowed, *excluded),
         split_output=split,
         rules=(*rules, *exclude_rules(excluded)),
-        asked={name: str(value) for name, value in improving.items() if value is not None},
+        asked=said,
     )
     names = None if labels is None else read_labels(labels)
     if names is not None:
@@ -247,7 +255,8 @@ def convert_model(
             if given is not None:
                 candidate = run.replay(prepared, given)
             else:
-                tried = choose_improvements(
+                choose = functools.partial(
+                    choose_improvements,
                     level,
                     calibration=rule,
                     weights=scales,
@@ -256,15 +265,12 @@ def convert_model(
                     int16=share,
                     int16_asked=int16 is not None,
                     fresh=statistics is None,
-                    synthetic=stream.stream.synthetic,
                     trained=bool(prepared.trained.grids),
                 )
-                asked = {
-                    "calibration": calibration,
-                    "weights": weights,
-                    "bias_correction": bias_correction,
-                }
-                run.note_idle(asked, prepared, stream)
+                tried = choose(synthetic=stream.stream.synthetic)
+                if stats is not None:
+                    run.note_left_out(choose(synthetic=False), tried)
+                run.note_idle(said, prepared, stream)
                 candidate = run.build(prepared, layout, stats)
                 candidate = run.improve(candidate, tried, stream, level)
             model = run.write(candidate, loaded, names, data_options)

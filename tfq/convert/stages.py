@@ -292,11 +292,26 @@ class Run:
             why = "there are no real samples to judge by"
         elif prepared.trained.grids:
             why = "the model was trained with its quantizers, and is left as it is"
+        # What is done wherever it is possible needs no judge.
+        always = ("cross_layer",) if prepared.trained.grids else ()
         self.warnings += [
             f"{name}={value} has no effect: {why}."
             for name, value in asked.items()
-            if why and value in TRIED
+            if why and value in (*TRIED, *always)
         ]
+
+    def note_left_out(self, wanted: Sequence[Improvement], tried: Sequence[Improvement]) -> None:
+        """Says which improvements are not tried for want of samples to judge them by.
+
+        Args:
+          wanted: what would be tried with samples.
+          tried: what is.
+        """
+        left = [i.name for i in wanted if i.name not in {t.name for t in tried}]
+        if left:
+            self.notes["left_out"] = (
+                f"{', '.join(left)}: there are no real samples to judge by; give --data"
+            )
 
     def improve(
         self,

@@ -18,6 +18,7 @@ from tfq.graph.integers import float_tensors
 from tfq.graph.interface import ArgSpec, read_interface
 from tfq.graph.model import Model, Tensor
 from tfq.improve import Change, Outcome
+from tfq.plan import evidence
 from tfq.plan.plan import Plan
 from tfq.plan.scheme import SCHEMES, Config
 from tfq.plan.weight_grids import WEIGHT_WIDTHS, WIDER_WEIGHTS
@@ -103,6 +104,7 @@ def make_summary(
                 if part.startswith(WIDER_WEIGHTS)
             },
             "rewrites": dict(collections.Counter(a.rewrite for a in prepared.applied)),
+            "improvements": evidence.to_json(plan.improvements),
         },
         "data": {
             "description": data.description,
@@ -124,6 +126,8 @@ def make_summary(
         "proof": {
             "samples": proof.samples,
             "held_back": proof.held_back,
+            # Without unseen samples it is those that the improvements were judged by.
+            "judged": not proof.held_back and any(a.changes for o in outcomes for a in o.attempts),
             "random": data.synthetic,
             "outputs": [
                 {**_finite(dataclasses.asdict(o)), "name": name}
@@ -231,9 +235,13 @@ def lines(summary: Mapping[str, Any]) -> list[str]:
         rows.append(("data", data["description"] + used))
     if "plan" in summary["notes"]:
         rows.append(("plan", summary["notes"]["plan"]))
+    elif plan["improvements"] and not summary["improvements"]:
+        rows.append(("plan", _replayed(plan["improvements"])))
     if "labels" in summary["notes"]:
         rows.append(("labels", summary["notes"]["labels"]))
     rows += [_improvement(name, i) for name, i in summary["improvements"].items()]
+    if "left_out" in summary["notes"]:
+        rows.append(("left out", summary["notes"]["left_out"]))
     rows += [("error", text) for text in _errors(summary["proof"], model)]
     rows += [("runs on", text) for text in _kernels(summary["proof"], model)]
     accuracy = summary["accuracy"]
@@ -380,6 +388,14 @@ def _improvement(name: str, i: Mapping[str, Any]) -> tuple[str, str]:
     return row, f"{undone}: {why}"
 
 
+def _replayed(records: Sequence[Mapping[str, Any]]) -> str:
+    """What the improvements did when a plan that was replayed was made."""
+    kept = [
+        f"{_WORDS[r['name']][0]} {r['kept']}" for r in records if r["kept"] and r["name"] in _WORDS
+    ]
+    return f"replayed; when it was made, improvements kept {'; '.join(kept) or 'nothing'}"
+
+
 def _refusal(changes: Sequence[Mapping[str, Any]]) -> str:
     """Why a trial was not kept."""
     losers = [c for c in changes if c["loses"]]
@@ -431,7 +447,8 @@ def _errors(proof: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
             texts[-1] += ", less than a step between samples"
         texts += [_part(o["name"], p) for p in o["parts"]]
     if texts:
-        texts[0] += f" on {proof['samples']} {where}"
+        judged = ", which improvements were judged by" if proof["judged"] else ""
+        texts[0] += f" on {proof['samples']} {where}{judged}"
     return texts
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tfq.graph.optable import effects
+from tfq.graph.optable import QUANTIZERS, effects
 
 if TYPE_CHECKING:
     from tfq.graph.model import Op
-
-# They carry ranges that training wrote into a graph, which mean something only where they stand.
-_QUANTIZERS = frozenset({"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"})
 
 
 def has_side_effects(op: Op) -> bool:
@@ -38,7 +35,8 @@ def is_pure(op: Op) -> bool:
     """
     if op.name == "DEQUANTIZE" and op.input(0).dtype == "float16":
         return True
-    return op.name not in _QUANTIZERS and is_repeatable(op)
+    # Ranges that training wrote into a graph mean something only where they stand.
+    return op.name not in QUANTIZERS and is_repeatable(op)
 
 
 def _changes_variable(op: Op) -> bool:

@@ -100,6 +100,7 @@ class OpSpec:
         "permutes" with the dimensions in another order, "repeats" once or more.
       learned: of ops that are not WEIGHTED, the index of the input that may hold learned constants,
         which the kernel reads as it does activations.
+      quantizer: it goes from one grid to another, or carries one that training wrote.
       effects: what it does beside computing outputs from inputs.
       note: what else a user or the emitter must know.
     """
@@ -129,6 +130,7 @@ class OpSpec:
     clamp: tuple[float, float] | None = None
     moves: str = ""
     learned: int | None = None
+    quantizer: bool = False
     effects: Effects = _PURE
     note: str = ""
 

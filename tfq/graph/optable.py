@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MOVES",
     "OP_TABLE",
+    "QUANTIZERS",
     "RESHAPES",
     "Effects",
     "Kind",
@@ -202,7 +203,7 @@ _TABLE: dict[str, OpSpec] = {
         "not in the reference kernels; XNNPACK does not take them.",
     ),
     "DEPTH_TO_SPACE": _same(_v(1, 2), reference=False),
-    "DEQUANTIZE": _own(_v(1, 2, 3), outputs=(), note="Leaves the integers."),
+    "DEQUANTIZE": _own(_v(1, 2, 3), outputs=(), quantizer=True, note="Leaves the integers."),
     "DILATE": _float("Not emitted."),
     "DIV": _float(
         "Garbage where the quotient is below half an LSB; a table of 1 / b and a MUL do it right.",
@@ -218,7 +219,7 @@ _TABLE: dict[str, OpSpec] = {
     "EQUAL": _compare(_v(1, 2, 4), raw=()),
     "EXP": _unary(_v(1, 2, 2), lsb={"int16": 16}, note=_INTERPOLATED, steep=True),
     "EXPAND_DIMS": _same(_v(1, 1, 1), moves="reshapes"),
-    "FAKE_QUANT": _float("Its range is taken as the tensor's grid."),
+    "FAKE_QUANT": _float("Its range is taken as the tensor's grid.", quantizer=True),
     "FILL": _same(_v(1, 3, 3), (1,)),
     "FLOOR": _unary(_v(1), Kind.FLOAT_ONLY, note=_LOOKUP, jumps=True),
     "FLOOR_DIV": _float("DIV and a floor.", data=(0, 1), elementwise=True, jumps=True),
@@ -303,6 +304,7 @@ _TABLE: dict[str, OpSpec] = {
     ),
     "QUANTIZE": _own(
         _v(1, 1, 2),
+        quantizer=True,
         note="From float or integers to int8, uint8 or int16; int16 to uint8 takes two.",
     ),
     "RANDOM_STANDARD_NORMAL": _float(
@@ -428,6 +430,7 @@ def op_names(where: Callable[[OpSpec], bool]) -> frozenset[str]:
 
 
 RESHAPES = op_names(lambda row: row.moves == "reshapes")
+QUANTIZERS = op_names(lambda row: row.quantizer)
 MOVES = op_names(lambda row: row.moves in ("reshapes", "permutes"))
 
 

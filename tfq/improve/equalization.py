@@ -14,7 +14,7 @@ from tfq.equalize import (
     shown_tensors,
 )
 from tfq.improve.cost import Cost
-from tfq.improve.trials import Context, NothingToDoError, Proposal, Proposals
+from tfq.improve.trials import TOO_FEW, Context, NothingToDoError, Proposal, Proposals
 from tfq.plan.layout import Layout
 from tfq.plan.scheme import Config
 from tfq.quantize.candidate import Candidate, build, lay_out
@@ -41,6 +41,8 @@ class Equalize:
     def propose(self, start: Candidate, context: Context) -> Proposals:
         if not self.fresh:
             raise NothingToDoError("not tried: the statistics given are of the model as it is")
+        if not context.check and not self.always:
+            raise NothingToDoError(TOO_FEW)
         config = start.config
         if scales := self._scales(start.prepared, start.layout, config, context):
             yield Proposal(

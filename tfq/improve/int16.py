@@ -99,11 +99,11 @@ class WidenLayers:
         found = find_islands(start, samples, outside=self.outside)
         islands = [i for i in found if share(i) <= self.limit]
         if not islands:
-            least = min(map(share, found), default=None)
+            least = min((100 * share(i) for i in found), default=None)
             raise NothingToDoError(
                 "no layer has a wider kernel"
                 if least is None
-                else f"{least:.0%} of the operations at least, more than {self.limit:.0%}"
+                else f"{least:.3g}% of the operations at least, more than {100 * self.limit:.3g}%"
             )
         islands = _ranked(start, islands, samples)
         stretches = _spread([s for s in find_stretches(start) if share(s) <= self.limit])

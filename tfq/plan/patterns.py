@@ -99,6 +99,7 @@ def check_rules(
             f"{what}: {rule.regex!r} matches no layer's output"
             + (" of those that have weights. " if narrow else ". ")
             + _some(rule.regex, [layers.get(n) or n for n in names])
+            + (nearest(rule.regex.lower(), ("auto", "none")) if kind == "int16" else "")
         )
 
 

@@ -296,6 +296,24 @@ class _Emitter:
                 f"The plan computes {op.label} at {op.key!r} in {dtype}: {why}. Give it another "
                 "type there, or make a new plan."
             )
+        row = spec(op.name)
+        if row is None:
+            return
+        # LiteRT's own message names no tensor.
+        bound = emitted.inputs if row.data is None else [emitted.input(i) for i in row.data]
+        if row.kind is Kind.SAME:
+            produced = range(len(op.outputs)) if row.outputs is None else row.outputs
+            bound = [*bound, *(emitted.outputs[i] for i in produced)]
+        elif dtype not in row.same_inputs:
+            return
+        grids = {t.name: Grid.of(t.dtype, t.quant) for t in bound if t is not None and t.quant}
+        (first, grid), *others = grids.items() if grids else [("", None)]
+        for name, other in others:
+            if other != grid:
+                raise UsageError(
+                    f"The plan gives {first!r} and {name!r} different grids, but {op.label} at "
+                    f"{op.key!r} needs them on one. Give both the same type, scale and zero point."
+                )
 
     def _has_no_bias(self, op: Op, plan: OpPlan, i: int, t: Tensor, grid: Grid | None) -> bool:
         """Whether constant `t`, input `i`, is a bias that is not emitted."""

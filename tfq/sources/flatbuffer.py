@@ -10,12 +10,12 @@ import numpy as np
 from tfq.errors import ModelError
 from tfq.graph.interface import select_signature
 from tfq.graph.model import Graph, Model, Op, Tensor
-from tfq.graph.optable import MOVES
+from tfq.graph.optable import MOVES, QUANTIZERS
 from tfq.graph.order import sort_ops
 from tfq.sources.causes import listed
 
 # Ops that may lie between QUANTIZE and DEQUANTIZE in a float model: they move values about.
-_GRID_OPS = {"QUANTIZE", "DEQUANTIZE", "FAKE_QUANT"} | MOVES
+_GRID_OPS = QUANTIZERS | MOVES
 _INTEGERS = {"int8", "uint8", "int16", "int4", "int2", "uint4"}
 
 

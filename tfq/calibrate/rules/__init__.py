@@ -6,7 +6,7 @@ from tfq.calibrate.rules.base import RangeRule
 from tfq.calibrate.rules.entropy import Entropy
 from tfq.calibrate.rules.mse import MSE
 from tfq.calibrate.rules.octav import Octav
-from tfq.calibrate.rules.registry import RULES, get_rule
+from tfq.calibrate.rules.registry import RULES, get_rule, spell
 from tfq.calibrate.rules.robust import Robust
 from tfq.calibrate.rules.simple import MeanStd, MinMax, MovingAverage, Percentile
 
@@ -22,4 +22,5 @@ __all__ = [
     "RangeRule",
     "Robust",
     "get_rule",
+    "spell",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from tfq.calibrate.rules.base import RangeRule
 from tfq.calibrate.rules.entropy import Entropy
@@ -18,11 +19,12 @@ RULES: dict[str, type[RangeRule]] = {
 }
 
 
-def get_rule(spec: str | RangeRule) -> RangeRule:
+def get_rule(spec: str | RangeRule, *, more: Sequence[str] = ()) -> RangeRule:
     """The rule that `spec` names.
 
     Args:
       spec: a rule, or its name, or its name and first parameter: "percentile:99.9".
+      more: what else the caller takes, for the message.
 
     Raises:
       UsageError: no such rule, or a parameter it does not take.
@@ -33,7 +35,7 @@ def get_rule(spec: str | RangeRule) -> RangeRule:
         raise UsageError(f"A range rule is a name or a RangeRule object. Received: {spec!r}.")
     name, colon, value = spec.partition(":")
     if name not in RULES:
-        raise unknown_option("range rule", name, RULES)
+        raise unknown_option("range rule", name, (*more, *RULES))
     cls = RULES[name]
     if not colon:
         return cls()
@@ -48,3 +50,14 @@ def get_rule(spec: str | RangeRule) -> RangeRule:
             f"{name}:{fields[0].default}. Received: {spec!r}."
         ) from None
     return cls(**{fields[0].name: number})
+
+
+def spell(rule: RangeRule) -> str:
+    """The rule's name, and the parameters that are not its defaults, as one text."""
+    fields = {f.name: getattr(rule, f.name) for f in dataclasses.fields(rule)}
+    said = [
+        f"{f.name}={fields[f.name]}"
+        for f in dataclasses.fields(rule)
+        if fields[f.name] != f.default
+    ]
+    return ":".join([rule.name, *said])
