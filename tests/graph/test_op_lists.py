@@ -21,6 +21,7 @@ OWN = {
     "plan/lookup.py": "the pattern of a mean or sum of squares",
     "plan/masks.py": "which ops make and carry masks",
     "plan/normalizations.py": "the pattern of a normalization",
+    "targets/cpu/costs.py": "what XNNPACK calls its operators",
     "verify/input_constants.py": "the pattern of a preprocessing",
 }
 PATTERNS = ("rewrite/", "unroll/")
