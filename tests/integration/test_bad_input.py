@@ -365,7 +365,7 @@ def test_every_enumerated_flag_was_tried():
         *("data", "output", "input_range", "allow_float", "exclude", "signature", "batch"),
         *("workers", "scheduler", "cache", "split_output", "allow_code"),
         *("samples", "resize", "scale", "mean", "statistics", "statistics_out", "plan"),
-        *("plan_out", "summary_json"),
+        *("plan_out", "summary_json", "labels"),
     }
 
 

@@ -191,7 +191,7 @@ def test_wrong_choices(source, options, message):
 @pytest.mark.slow
 def test_a_plan_without_it_is_not_replayed_with_it(source):
     plan = convert_model(source, images(20), equalization="none").plan
-    with pytest.raises(UsageError, match="so equalization would have no effect"):
+    with pytest.raises(UsageError, match="so equalization=cross_layer would have no effect"):
         convert_model(source, images(20), plan=plan, equalization="cross_layer")
 
 

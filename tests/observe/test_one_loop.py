@@ -18,6 +18,7 @@ RUN_MODELS = {
     "sources.compare": "random inputs, beside TensorFlow",
     "sources.static_shapes": "zeros, for shapes; one batch against its rows",
     "sources.trained_grids": "constants",
+    "targets.cpu.worker": "times one input, in a process of its own",
     "unroll.constants": "constants",
     "unroll.loops": "nothing: asks for shapes",
     "verify.apart": "one sample in another process",

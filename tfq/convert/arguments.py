@@ -44,9 +44,10 @@ def load_plan(plan: Plan | str | os.PathLike[str] | None) -> Plan | None:
         # An input of indices has no scale; it is not among the tensors that were given grids.
         boundary = section in ("inputs", "outputs")
         free = boundary and name not in loaded.tensors
-        wrong = _wrong_grid(grid, free=free)
-        if not wrong and boundary and not free and grid.dtype not in IO_TYPES:
+        if boundary and not free and grid.dtype not in IO_TYPES:
             wrong = f"{grid.dtype}, which is none of {', '.join(IO_TYPES)},"
+        else:
+            wrong = _wrong_grid(grid, free=free)
         if wrong:
             raise UsageError(f"{where} has {wrong} in {section!r} at {name!r}. Undo the last edit.")
     return loaded
