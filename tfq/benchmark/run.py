@@ -66,7 +66,6 @@ class _Lane:
     outputs: list[list[np.ndarray]] = dataclasses.field(default_factory=list)
     left: int = 0  # Runs.
     seconds: float = 0.0  # Measured so far.
-    warnings: list[str] = dataclasses.field(default_factory=list)
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:

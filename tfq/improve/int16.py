@@ -45,9 +45,11 @@ from tfq.observe.observer import Observer, Read
 from tfq.plan.scheme import LayerRule
 from tfq.quantize.candidate import Candidate
 
-# How many times as long an int16 kernel takes on x86, where XNNPACK computes 8 bits with AVX-512
-# VNNI. Measured on MobileNet v1 (0.25, 224), one thread: 0.32 ms in int8, 22 ms in int16x8; with
-# nine depthwise convolutions in 16 bits 8.4 ms, with the first two layers 4.4 ms.
+# How many times as long a share of the operations takes in int16 as the same share of an int8 model
+# on average: on x86, where XNNPACK computes 8 bits with AVX-512 VNNI. Depthwise convolutions are
+# slower for each of their few multiplications, and the types change around them. Measured on
+# MobileNet v1 (0.25, 224), one thread: 0.32 ms in int8, 22 ms in int16x8; with nine depthwise
+# convolutions in 16 bits 8.4 ms, with the first two layers 4.4 ms.
 _SLOWER, _DEPTHWISE = 70.0, 300.0
 
 # Enough to rank by.
