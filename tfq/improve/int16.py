@@ -113,7 +113,7 @@ class WidenLayers:
         left = _affordable(start, context, len(solving))
         context.progress(
             f"Trying int16 in at most {self.limit:.0%} of the operations, "
-            f"each some {_SLOWER:.0f} times as slow on x86",
+            f"each some {_SLOWER:.0f} times as slow on x86, depthwise {_DEPTHWISE:.0f}",
             0,
             None,
         )
