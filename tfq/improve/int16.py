@@ -112,8 +112,8 @@ class WidenLayers:
         solving = samples_to_solve(context)
         left = _affordable(start, context, len(solving))
         context.progress(
-            f"Trying int16 in at most {self.limit:.0%} of the operations, "
-            f"each some {_SLOWER:.0f} times as slow on x86, depthwise {_DEPTHWISE:.0f}",
+            f"Trying int16, at most {self.limit:.0%} of operations; on x86 "
+            f"{_SLOWER:.0f} times as slow, depthwise {_DEPTHWISE:.0f}",
             0,
             None,
         )
